@@ -1,0 +1,110 @@
+"""Were the lesions found, and was anything marked where there is none: counts by lesion, normals included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gcsam_med.metrics.surface import Mask, check_masks
+
+MIN_IOU = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Lesions of one image, counted.
+
+    Parameters
+    ----------
+    lesions : int
+        Lesions in the truth (8-connected components); 0 for a normal image.
+    found : int
+        Lesions matched by a predicted component; at most ``lesions``.
+    false_positives : int
+        Predicted components that match no lesion.
+    """
+
+    lesions: int
+    found: int
+    false_positives: int
+
+    @property
+    def normal(self) -> bool:
+        """Whether the image holds no lesion."""
+        return self.lesions == 0
+
+    @property
+    def missed(self) -> int:
+        """Lesions that were not found."""
+        return self.lesions - self.found
+
+
+def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
+    """Number the 8-connected components of a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape [H, W]
+        The mask.
+
+    Returns
+    -------
+    labels : ndarray of int32, shape [H, W]
+        0 outside, 1 to ``count`` inside.
+    count : int
+        Number of components.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))
+    return labels, int(count)
+
+
+def detect(pred: npt.ArrayLike, truth: npt.ArrayLike, min_iou: float = MIN_IOU) -> Detection:
+    """Match predicted components to lesions, one to one, and count what is found, missed and false.
+
+    Parameters
+    ----------
+    pred, truth : array_like of bool, shape [H, W]
+        The masks. Lesions that touch (8-neighbourhood) in the mask count as one.
+    min_iou : float
+        A lesion and a predicted component can match if their IoU is at least this; in (0, 1]. The default of
+        0.1 asks for a hint at the right place, not for a good outline: outlines are what Dice and HD95 judge.
+
+    Returns
+    -------
+    Detection
+        The counts. Among all one-to-one matchings, the one with the largest summed IoU. A second fragment
+        over a lesion that is matched already is a false positive.
+
+    Raises
+    ------
+    ValueError
+        If the masks are malformed or ``min_iou`` lies outside (0, 1].
+
+    Notes
+    -----
+    Localisation by mask IoU at a low threshold with one-to-one matching: Metrics Reloaded (Maier-Hein et al.,
+    Nature Methods 21, 2024), instance-level categories of the problem fingerprint.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not 0 < min_iou <= 1:
+        raise ValueError(f"min_iou lies in (0, 1], got {min_iou}.")
+    pred, truth = check_masks(pred, truth)
+    (pred_labels, n_pred), (truth_labels, n_truth) = components(pred), components(truth)
+    if n_pred == 0 or n_truth == 0:
+        return Detection(n_truth, 0, n_pred)
+    # Joint histogram of the two labellings: entry [i, j] is the overlap of lesion i with component j, in
+    # pixels.
+    pairs = truth_labels.ravel().astype(np.int64) * (n_pred + 1) + pred_labels.ravel()
+    overlap = np.bincount(pairs, minlength=(n_truth + 1) * (n_pred + 1)).reshape(n_truth + 1, n_pred + 1)
+    shared = overlap[1:, 1:]
+    union = overlap[1:].sum(axis=1)[:, None] + overlap[:, 1:].sum(axis=0)[None] - shared
+    iou = shared / union
+    iou[iou < min_iou] = 0.0
+    rows, columns = linear_sum_assignment(iou, maximize=True)
+    found = int((iou[rows, columns] > 0).sum())
+    return Detection(n_truth, found, n_pred - found)
