@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.surface import Mask, check_masks
+from gcsam_med.metrics.surface import Mask, bounding_box, check_masks
 
 MIN_IOU = 0.1
 
@@ -94,16 +94,21 @@ def detect(pred: npt.ArrayLike, truth: npt.ArrayLike, min_iou: float = MIN_IOU) 
     if not 0 < min_iou <= 1:
         raise ValueError(f"min_iou lies in (0, 1], got {min_iou}.")
     pred, truth = check_masks(pred, truth)
-    (pred_labels, n_pred), (truth_labels, n_truth) = components(pred), components(truth)
+    either = pred | truth
+    if not either.any():
+        return Detection(0, 0, 0)
+    box = bounding_box(either)
+    (pred_labels, n_pred), (truth_labels, n_truth) = components(pred[box]), components(truth[box])
     if n_pred == 0 or n_truth == 0:
         return Detection(n_truth, 0, n_pred)
-    # Joint histogram of the two labellings: entry [i, j] is the overlap of lesion i with component j, in
-    # pixels.
-    pairs = truth_labels.ravel().astype(np.int64) * (n_pred + 1) + pred_labels.ravel()
-    overlap = np.bincount(pairs, minlength=(n_truth + 1) * (n_pred + 1)).reshape(n_truth + 1, n_pred + 1)
-    shared = overlap[1:, 1:]
-    union = overlap[1:].sum(axis=1)[:, None] + overlap[:, 1:].sum(axis=0)[None] - shared
-    iou = shared / union
+    both = pred[box] & truth[box]
+    # Entry [i, j] is the overlap of lesion i with predicted component j, in pixels.
+    pairs = (truth_labels[both] - 1) * n_pred + pred_labels[both] - 1
+    shared = np.bincount(pairs, minlength=n_truth * n_pred).reshape(n_truth, n_pred)
+    area_truth = np.bincount(truth_labels.ravel())[1:]
+    area_pred = np.bincount(pred_labels.ravel())[1:]
+    union = area_truth[:, None] + area_pred[None] - shared
+    iou: npt.NDArray[np.float64] = shared / union
     iou[iou < min_iou] = 0.0
     rows, columns = linear_sum_assignment(iou, maximize=True)
     found = int((iou[rows, columns] > 0).sum())

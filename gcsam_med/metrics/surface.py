@@ -118,6 +118,23 @@ def image_diagonal(shape: tuple[int, int], spacing: Spacing = (1.0, 1.0)) -> flo
     return float(np.hypot((shape[0] - 1) * spacing[0], (shape[1] - 1) * spacing[1]))
 
 
+def bounding_box(mask: Mask) -> tuple[slice, slice]:
+    """Return the smallest box that holds every pixel of a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape [H, W]
+        With at least one pixel.
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def outline(mask: Mask) -> Mask:
     """Return the pixels of a mask that have a 4-neighbour outside it.
 
@@ -165,7 +182,7 @@ def surface_distances(
     empty_masks = int(not pred.any()) + int(not truth.any())
     if empty_masks:
         return SurfaceDistances(none, none, "both" if empty_masks == 2 else "one", diagonal)
-    box = _bounding_box(pred | truth)
+    box = bounding_box(pred | truth)
     # Outlines are thin: a k-d tree over their pixels beats a distance transform of the whole box.
     points_pred = np.argwhere(outline(pred[box])) * np.asarray(spacing)
     points_truth = np.argwhere(outline(truth[box])) * np.asarray(spacing)
@@ -262,11 +279,6 @@ def normalised_surface_dice(distances: SurfaceDistances, tolerance: float) -> fl
         return None if distances.empty == "both" else 0.0
     every = np.concatenate((distances.pred_to_truth, distances.truth_to_pred))
     return float(np.mean(every <= tolerance * (1 + _ROUNDING) + 1e-12))
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _nearest(points: Floats, targets: Floats) -> Floats:
