@@ -1,0 +1,145 @@
+"""All drawing on the terminal: messages and progress to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from gcsam_med.errors import DataFaults, GcsamMedError
+
+T = TypeVar("T")
+
+
+def _stream(stderr: bool) -> Console:
+    # Without a terminal Rich would wrap at 80 columns and break paths in two; logs want whole lines.
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal or "COLUMNS" in os.environ else 200
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not terminal)
+
+
+@dataclass
+class Voice:
+    """How much is said, and in which form. One a process; the options -q, -v, --json, --debug set it.
+
+    Parameters
+    ----------
+    quiet : bool
+        Say nothing but results, warnings and errors.
+    verbose : bool
+        Say more.
+    as_json : bool
+        Results as one JSON document on stdout.
+    debug : bool
+        Show tracebacks.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    debug: bool = False
+    err: Console = field(default_factory=lambda: _stream(stderr=True))
+    out: Console = field(default_factory=lambda: _stream(stderr=False))
+
+    def reset(self) -> None:
+        """Forget what a former command in this process set (tests run many)."""
+        self.__init__()  # type: ignore[misc]
+
+
+voice = Voice()
+
+
+def say(text: str) -> None:
+    """Tell how the work goes (stderr); nothing with --quiet. `text` may hold Rich markup."""
+    if not voice.quiet:
+        voice.err.print(text)
+
+
+def detail(text: str) -> None:
+    """Tell more (stderr), with --verbose only."""
+    if voice.verbose and not voice.quiet:
+        voice.err.print(text, style="dim")
+
+
+def warn(text: str) -> None:
+    """Warn (stderr), even with --quiet. `text` is plain."""
+    voice.err.print(f"[bold yellow]warning:[/] {escape(text)}")
+
+
+def fail(error: GcsamMedError) -> None:
+    """Print what went wrong and what to do: one or two lines, and a table of faults if there are many."""
+    voice.err.print(f"[bold red]error:[/] {escape(error.message)}")
+    if isinstance(error, DataFaults):
+        table("", ["file", "reason", "what"], [(f.path, f.reason, f.detail) for f in error.faults[:50]])
+        if len(error.faults) > 50:
+            voice.err.print(f"... and {len(error.faults) - 50} more.")
+    if error.advice:
+        voice.err.print(escape(error.advice))
+
+
+def result(payload: Mapping[str, Any], text: str = "") -> None:
+    """Give the command's result on stdout: `payload` as JSON with --json, else `text` (Rich markup)."""
+    if voice.as_json:
+        sys.stdout.write(json.dumps(payload, indent=2, default=str, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    elif text:
+        voice.out.print(text)
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, result: bool = False
+) -> None:
+    """Draw a table: of a result on stdout (nothing with --json), else on stderr (nothing with --quiet)."""
+    if (result and voice.as_json) or (not result and voice.quiet):
+        return
+    drawn = Table(
+        title=escape(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
+    )
+    for i, column in enumerate(columns):
+        drawn.add_column(escape(column), justify="left" if i == 0 else "default", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(str(cell)) for cell in row))
+    (voice.out if result else voice.err).print(drawn)
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Show a bar on a terminal while `items` are worked through; one plain line elsewhere.
+
+    See `gcsam_med.progress.Track`.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if voice.quiet or not voice.err.is_terminal:
+        say(f"{what}: {total if total is not None else '...'}")
+        yield from items
+        return
+    with progress() as bars:
+        yield from bars.track(items, total=total, description=what)
+
+
+def progress() -> Progress:
+    """A progress display in the house's form, on stderr."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=voice.err,
+        transient=True,
+    )

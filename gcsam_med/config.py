@@ -1,0 +1,209 @@
+"""The configuration of a run: one flat model, one sentence a field, the same names on the command line.
+
+A run's ``config.yaml`` holds every field and replays the run. Sources, later ones win: defaults, the YAML
+file, ``--set key=value``, options of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gcsam_med.errors import ConfigError, unknown_name
+
+Task = Literal["segmentation", "classification"]
+Precision = Literal["fp32", "bf16", "fp16"]
+BaseOptimizer = Literal["adam", "adamw", "sgd"]
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class RunConfig(BaseModel):
+    """Everything that determines a run, apart from the data and the machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # --- What is learned from what
+    dataset: str = Field(description="Name of a prepared data set under DATA_ROOT/prepared.")
+    data_root: Path = Field(default=Path("data"), description="Folder that holds prepared data sets.")
+    task: Task | None = Field(
+        default=None, description="Left open: segmentation where the data set has masks, else classification."
+    )
+    classes: list[str] | None = Field(
+        default=None,
+        description="Use only cases of these classes; left open: segmentation takes all "
+        "that can hold a lesion, classification takes all.",
+    )
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Validate on this fold and train on the others; left open: the default split.",
+    )
+
+    # --- The network
+    model: str | None = Field(
+        default=None, description="Name from `gcsam-med list models`; left open: unet or resnet18 by task."
+    )
+    pretrained: bool = Field(default=False, description="Start from torchvision's ImageNet weights.")
+    weights: Path | None = Field(
+        default=None, description="Start from this safetensors or tensor-only file instead of a download."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Dropout rate.")
+
+    # --- The optimizer
+    optimizer: str = Field(default="gcsam", description="Name from `gcsam-med list optimizers`.")
+    base: BaseOptimizer = Field(
+        default="adam", description="The optimizer that takes the step after a sharpness-aware climb."
+    )
+    lr: Rate = Field(default=1e-3, description="Peak learning rate.")
+    weight_decay: NonNegative = Field(default=0.0, description="Weight decay of the base optimizer.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum of sgd.")
+    rho: NonNegative = Field(default=0.05, description="Radius of the climb.")
+    rho_schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="How rho falls from its value to rho_end over the run."
+    )
+    rho_end: NonNegative = Field(default=0.0, description="Rho at the end of a linear or cosine schedule.")
+    norm: Literal["centralized", "raw"] = Field(
+        default="centralized", description="GCSAM: scale the climb by the norm after or before centring."
+    )
+    centralize: Literal["ascent", "both"] = Field(
+        default="ascent", description="GCSAM: centre the gradient of the climb only, or of the descent too."
+    )
+    conv_only: bool = Field(default=False, description="GCSAM: centre convolution weights only.")
+    every: Positive = Field(default=1, description="Climb on each k-th step only.")
+    ascent_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="Part of the batch that the climb's gradient is taken from."
+    )
+
+    # --- The schedule
+    epochs: Positive = Field(default=100, description="Passes over the training split at the most.")
+    max_minutes: Rate | None = Field(default=None, description="Stop after this many minutes of training.")
+    batch_size: Positive = Field(default=8, description="Cases a forward pass.")
+    accumulate: Positive = Field(default=1, description="Forward passes a step.")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="Learning rate after the warm-up."
+    )
+    warmup_epochs: NonNegative = Field(default=1.0, description="Epochs of linear warm-up.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=20, description="Stop after this many epochs without a better validation metric; 0: never."
+    )
+    clip_norm: NonNegative = Field(default=1.0, description="Clip the descent gradient's norm; 0: never.")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Decay of an exponential moving average of the weights; 0: none."
+    )
+
+    # --- The loss and the images
+    loss: Literal["dice-ce", "dice-focal", "dice", "cross-entropy", "focal"] | None = Field(
+        default=None, description="Left open: dice-ce for segmentation, cross-entropy for classification."
+    )
+    class_weights: bool = Field(
+        default=True, description="Classification: weigh classes by the inverse of their frequency."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Label smoothing of cross-entropy."
+    )
+    augment: bool = Field(default=True, description="Random transforms of the training images.")
+
+    # --- The machine
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="Determines all randomness.")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = Field(
+        default="auto", description="auto, cpu, cuda, cuda:N or mps."
+    )
+    precision: Precision = Field(default="fp32", description="Arithmetic of the forward and backward pass.")
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Loader processes; left open: 0 on a CPU, 4 with a GPU. Changes no result."
+    )
+    compile: bool = Field(default=False, description="Compile the network with torch.compile.")
+
+    # --- What is kept
+    checkpoint_minutes: Rate = Field(default=10.0, description="Minutes between checkpoints within an epoch.")
+    nonfinite_limit: Positive = Field(
+        default=20, description="Stop after this many steps in a row with a loss or gradient not finite."
+    )
+    tensorboard: bool = Field(default=False, description="Also log to TensorBoard (extra: tracking).")
+    mlflow: bool = Field(default=False, description="Also log to MLflow (extra: tracking).")
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.weights is not None and self.pretrained:
+            raise ValueError("--pretrained and --weights both choose the starting weights; give one of them")
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("--precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
+        if self.rho_end > self.rho and self.rho_schedule != "constant":
+            raise ValueError("rho_end must not be above rho")
+        return self
+
+
+def load_config(file: Path | None, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> RunConfig:
+    """Build a configuration from a YAML file, ``key=value`` texts and options.
+
+    Parameters
+    ----------
+    file : Path, optional
+        A YAML mapping of field names.
+    overrides : mapping
+        Options given on the command line; None means not given.
+    sets : sequence of str
+        ``key=value``; the value is read as YAML. Beats the file, yields to `overrides`.
+
+    Returns
+    -------
+    RunConfig
+        Validated.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, a key is unknown or a value does not fit; all faults are named.
+    """
+    values: dict[str, Any] = _read_yaml(file) if file is not None else {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes key=value, but got '{text}'.", "For example: --set rho=0.1")
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    for key in values:
+        if key not in RunConfig.model_fields:
+            raise unknown_name("setting", str(key), RunConfig.model_fields.keys())
+    return validate(values, file)
+
+
+def validate(values: Mapping[str, Any], file: Path | None = None) -> RunConfig:
+    """Turn a mapping into a `RunConfig`, naming every fault by its option."""
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        faults = []
+        for item in error.errors():
+            message = item["msg"].removeprefix("Value error, ")
+            field = ".".join(str(part) for part in item["loc"])
+            faults.append(f"{field}: {message}, but got {item['input']!r}" if field else message)
+        source = f" in {file}" if file else ""
+        raise ConfigError(f"The configuration{source} does not hold: " + "; ".join(faults) + ".") from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """Write a configuration as YAML that `load_config` reads back to the same values."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML.", str(error).replace("\n", " ")) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} should hold a mapping of settings, e.g. 'lr: 0.001'.")
+    return content

@@ -1,0 +1,44 @@
+"""Which device the work runs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gcsam_med.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Choose a device by name.
+
+    Parameters
+    ----------
+    name : str
+        ``auto`` (CUDA, else Apple's MPS, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Returns
+    -------
+    torch.device
+        One that is there.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the device is not there; the message says which are.
+    """
+    import torch
+
+    there = ["cpu"]
+    there += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        return torch.device(there[1] if len(there) > 1 else "cpu")
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in there:
+        raise EnvironmentFault(
+            f"Device '{name}' was asked for, but this machine has: {', '.join(there)}.",
+            "Use --device auto, or run `gcsam-med doctor` to see why it is not found.",
+        )
+    return torch.device(wanted)

@@ -1,0 +1,123 @@
+"""What can go wrong that a person can mend, and the exit code that says so.
+
+::
+
+    GcsamMedError              1  (never raised itself)
+    ├── InputError             2  a file, an option or a data set is not what was expected
+    │   ├── ConfigError        2  a run's configuration does not hold together
+    │   └── DataFaults         2  a data set has bad files; all of them are listed
+    ├── EnvironmentFault       3  device, disk, network
+    │   └── MissingExtra       3  an optional part is not installed
+    └── CheckpointError        4  a checkpoint or model file is corrupt or not trusted
+
+Everything else that reaches the command line is a bug of ours and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+
+class GcsamMedError(Exception):
+    """Something a person can mend.
+
+    Parameters
+    ----------
+    message : str
+        What was expected, what was found and where; one line.
+    advice : str, optional
+        What to do about it; one line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.advice}" if self.advice else self.message
+
+
+class InputError(GcsamMedError):
+    """A file, an option or a data set is not what was expected."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A run's configuration does not hold together."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One bad file of a data set.
+
+    Parameters
+    ----------
+    path : str
+        Path relative to the data set's source folder.
+    reason : str
+        Short machine-readable kind, e.g. ``"truncated"``.
+    detail : str
+        One sentence for a person.
+    """
+
+    path: str
+    reason: str
+    detail: str = ""
+
+
+class DataFaults(InputError):
+    """A data set has bad files; all of them are listed at once."""
+
+    def __init__(self, message: str, faults: Sequence[Fault], advice: str = "") -> None:
+        super().__init__(message, advice)
+        self.faults = tuple(faults)
+
+
+class EnvironmentFault(GcsamMedError):
+    """The machine lacks something: a device, disk space, a permission, the network."""
+
+    exit_code = 3
+
+
+class MissingExtra(EnvironmentFault):
+    """An optional part of gcsam-med is needed and not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the optional '{extra}' packages, which are not installed.",
+            f'Install them with: pip install "gcsam-med[{extra}]"',
+        )
+
+
+class CheckpointError(GcsamMedError):
+    """A checkpoint or model file is corrupt or not trusted."""
+
+    exit_code = 4
+
+
+def unknown_name(what: str, name: str, known: Collection[str]) -> InputError:
+    """Build the error for a name that stands in no table, with the nearest known names.
+
+    Parameters
+    ----------
+    what : str
+        What the name is of, e.g. ``"optimizer"``.
+    name : str
+        The name that was given.
+    known : collection of str
+        The names there are.
+
+    Returns
+    -------
+    InputError
+        Ready to raise.
+    """
+    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return InputError(f"Unknown {what} '{name}'.", f"{hint}Known: {', '.join(sorted(known))}.")

@@ -1,0 +1,90 @@
+"""Where the files of a run are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcsam_med.config import RunConfig, load_config
+from gcsam_med.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run.
+
+    Parameters
+    ----------
+    root : Path
+        ``runs/NAME``.
+    """
+
+    root: Path
+
+    @property
+    def config_file(self) -> Path:
+        """Complete configuration; replays the run."""
+        return self.root / "config.yaml"
+
+    @property
+    def history_file(self) -> Path:
+        """One row an epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def curves_file(self) -> Path:
+        """The history as a picture."""
+        return self.root / "curves.png"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions and devices the run was made with, and the hash of its data."""
+        return self.root / "environment.json"
+
+    @property
+    def log_file(self) -> Path:
+        """What was said while it ran."""
+        return self.root / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a resume needs."""
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """All that evaluation and prediction need."""
+        return self.root / "model"
+
+    @property
+    def ledger_file(self) -> Path:
+        """One JSON line for every evaluation of a split: how often the test set was looked at."""
+        return self.root / "evaluations.jsonl"
+
+    def evaluation(self, name: str) -> Path:
+        """Folder of the evaluation on a split (or ``OTHER-test`` for an external data set)."""
+        return self.root / "evaluation" / name
+
+    def config(self) -> RunConfig:
+        """Read the run's configuration."""
+        return load_config(self.config_file, {})
+
+    @classmethod
+    def open(cls, root: Path) -> RunFolder:
+        """Open a run that has a trained model.
+
+        Raises
+        ------
+        InputError
+            If `root` is not a run, or nothing was trained in it yet.
+        """
+        run = cls(Path(root))
+        if not run.root.is_dir():
+            raise InputError(f"There is no run folder {root}.", "Runs are made by: gcsam-med train")
+        if not run.config_file.is_file():
+            raise InputError(f"{root} is not a run: it has no config.yaml.", "Give a folder made by train.")
+        if not run.model.is_dir():
+            raise InputError(
+                f"{root} has no trained model yet.", "Finish it with: gcsam-med train --resume " + str(root)
+            )
+        return run

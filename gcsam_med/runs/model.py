@@ -1,0 +1,200 @@
+"""A trained model on disk: weights as safetensors, everything else as JSON. Reading it runs no code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gcsam_med.errors import CheckpointError
+from gcsam_med.files import write_durably
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+WEIGHTS, CARD = "weights.safetensors", "model.json"
+
+
+class ModelCard(BaseModel):
+    """What is needed to build the network and to feed it (``model/model.json``)."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    schema_version: int = Field(default=1, alias="schema", description="Version of this file's layout.")
+    task: Literal["segmentation", "classification"] = Field(description="What it does.")
+    model: str = Field(description="Name in the table of networks.")
+    dropout: float = Field(default=0.0, description="Dropout rate it was built with.")
+    classes: list[str] = Field(description="Names of the outputs; for segmentation the one foreground class.")
+    modality: Literal["ultrasound", "xray", "photo"] = Field(description="Kind of images it was trained on.")
+    in_channels: int = Field(description="1 for grey, 3 for colour or grey repeated (pretrained networks).")
+    size: int = Field(description="Side of the square the network sees, in pixels.")
+    mean: list[float] = Field(description="Mean of intensities in 0..1, one a channel, that is subtracted.")
+    std: list[float] = Field(description="Standard deviation, one a channel, that is divided by.")
+    threshold: float = Field(default=0.5, description="Probability from which a pixel is foreground.")
+    weights_sha256: str = Field(default="", description="Hash of the weights file.")
+    dataset: str = Field(description="Name of the data set it was trained on.")
+    dataset_sha256: str = Field(description="content_sha256 of that data set.")
+    synthetic: bool = Field(description="Whether it was trained on generated images.")
+    optimizer: str = Field(description="Optimizer it was trained with.")
+    epoch: int = Field(description="Epoch (from 1) whose weights these are.")
+    tool_version: str = Field(description="Version of gcsam-med that wrote it.")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network in eval mode, with its card."""
+
+    network: torch.nn.Module
+    card: ModelCard
+    device: torch.device
+
+    def tensor(self, squares: np.ndarray) -> torch.Tensor:
+        """Turn stored squares into the network's input.
+
+        Parameters
+        ----------
+        squares : ndarray of uint8, shape (B, size, size) or (B, size, size, 3)
+            As `PreparedDataset.images` or `Geometry.place_image` give them.
+
+        Returns
+        -------
+        Tensor, shape (B, in_channels, size, size), float32
+            On the model's device, standardized.
+        """
+        from gcsam_med.transforms import standardize, to_channels
+
+        return standardize(to_channels(squares, self.card.in_channels), self.card.mean, self.card.std).to(
+            self.device
+        )
+
+    def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
+        """Run the network.
+
+        Parameters
+        ----------
+        batch : Tensor, shape (B, in_channels, size, size)
+            From `tensor`.
+
+        Returns
+        -------
+        Tensor of float32
+            Segmentation: (B, 1, size, size), probability of foreground. Classification: (B, classes),
+            rows sum to 1.
+        """
+        import torch
+
+        with torch.inference_mode():
+            logits = self.network(batch).float()
+            return logits.sigmoid() if self.card.task == "segmentation" else logits.softmax(dim=1)
+
+
+def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> ModelCard:
+    """Write a model folder; a reader sees the old weights or the new ones, never half.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if it is not there.
+    network : torch.nn.Module
+        Its state_dict is saved.
+    card : ModelCard
+        ``weights_sha256`` is filled in.
+
+    Returns
+    -------
+    ModelCard
+        The card as written.
+    """
+    from safetensors.torch import save
+
+    # Shared tensors are not allowed in safetensors, and non-contiguous ones neither.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    data = save(state)
+    written = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / WEIGHTS, data)
+    write_durably(folder / CARD, (written.model_dump_json(by_alias=True, indent=2) + "\n").encode())
+    return written
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read ``model.json``.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    path = folder / CARD
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read.", "Copy the whole model folder.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path} is damaged at '{where}': {first['msg']}.") from error
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel:
+    """Read a model folder that `save_model` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        ``RUN/model``.
+    device : torch.device or str
+        Where the network goes.
+
+    Returns
+    -------
+    TrainedModel
+        In eval mode.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged, or the weights do not fit the network.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from gcsam_med.networks import build_network
+
+    card = load_card(folder)
+    path = folder / WEIGHTS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read.", "Copy the whole model folder.") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.weights_sha256:
+        raise CheckpointError(
+            f"{path} is not the file that was saved: its sha256 is {found[:12]}..., expected "
+            f"{card.weights_sha256[:12]}....",
+            "It was damaged or exchanged; copy it again or train again.",
+        )
+    try:
+        state: dict[str, Any] = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
+    outputs = 1 if card.task == "segmentation" else len(card.classes)
+    network = build_network(
+        card.model,
+        task=card.task,
+        in_channels=card.in_channels,
+        outputs=outputs,
+        size=card.size,
+        dropout=card.dropout,
+    )
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the network '{card.model}'.", str(error)[:300]) from error
+    target = torch.device(device)
+    return TrainedModel(network.to(target).eval(), card, target)
