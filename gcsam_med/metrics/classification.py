@@ -151,8 +151,9 @@ def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, n_classes: in
 
 
 def roc_auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
-    """Return the area under the ROC curve: the chance that a positive scores above a negative, ties count
-    half.
+    """Return the area under the ROC curve: the chance that a positive scores above a negative.
+
+    Ties count half.
 
     Parameters
     ----------
