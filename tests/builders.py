@@ -1,0 +1,232 @@
+"""Tiny prepared data sets and runs for tests: real files in the real layout, made in well under a second.
+
+The pictures are noise with a dark ellipse (a lesion); in class 1 its outline is jagged, and the last class
+holds no lesion. Nothing in them is medical.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from gcsam_med import __version__
+from gcsam_med.config import RunConfig, Task, dump_config
+from gcsam_med.geometry import Geometry
+from gcsam_med.prepared import (
+    AUDIT,
+    IMAGES,
+    INFO,
+    MANIFEST,
+    MASKS,
+    ORIGINAL_MASKS,
+    DatasetInfo,
+    PreparedDataset,
+    create_planes,
+    prepared_root,
+)
+from gcsam_med.runs import ModelCard, RunFolder, save_model
+
+
+def picture(label: str, height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one image: uint8 [H, W], and its lesion: bool [H, W] (empty for ``normal``)."""
+    image = rng.normal(150, 18, (height, width))
+    mask = Image.new("1", (width, height))
+    if label != "normal":
+        angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+        jagged = 1 + (0.25 * rng.standard_normal(40) if label == "malignant" else 0)
+        y0, x0 = height * rng.uniform(0.35, 0.65), width * rng.uniform(0.35, 0.65)
+        ry, rx = height * rng.uniform(0.12, 0.28), width * rng.uniform(0.12, 0.28)
+        corners = np.stack([x0 + rx * np.cos(angle) * jagged, y0 + ry * np.sin(angle) * jagged], axis=1)
+        ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in corners], fill=1)
+    lesion = np.asarray(mask)
+    image[lesion] -= 90 if label == "malignant" else 70
+    return np.clip(image, 0, 255).astype(np.uint8), lesion
+
+
+def make_prepared(
+    root: Path,
+    n: int = 36,
+    size: int = 32,
+    seed: int = 0,
+    *,
+    name: str = "toy",
+    classes: Sequence[str] = ("benign", "malignant", "normal"),
+    with_masks: bool = True,
+    spacing: str = "",
+    group_size: int = 2,
+    synthetic: bool = True,
+    group_kind: str = "near-duplicate",
+) -> PreparedDataset:
+    """Write ``root/prepared/NAME`` and open it.
+
+    ``root`` is a data root. Case i has class i modulo the number of classes; every `group_size` cases of one
+    class are a group; groups go to train, train, train, val, test in turn, so with n >= 10 * classes all
+    splits hold all classes. Originals are between 40x50 and 70x90 pixels. Columns ``device`` (A, B) and
+    ``birads`` are there for subgroups. A class called ``normal`` is negative: no lesion, no mask.
+    """
+    rng = np.random.default_rng(seed)
+    folder = prepared_root(root, name)
+    (folder / ORIGINAL_MASKS).mkdir(parents=True)
+    images = create_planes(folder / IMAGES, (n, size, size))
+    masks = create_planes(folder / MASKS, (n, size, size)) if with_masks else None
+    records = []
+    for i in range(n):
+        label = classes[i % len(classes)]
+        height, width = int(rng.integers(40, 71)), int(rng.integers(50, 91))
+        image, lesion = picture(label, height, width, rng)
+        geometry = Geometry(height, width, size)
+        images[i] = geometry.place_image(image)
+        has_mask = with_masks and bool(lesion.any())
+        if masks is not None and has_mask:
+            masks[i] = geometry.place_mask(lesion)
+            Image.fromarray(lesion).save(folder / ORIGINAL_MASKS / f"{i:06d}.png")
+        group = (i // len(classes)) // group_size
+        split = ("train", "train", "val", "test", "train")[group % 5]
+        records.append(
+            {
+                "case_id": f"{label}_{i:03d}",
+                "group_id": f"{label[0]}{group:03d}",
+                "source_path": f"{label}/{label}_{i:03d}.png",
+                "source_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+                "label": label,
+                "split": split,
+                "fold": -1 if split == "test" else group % 2,
+                "height": height,
+                "width": width,
+                "pixel_spacing": spacing,
+                "has_mask": int(has_mask),
+                "device": "AB"[i % 2],
+                "birads": str(2 + i % 4),
+            }
+        )
+    images.flush()
+    if masks is not None:
+        masks.flush()
+    manifest = pd.DataFrame(records)
+    manifest.to_csv(folder / MANIFEST, index=False)
+    counts = manifest.groupby(["split", "label"]).size().unstack(fill_value=0).to_dict("index")
+    info = DatasetInfo(
+        name=name,
+        title="Toy lesions",
+        classes=list(classes),
+        negative_classes=[c for c in classes if c == "normal"],
+        modality="ultrasound",
+        channels=1,
+        size=size,
+        n_cases=n,
+        has_masks=with_masks,
+        synthetic=synthetic,
+        group_kind=group_kind,  # type: ignore[arg-type]
+        counts={str(split): by_class for split, by_class in counts.items()},
+        seed=seed,
+        folds=2,
+        tool_version=__version__,
+        content_sha256=hashlib.sha256(manifest.to_csv(index=False).encode()).hexdigest(),
+        licence="CC0",
+    )
+    (folder / INFO).write_text(info.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
+    (folder / AUDIT).write_text(json.dumps({"schema": 1, "findings": []}), encoding="utf-8")
+    return PreparedDataset(folder)
+
+
+def make_run(
+    root: Path,
+    dataset: PreparedDataset,
+    task: Task = "segmentation",
+    *,
+    name: str = "run",
+    model: str | None = None,
+    classes: Sequence[str] | None = None,
+    steps: int = 0,
+    seed: int = 0,
+    fold: int | None = None,
+) -> Path:
+    """Write ``root/NAME``, a run as `train` leaves it, with a network trained for `steps` steps of Adam.
+
+    With ``steps=0`` the network is untrained but the same for the same seed. ``classes`` of a
+    classification: all by default.
+    """
+    import torch
+    from gcsam_med.networks import build_network, default_model
+
+    from gcsam_med.runs.model import TrainedModel
+
+    info = dataset.info
+    model = model or default_model(task)
+    names = list(classes or info.classes) if task == "classification" else [info.mask_target]
+    torch.manual_seed(seed)
+    network = build_network(
+        model, task=task, in_channels=info.channels, outputs=len(names) if task == "classification" else 1,
+        size=info.size,
+    )  # fmt: skip
+    card = ModelCard(
+        task=task,
+        model=model,
+        classes=names,
+        modality=info.modality,
+        in_channels=info.channels,
+        size=info.size,
+        mean=[0.5] * info.channels,
+        std=[0.25] * info.channels,
+        dataset=info.name,
+        dataset_sha256=info.content_sha256,
+        synthetic=info.synthetic,
+        optimizer="gcsam",
+        epoch=max(steps, 1),
+        tool_version=__version__,
+    )
+    rows = [r for r in dataset.rows("train", fold) if task == "segmentation" or _label(dataset, r) in names]
+    losses = _fit(TrainedModel(network, card, torch.device("cpu")), dataset, rows, steps) if steps else [1.0]
+    run = RunFolder(root / name)
+    save_model(run.model, network.eval(), card)
+    config = RunConfig(
+        dataset=info.name,
+        data_root=dataset.root.parent.parent,
+        task=task,
+        model=model,
+        classes=list(classes) if classes else None,
+        fold=fold,
+        seed=seed,
+    )
+    run.config_file.write_text(dump_config(config), encoding="utf-8")
+    metric = "val_dice" if task == "segmentation" else "val_auc"
+    history = pd.DataFrame({"epoch": range(1, len(losses) + 1), "train_loss": losses, "val_loss": losses})
+    history[metric] = np.linspace(0.2, 0.8, len(losses))
+    history["lr"], history["seconds"], history["images_per_second"] = 1e-3, 1.5, 60.0
+    history.to_csv(run.history_file, index=False)
+    run.environment_file.write_text(json.dumps({"gcsam_med": __version__, "device": "cpu"}), encoding="utf-8")
+    return run.root
+
+
+def _label(dataset: PreparedDataset, row: int) -> str:
+    return str(dataset.manifest["label"].iloc[row])
+
+
+def _fit(model, dataset: PreparedDataset, rows: Sequence[int], steps: int) -> list[float]:  # type: ignore[no-untyped-def]
+    import torch
+    from torch.nn import functional
+
+    x = model.tensor(dataset.images(rows))
+    if model.card.task == "segmentation":
+        y = torch.from_numpy(dataset.masks(rows)).float()[:, None]
+    else:
+        y = torch.tensor([model.card.classes.index(_label(dataset, r)) for r in rows])
+    adam, losses = torch.optim.Adam(model.network.train().parameters(), lr=3e-3), []
+    for step in range(steps):
+        chosen = torch.arange(step * 8, step * 8 + 8) % len(rows)
+        logits = model.network(x[chosen])
+        if model.card.task == "segmentation":
+            loss = functional.binary_cross_entropy_with_logits(logits, y[chosen])
+        else:
+            loss = functional.cross_entropy(logits, y[chosen])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(float(loss.detach()))
+    return losses
