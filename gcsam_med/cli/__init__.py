@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import console
+from gcsam_med.cli import console, prepare
 from gcsam_med.errors import GcsamMedError, unknown_name
 
 app = typer.Typer(
@@ -35,6 +35,9 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+app.command("prepare")(prepare.prepare)
 
 
 def main(arguments: list[str] | None = None) -> None:
