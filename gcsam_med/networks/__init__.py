@@ -1,0 +1,17 @@
+"""Networks by name: MONAI's for segmentation, torchvision's for classification.
+
+To add one, write a builder and a line in `NETWORKS`; the tests pick it up from there.
+"""
+
+from gcsam_med.networks.pretrained import PretrainedReport, load_pretrained
+from gcsam_med.networks.table import NETWORKS, NetworkSpec, build_network, default_model, find_network
+
+__all__ = [
+    "NETWORKS",
+    "NetworkSpec",
+    "PretrainedReport",
+    "build_network",
+    "default_model",
+    "find_network",
+    "load_pretrained",
+]
