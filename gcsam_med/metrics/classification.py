@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError
-from gcsam_med.metrics.counts import TABLE_METRICS, defined, one_vs_rest
+from gcsam_med.metrics.counts import TABLE_METRICS, defined, one_vs_rest, table_metrics
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -291,9 +291,8 @@ def classification_metrics(
     Returns
     -------
     overall : dict
-        ``TABLE_METRICS``, ``auc``, ``auprc``, ``brier``, ``log_loss``. Two classes: class 1 is the positive
-        one. More: accuracy is over all cases, every other table figure, AUC and AUPRC are macro averages over
-        classes.
+        The figures of `counts.table_metrics`, ``auc``, ``auprc``, ``brier``, ``log_loss``. More than two
+        classes: AUC and AUPRC are macro averages over classes.
     per_class : list of dict
         The table figures, ``auc`` and ``auprc`` of each class against the rest.
     """
@@ -306,17 +305,16 @@ def classification_metrics(
         row = {name: defined(metric(counts)) for name, metric in TABLE_METRICS.items()}
         row["auc"], row["auprc"] = roc_auc(labels == k, p[:, k]), average_precision(labels == k, p[:, k])
         per_class.append(row)
-    overall = (
-        dict(per_class[1]) if n_classes == 2 else {name: _macro(per_class, name) for name in per_class[0]}
-    )
-    overall["accuracy"] = float(np.trace(confusion) / confusion.sum()) if len(p) else None
-    overall["balanced_accuracy"] = _macro(per_class, "sensitivity")
+    overall = {name: defined(value) for name, value in table_metrics(confusion).items()}
+    for name in ("auc", "auprc"):
+        overall[name] = (
+            per_class[1][name] if n_classes == 2 else _mean_if_all([row[name] for row in per_class])
+        )
     overall["brier"] = float(squared_errors(labels, p).mean()) if len(p) else None
     overall["log_loss"] = float(log_losses(labels, p).mean()) if len(p) else None
     return overall, per_class
 
 
-def _macro(rows: list[dict[str, float | None]], name: str) -> float | None:
-    values = [row[name] for row in rows]
+def _mean_if_all(values: list[float | None]) -> float | None:
     present = [v for v in values if v is not None]
     return float(np.mean(present)) if len(present) == len(values) else None

@@ -133,6 +133,59 @@ TABLE_METRICS: dict[str, Callable[[Counts], Any]] = {
 }
 
 
+def multiclass_mcc(confusion: npt.NDArray[Any]) -> Any:
+    """Return the correlation coefficient of truth and call for any number of classes, in [-1, 1].
+
+    Parameters
+    ----------
+    confusion : ndarray, shape [..., C, C]
+        Row: truth; column: call.
+
+    Returns
+    -------
+    float or ndarray, shape [...]
+        0 if all calls are the same; NaN if a class is missing from the truth. Two classes: `mcc`.
+
+    Notes
+    -----
+    R_K of Gorodkin, Computational Biology and Chemistry 28, 2004.
+    """
+    c = np.asarray(confusion, dtype=np.float64)
+    truths, calls, n = c.sum(axis=-1), c.sum(axis=-2), c.sum(axis=(-2, -1))
+    right = np.trace(c, axis1=-2, axis2=-1)
+    spread = np.sqrt(n**2 - (truths**2).sum(axis=-1)) * np.sqrt(n**2 - (calls**2).sum(axis=-1))
+    value = right * n - (truths * calls).sum(axis=-1)
+    value = np.divide(value, spread, out=np.zeros(np.shape(spread)), where=spread > 0)
+    return np.where((truths > 0).all(axis=-1), value, np.nan)
+
+
+def table_metrics(confusion: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return the overall figures of a confusion matrix or a stack of them.
+
+    Parameters
+    ----------
+    confusion : ndarray, shape [..., C, C]
+        Row: truth; column: call.
+
+    Returns
+    -------
+    dict of str to float or ndarray, shape [...]
+        ``TABLE_METRICS`` by name; NaN where undefined. Two classes: class 1 is the positive one. More:
+        accuracy is over all cases, balanced accuracy the mean sensitivity, MCC that of all classes, the
+        others macro averages over classes, undefined as soon as one class is.
+    """
+    n_classes = confusion.shape[-1]
+    if n_classes == 2:
+        counts = one_vs_rest(confusion, 1)
+        return {name: metric(counts) for name, metric in TABLE_METRICS.items()}
+    each = [one_vs_rest(confusion, k) for k in range(n_classes)]
+    result = {name: np.mean([metric(c) for c in each], axis=0) for name, metric in TABLE_METRICS.items()}
+    result["accuracy"] = _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+    result["balanced_accuracy"] = result["sensitivity"]
+    result["mcc"] = multiclass_mcc(confusion)
+    return result
+
+
 def ppv_at_prevalence(sens: float, spec: float, prevalence: float) -> float | None:
     """Return the positive predictive value where the disease has a stated prevalence (Bayes' theorem).
 

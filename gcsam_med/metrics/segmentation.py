@@ -41,8 +41,8 @@ class SegmentationCase:
         Normalised surface Dice in [0, 1] at the tolerance asked for; 0 for a missed lesion; ``None`` for a
         normal.
     sensitivity, specificity, precision : float or None
-        Of pixels, in [0, 1]. Specificity is given for normals too. Precision of an empty prediction is
-        ``None``.
+        Of pixels, in [0, 1]. Specificity is given for normals too. Sensitivity and precision are 0 for a
+        missed lesion and ``None`` for a normal.
     area_truth, area_pred : float
         In square units of the spacing.
     area_error : float
@@ -305,7 +305,7 @@ def measure_case(
         nsd=None if normal else surface_dice,
         sensitivity=_ratio(tp, tp + fn),
         specificity=_ratio(tn, tn + fp),
-        precision=None if normal else _ratio(tp, tp + fp),
+        precision=None if normal else _ratio(tp, tp + fp) or 0.0,
         area_truth=(tp + fn) * pixel_area,
         area_pred=(tp + fp) * pixel_area,
         area_error=(fp - fn) * pixel_area,

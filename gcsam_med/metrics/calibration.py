@@ -1,0 +1,195 @@
+"""Whether probabilities mean what they say: expected calibration error, and its repair by one temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gcsam_med.metrics.classification import check_probabilities
+from gcsam_med.metrics.curves import N_BINS, assign_bins, bin_edges
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+# Logarithm of the smallest probability that is told from 0: a float32 softmax underflows beyond.
+_LOG_FLOOR = float(np.log(1e-30))
+
+
+def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Floats]:
+    """Return the event and its probability whose agreement is calibration.
+
+    Parameters
+    ----------
+    y_true : array_like of int, shape [N]
+        Class indices.
+    prob : array_like of float, shape [N, C]
+        Probability of each class.
+
+    Returns
+    -------
+    event : ndarray of bool, shape [N]
+        Two classes: the case is of class 1. More: the likeliest class is right.
+    probability : ndarray of float, shape [N]
+        Two classes: of class 1. More: of the likeliest class.
+    """
+    labels, p = check_probabilities(y_true, prob)
+    if p.shape[1] == 2:
+        return labels == 1, p[:, 1]
+    return p.argmax(axis=1) == labels, p.max(axis=1)
+
+
+def expected_calibration_error(
+    y_true: npt.ArrayLike, prob: npt.ArrayLike, n_bins: int = N_BINS, *, equal_mass: bool = False
+) -> float | None:
+    """Return the mean distance between predicted probability and observed share, over bins by their cases.
+
+    Parameters
+    ----------
+    y_true : array_like of int, shape [N]
+        Class indices.
+    prob : array_like of float, shape [N, C]
+        Probability of each class. Two classes: calibration of class 1; more: of the likeliest class
+        (`confidence`).
+    n_bins : int
+        Number of bins.
+    equal_mass : bool
+        Bins of equally many cases instead of equal width.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; ``None`` without a case. Above 0 even for perfect probabilities, the more so the fewer the
+        cases.
+
+    Notes
+    -----
+    Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017 (arXiv 1706.04599), equation 3.
+    """
+    event, p = confidence(y_true, prob)
+    if not len(p):
+        return None
+    contributions = calibration_contributions(event, p, n_bins, equal_mass=equal_mass)
+    return float(ece_of_sums(contributions.sum(axis=0)[None])[0])
+
+
+def calibration_contributions(
+    event: Bools, prob: Floats, n_bins: int = N_BINS, *, equal_mass: bool = False
+) -> Floats:
+    """Return what each case adds to the sums that the expected calibration error is made of.
+
+    Parameters
+    ----------
+    event : ndarray of bool, shape [N]
+        From `confidence`.
+    prob : ndarray of float, shape [N]
+        From `confidence`.
+    n_bins : int
+        Number of bins.
+    equal_mass : bool
+        Bins of equally many cases instead of equal width.
+
+    Returns
+    -------
+    ndarray of float, shape [N, B + 1]
+        Probability less event in the case's own bin, 0 in the others; a last column of ones counts the cases.
+    """
+    edges = bin_edges(prob, n_bins, equal_mass=equal_mass)
+    result = np.zeros((len(prob), len(edges)))
+    result[np.arange(len(prob)), assign_bins(prob, edges)] = prob - event
+    result[:, -1] = 1.0
+    return result
+
+
+def ece_of_sums(sums: Floats) -> Floats:
+    """Return the expected calibration error from sums of `calibration_contributions`.
+
+    Parameters
+    ----------
+    sums : ndarray of float, shape [R, B + 1]
+        One row per resample.
+
+    Returns
+    -------
+    ndarray of float, shape [R]
+        The sizes of the bins cancel: the mean weighted by them is the summed distance over the number of
+        cases.
+    """
+    return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
+
+
+def fit_temperature(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> float:
+    """Fit the temperature that makes validation probabilities likeliest.
+
+    Parameters
+    ----------
+    y_true : array_like of int, shape [N]
+        Class indices of the validation set; N at least 1.
+    prob : array_like of float, shape [N, C]
+        Probability of each class. Logits are not needed: a softmax forgets only a constant, which does not
+        matter here.
+
+    Returns
+    -------
+    float
+        In [0.01, 100]. Above 1 the network was too sure, below 1 not sure enough. At an end of the range the
+        validation set does not pin it down (all right, or no better than chance).
+
+    Raises
+    ------
+    ValueError
+        If there is no case.
+
+    Notes
+    -----
+    Guo et al., ICML 2017 (arXiv 1706.04599), section 4.2. The negative log-likelihood is convex in 1/T, so
+    the bounded search over log T finds its one minimum.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    labels, p = check_probabilities(y_true, prob)
+    if not len(labels):
+        raise ValueError("A temperature needs at least one validation case.")
+    logits = _logits(p)
+    own = logits[np.arange(len(labels)), labels]
+
+    def loss(log_temperature: float) -> float:
+        sharpness = np.exp(-log_temperature)
+        return float((logsumexp(logits * sharpness, axis=1) - own * sharpness).mean())
+
+    ends = (np.log(0.01), np.log(100.0))
+    return float(np.exp(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-8}).x))
+
+
+def apply_temperature(prob: npt.ArrayLike, temperature: float) -> Floats:
+    """Return probabilities softened (temperature above 1) or sharpened (below 1); the likeliest class stays.
+
+    Parameters
+    ----------
+    prob : array_like of float, shape [N, C]
+        Probability of each class.
+    temperature : float
+        More than 0, from `fit_temperature`.
+
+    Returns
+    -------
+    ndarray of float, shape [N, C]
+        Rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If the temperature is not positive.
+    """
+    from scipy.special import softmax
+
+    if not temperature > 0:
+        raise ValueError(f"A temperature is more than 0, got {temperature}.")
+    p = np.asarray(prob, dtype=np.float64)
+    checked = check_probabilities(np.zeros(len(p), dtype=np.int64), p)[1]
+    return softmax(_logits(checked) / temperature, axis=1)
+
+
+def _logits(prob: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(prob), _LOG_FLOOR)

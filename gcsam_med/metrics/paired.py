@@ -1,0 +1,268 @@
+"""Two models on the same cases: whether one is better, by how much, and whether that could be chance.
+
+Every test returns the difference with its interval beside the p value; a p value alone says neither how much
+nor how surely. Tests that assume independent cases (McNemar, Wilcoxon) say so; `paired_bootstrap` and
+`delong.delong_test` take groups as they are, `wilcoxon_signed_rank` averages them first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gcsam_med.metrics.bootstrap import bootstrap, replicate
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.resampled import Statistic
+from gcsam_med.metrics.resamples import Resamples
+
+Floats = npt.NDArray[np.float64]
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """The outcome of one comparison of two models on the same cases.
+
+    Parameters
+    ----------
+    difference : Estimate
+        First model minus second, with its 95 % interval.
+    p_value : float or None
+        Two-sided, in [0, 1], not corrected for other comparisons (`holm` does that); ``None`` if it cannot be
+        had.
+    method : str
+        Name of the test, for a reader.
+    effect_size : float or None
+        Standardised size of the difference; ``None`` if the test has none or it is not defined.
+    effect_name : str
+        Which effect size it is; empty if none.
+    """
+
+    difference: Estimate
+    p_value: float | None
+    method: str
+    effect_size: float | None = None
+    effect_name: str = ""
+
+
+def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) -> PairedTest:
+    """Compare any statistic of two models by resampling the groups they share.
+
+    Parameters
+    ----------
+    first, second : Statistic
+        The same statistic of each model, over the same cases.
+    resamples : Resamples
+        The draws, common to both.
+
+    Returns
+    -------
+    PairedTest
+        Difference with its bootstrap interval (`bootstrap.bootstrap`). p is twice the smaller share of
+        resamples at or beyond 0, counting the data themselves as one more resample (Davison and Hinkley 1997,
+        section 4.2), so it is never 0.
+    """
+
+    def difference(weights: Floats) -> Floats:
+        return first(weights) - second(weights)
+
+    estimate = bootstrap(difference, resamples)
+    method = "paired bootstrap by group"
+    if estimate.value is None or resamples.n_groups < 2:
+        return PairedTest(estimate, None, method)
+    values = replicate(difference, resamples)
+    values = values[np.isfinite(values)]
+    tail = min((values <= 0).sum(), (values >= 0).sum())
+    return PairedTest(estimate, min(1.0, 2 * float(tail + 1) / (len(values) + 1)), method)
+
+
+def mcnemar(right_a: npt.ArrayLike, right_b: npt.ArrayLike) -> PairedTest:
+    """Compare the accuracy of two models by the cases on which just one of them is right.
+
+    Parameters
+    ----------
+    right_a, right_b : array_like of bool, shape [N]
+        Whether each model called each case rightly. Cases are taken as independent: with several images of a
+        patient trust `paired_bootstrap` instead.
+
+    Returns
+    -------
+    PairedTest
+        Difference in accuracy with the adjusted Wald interval of Bonett and Price (J Educ Behav Stat 37(4),
+        2012); exact binomial p (McNemar, Psychometrika 12(2), 1947). Effect size: Cohen's g, the share of
+        discordant cases won by the first model minus one half, ``None`` if there are none.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or there is no case.
+    """
+    from scipy.stats import binomtest
+
+    a, b = _same_length(right_a, right_b)
+    n, only_a, only_b = len(a), int((a > b).sum()), int((b > a).sum())
+    share_a, share_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    centre = share_a - share_b
+    half = Z95 * np.sqrt((share_a + share_b - centre**2) / (n + 2))
+    interval = (max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
+    discordant = only_a + only_b
+    p = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
+    effect = only_a / discordant - 0.5 if discordant else None
+    difference = Estimate((only_a - only_b) / n, interval, n, "Bonett-Price adjusted Wald")
+    return PairedTest(difference, p, "exact McNemar", effect, "Cohen's g")
+
+
+def wilcoxon_signed_rank(
+    a: npt.ArrayLike, b: npt.ArrayLike, groups: npt.ArrayLike | None = None
+) -> PairedTest:
+    """Compare a figure that each case has under both models, by ranks of the differences.
+
+    Parameters
+    ----------
+    a, b : array_like of float, shape [N]
+        The figure of each case, e.g. its Dice, under each model.
+    groups : array_like, shape [N], optional
+        Group of each case. Differences are averaged within a group first, so that the pairs that are ranked
+        are independent; n is then the number of groups.
+
+    Returns
+    -------
+    PairedTest
+        Hodges-Lehmann shift (median of the means of all pairs of differences) with its interval from the
+        normal approximation to the signed-rank statistic (Hollander and Wolfe 1999, section 3.3). p from
+        scipy: zeros are ranked and then set aside (Pratt 1959), exact for small samples without ties. Effect
+        size: matched-pairs rank-biserial correlation (Kerby 2014), in [-1, 1]. All differences 0: p is 1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or there is no case.
+    """
+    from scipy.stats import wilcoxon
+
+    first, second = _same_length(a, b)
+    d = first - second
+    if groups is not None:
+        index = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        d = np.bincount(index, d) / np.bincount(index)
+    # Differences that rounding alone tells apart must tie, or they would be ranked.
+    d = np.round(d, 12)
+    method = "Wilcoxon signed-rank" + (" on group means" if groups is not None else "")
+    if not d.any():
+        return PairedTest(Estimate(0.0, None, len(d), "none", "all differences are 0"), 1.0, method)
+    p = float(wilcoxon(d, zero_method="pratt").pvalue)
+    return PairedTest(_hodges_lehmann(d), p, method, rank_biserial(d), "rank-biserial correlation")
+
+
+def _hodges_lehmann(d: Floats) -> Estimate:
+    n = len(d)
+    ordered = np.sort(d)
+    averages = n * (n + 1) // 2
+    middle = (_walsh(ordered, (averages - 1) // 2) + _walsh(ordered, averages // 2)) / 2
+    # Rank of the lower end among the averages: mean of the signed-rank statistic less z standard deviations.
+    k = int(np.floor(averages / 2 - Z95 * np.sqrt(n * (n + 1) * (2 * n + 1) / 24)))
+    if k < 0:
+        return Estimate(middle, None, n, "none", "too few pairs for a 95 % interval by ranks")
+    interval = (_walsh(ordered, k), _walsh(ordered, averages - 1 - k))
+    return Estimate(middle, interval, n, "Hodges-Lehmann")
+
+
+def _walsh(ordered: Floats, k: int) -> float:
+    """Return the k-th smallest (from 0) mean of two differences, a value with itself included.
+
+    Found by halving the range and counting, so that 10,000 cases need no table of 50 million pairs.
+    """
+    n, position = len(ordered), np.arange(len(ordered))
+    low, high = float(ordered[0]), float(ordered[-1])
+    while True:
+        middle = (low + high) / 2
+        # Partners at or after each value whose mean with it is at most the middle.
+        reach = np.searchsorted(ordered, 2 * middle - ordered, side="right")
+        if np.maximum(np.minimum(reach, n) - position, 0).sum() > k:
+            high = middle
+        else:
+            low = middle
+        if high - low <= 1e-13 * max(1.0, abs(high)):
+            return high
+
+
+def rank_biserial(differences: npt.ArrayLike) -> float | None:
+    """Return the matched-pairs rank-biserial correlation: favourable less unfavourable share of the ranks.
+
+    Parameters
+    ----------
+    differences : array_like of float, shape [N]
+        First minus second; zeros are set aside.
+
+    Returns
+    -------
+    float or None
+        In [-1, 1]; ``None`` if all differences are 0.
+
+    Notes
+    -----
+    Kerby, Comprehensive Psychology 3, 2014.
+    """
+    from scipy.stats import rankdata
+
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0]
+    if not len(d):
+        return None
+    ranks = rankdata(np.abs(d))
+    return float((ranks * np.sign(d)).sum() / ranks.sum())
+
+
+def cohens_dz(a: npt.ArrayLike, b: npt.ArrayLike) -> float | None:
+    """Return the mean paired difference in units of its standard deviation (Cohen's d_z).
+
+    Parameters
+    ----------
+    a, b : array_like of float, shape [N]
+        The figure of each case under each model.
+
+    Returns
+    -------
+    float or None
+        ``None`` with fewer than two cases or if all differences are equal.
+    """
+    first, second = _same_length(a, b)
+    d = first - second
+    if len(d) < 2 or np.ptp(d) <= 1e-12:
+        return None
+    return float(d.mean() / d.std(ddof=1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct p values for the number of comparisons made (Holm, Scand J Stat 6(2), 1979).
+
+    Parameters
+    ----------
+    p_values : sequence of float or None
+        As they came from the tests; ``None`` where a test gave none, which then does not count as a
+        comparison.
+
+    Returns
+    -------
+    list of float or None
+        Adjusted p values in the same order, in [0, 1].
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    given = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(given, method="holm")[1] if given else [])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+def _same_length(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape or not len(first):
+        raise ValueError(f"Need two rows of the same cases, got {first.shape} and {second.shape}.")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError(
+            "Paired figures must be finite: a case that one model leaves undefined cannot be paired."
+        )
+    return first, second
