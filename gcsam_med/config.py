@@ -61,22 +61,40 @@ class RunConfig(BaseModel):
     base: BaseOptimizer = Field(
         default="adam", description="The optimizer that takes the step after a sharpness-aware climb."
     )
-    lr: Rate = Field(default=1e-3, description="Peak learning rate.")
+    lr: Rate | None = Field(
+        default=None,
+        description="Peak learning rate; left open: chosen by task, network and starting weights.",
+    )
     weight_decay: NonNegative = Field(default=0.0, description="Weight decay of the base optimizer.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum of sgd.")
-    rho: NonNegative = Field(default=0.05, description="Radius of the climb.")
+    rho: NonNegative | None = Field(
+        default=None,
+        description="Radius of the climb; left open: the optimizer's own, 0.05 for gcsam and sam.",
+    )
     rho_schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="How rho falls from its value to rho_end over the run."
+        default="constant", description="How rho falls over the run."
     )
-    rho_end: NonNegative = Field(default=0.0, description="Rho at the end of a linear or cosine schedule.")
-    norm: Literal["centralized", "raw"] = Field(
-        default="centralized", description="GCSAM: scale the climb by the norm after or before centring."
+    rho_end: Fraction = Field(
+        default=0.0, description="Part of rho that is left at the end of a linear or cosine schedule."
     )
-    centralize: Literal["ascent", "both"] = Field(
-        default="ascent", description="GCSAM: centre the gradient of the climb only, or of the descent too."
+    norm: Literal["centralized", "raw"] | None = Field(
+        default=None, description="Scale the climb by the gradient's norm after or before centring it."
     )
-    conv_only: bool = Field(default=False, description="GCSAM: centre convolution weights only.")
-    every: Positive = Field(default=1, description="Climb on each k-th step only.")
+    centralize: Literal["none", "ascent", "both"] | None = Field(
+        default=None,
+        description="Centre the gradient of the climb, or of the descent too; left open: ascent for gcsam.",
+    )
+    conv_only: bool = Field(default=False, description="Centre convolution weights only.")
+    eta: NonNegative | None = Field(default=None, description="asam: constant added to each weight's size.")
+    exempt_vectors: bool | None = Field(
+        default=None, description="asam: leave biases and norm layers out of the scaling."
+    )
+    alpha: NonNegative | None = Field(
+        default=None, description="looksam, gsam: strength of the part of the gradient that is added."
+    )
+    every: Positive | None = Field(
+        default=None, description="Climb on each k-th step only; left open: 1, for looksam 5."
+    )
     ascent_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="Part of the batch that the climb's gradient is taken from."
     )
@@ -135,8 +153,6 @@ class RunConfig(BaseModel):
             raise ValueError("--pretrained and --weights both choose the starting weights; give one of them")
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("--precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
-        if self.rho_end > self.rho and self.rho_schedule != "constant":
-            raise ValueError("rho_end must not be above rho")
         return self
 
 
@@ -162,7 +178,22 @@ def load_config(file: Path | None, overrides: Mapping[str, Any], sets: Sequence[
     ConfigError
         If the file cannot be read, a key is unknown or a value does not fit; all faults are named.
     """
-    values: dict[str, Any] = _read_yaml(file) if file is not None else {}
+    return _build(_read_yaml(file) if file is not None else {}, overrides, sets, file)
+
+
+def with_overrides(config: RunConfig, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> RunConfig:
+    """Change settings of a configuration; see `load_config` for the arguments and errors."""
+    return _build(config.model_dump(), overrides, sets, None)
+
+
+def dump_config(config: RunConfig) -> str:
+    """Write a configuration as YAML that `load_config` reads back to the same values."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _build(
+    values: dict[str, Any], overrides: Mapping[str, Any], sets: Sequence[str], file: Path | None
+) -> RunConfig:
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals:
@@ -175,11 +206,6 @@ def load_config(file: Path | None, overrides: Mapping[str, Any], sets: Sequence[
     for key in values:
         if key not in RunConfig.model_fields:
             raise unknown_name("setting", str(key), RunConfig.model_fields.keys())
-    return validate(values, file)
-
-
-def validate(values: Mapping[str, Any], file: Path | None = None) -> RunConfig:
-    """Turn a mapping into a `RunConfig`, naming every fault by its option."""
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
@@ -190,11 +216,6 @@ def validate(values: Mapping[str, Any], file: Path | None = None) -> RunConfig:
             faults.append(f"{field}: {message}, but got {item['input']!r}" if field else message)
         source = f" in {file}" if file else ""
         raise ConfigError(f"The configuration{source} does not hold: " + "; ".join(faults) + ".") from error
-
-
-def dump_config(config: RunConfig) -> str:
-    """Write a configuration as YAML that `load_config` reads back to the same values."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@
     │   └── DataFaults         2  a data set has bad files; all of them are listed
     ├── EnvironmentFault       3  device, disk, network
     │   └── MissingExtra       3  an optional part is not installed
-    └── CheckpointError        4  a checkpoint or model file is corrupt or not trusted
+    ├── CheckpointError        4  a checkpoint or model file is corrupt or not trusted
+    └── Interrupted      130, 143  stopped by a signal; what was done is saved
 
 Everything else that reaches the command line is a bug of ours and exits with 1.
 """
@@ -99,6 +100,22 @@ class CheckpointError(GcsamMedError):
     """A checkpoint or model file is corrupt or not trusted."""
 
     exit_code = 4
+
+
+class Interrupted(GcsamMedError):
+    """A signal asked to stop; everything needed to go on is saved.
+
+    Parameters
+    ----------
+    message, advice : str
+        See `GcsamMedError`.
+    exit_code : int
+        130 for Ctrl-C, 143 for SIGTERM and the like.
+    """
+
+    def __init__(self, message: str, advice: str, exit_code: int) -> None:
+        super().__init__(message, advice)
+        self.exit_code = exit_code
 
 
 def unknown_name(what: str, name: str, known: Collection[str]) -> InputError:

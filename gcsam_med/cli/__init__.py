@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import console, prepare
+from gcsam_med.cli import console, prepare, train
 from gcsam_med.errors import GcsamMedError, unknown_name
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _root(
 
 
 app.command("prepare")(prepare.prepare)
+app.command("train")(train.train)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 To add one, write a builder and a line in `NETWORKS`; the tests pick it up from there.
 """
 
-from gcsam_med.networks.pretrained import PretrainedReport, load_pretrained
+from gcsam_med.networks.pretrained import PretrainedReport, input_channels, load_pretrained
 from gcsam_med.networks.table import NETWORKS, NetworkSpec, build_network, default_model, find_network
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "build_network",
     "default_model",
     "find_network",
+    "input_channels",
     "load_pretrained",
 ]

@@ -75,6 +75,20 @@ def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = Non
     return _fit(network, _read(path), path.name)
 
 
+def input_channels(weights: Path) -> int:
+    """Number of channels that the network of a weights file takes: those of its first convolution.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds no convolution.
+    """
+    for value in _read(weights).values():
+        if value.dim() == 4:
+            return int(value.shape[1])
+    raise InputError(f"{weights.name} holds no convolution.", "Give the weights of the same --model.")
+
+
 def _torchvision_file(name: str) -> Path:
     import torch
     from torchvision.models import get_weight

@@ -47,6 +47,11 @@ class RunFolder:
         return self.root / "log.txt"
 
     @property
+    def result_file(self) -> Path:
+        """How the run ended; not there before it has."""
+        return self.root / "result.json"
+
+    @property
     def checkpoints(self) -> Path:
         """What a resume needs."""
         return self.root / "checkpoints"

@@ -1,0 +1,149 @@
+"""What each step sees, as a function of (seed, step): no state, so any number of workers gives the same.
+
+A step's cases are ``batch_size * accumulate * processes`` of the epoch's order, dealt out to the processes
+and cut into `accumulate` micro-batches. An epoch is cut into steps of even size (they differ by one case at
+most), so that no step is left with a single case, on which batch normalization cannot work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from gcsam_med.training.plan import Plan
+from gcsam_med.transforms import sample_seed, standardize, to_channels, training_transform
+
+
+class MicroBatch(NamedTuple):
+    """Cases of one forward pass.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, S, S), float32
+        Standardized.
+    targets : Tensor
+        Segmentation: masks (B, 1, S, S), float32 0 or 1. Classification: class numbers (B,), int64.
+    share : float
+        What the mean loss of these cases counts in the step's loss; over all micro-batches and processes
+        the shares sum to the number of processes (DDP averages over them).
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    share: float
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Move to `device`; without waiting, where the memory is page-locked."""
+        return MicroBatch(
+            self.images.to(device, non_blocking=True), self.targets.to(device, non_blocking=True), self.share
+        )
+
+
+class Batches(Dataset):
+    """The training batches of a run, by step number.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to train on.
+    rank, world : int
+        This process and how many there are.
+    """
+
+    def __init__(self, plan: Plan, rank: int = 0, world: int = 1) -> None:
+        self.plan, self.rank, self.world = plan, rank, world
+        config = plan.config
+        whole = config.batch_size * config.accumulate * world
+        self.steps_per_epoch = -(-len(plan.train_rows) // whole)
+        if len(plan.train_rows) // self.steps_per_epoch < world:
+            raise ValueError(f"{len(plan.train_rows)} training cases are too few for {world} processes")
+        self.augment = training_transform(plan.dataset.info.modality, plan.task) if config.augment else None
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of the whole step, over all processes, in order."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.plan.config.seed, epoch]).permutation(self.plan.train_rows)
+        return np.array_split(order, self.steps_per_epoch)[place]
+
+    def __getitem__(self, step: int) -> list[MicroBatch]:
+        """Make the micro-batches of this process for a step."""
+        everyone = self.rows(step)
+        mine = everyone[self.rank :: self.world]
+        pieces = np.array_split(mine, min(self.plan.config.accumulate, len(mine)))
+        epoch = step // self.steps_per_epoch
+        return [self._micro_batch(rows, epoch, len(everyone)) for rows in pieces]
+
+    def _micro_batch(self, rows: np.ndarray, epoch: int, step_cases: int) -> MicroBatch:
+        plan, dataset = self.plan, self.plan.dataset
+        images = to_channels(dataset.images(rows), dataset.info.channels)
+        masks = targets_of(plan, rows) if plan.task == "segmentation" else None
+        if self.augment is not None:
+            for i, row in enumerate(rows):
+                seed = sample_seed(plan.config.seed, epoch, int(row))
+                image, mask = self.augment(images[i], None if masks is None else masks[i], seed)
+                images[i] = image
+                if masks is not None and mask is not None:
+                    masks[i] = mask
+        targets = targets_of(plan, rows) if masks is None else masks
+        return MicroBatch(network_input(plan, images), targets, len(rows) * self.world / step_cases)
+
+
+def network_input(plan: Plan, images: torch.Tensor) -> torch.Tensor:
+    """Standardize, and repeat grey for a network that takes three channels.
+
+    Parameters
+    ----------
+    plan : Plan
+        Knows mean, standard deviation and channels.
+    images : Tensor, shape (B, C, S, S)
+        Intensities in 0..1.
+
+    Returns
+    -------
+    Tensor, shape (B, in_channels, S, S)
+        Channels last in memory, which convolutions run faster on.
+    """
+    if images.shape[1] != plan.in_channels:
+        images = images.expand(-1, plan.in_channels, -1, -1)
+    return standardize(images, plan.mean, plan.std).contiguous(memory_format=torch.channels_last)
+
+
+def targets_of(plan: Plan, rows: np.ndarray) -> torch.Tensor:
+    """Masks (B, 1, S, S) float32 or class numbers (B,) int64 of `rows`."""
+    if plan.task == "segmentation":
+        return torch.from_numpy(plan.dataset.masks(rows)).unsqueeze(1).float()
+    return torch.from_numpy(plan.labels(rows))
+
+
+def stream(batches: Batches, first: int, last: int, pin: bool) -> Iterator[list[MicroBatch]]:
+    """Yield the micro-batches of steps `first` to `last` (exclusive), made ahead by loader workers.
+
+    One loader serves the whole run, so workers start once and work on over the end of an epoch.
+    """
+    workers = batches.plan.config.workers or 0
+    if workers == 0:
+        yield from (batches[step] for step in range(first, last))
+        return
+    yield from DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        pin_memory=pin,
+        timeout=600,
+        worker_init_fn=_quiet_worker,
+    )
+
+
+def _quiet_worker(number: int) -> None:
+    """Leave signals to the main process, which saves a checkpoint and then ends the workers."""
+    import signal
+
+    del number
+    torch.set_num_threads(1)
+    for name in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)

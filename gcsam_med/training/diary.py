@@ -1,0 +1,123 @@
+"""How far a run is and how it went, and what is written of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gcsam_med import __version__
+from gcsam_med.runs import ModelCard, RunFolder, save_model
+from gcsam_med.training.checkpoint import save_checkpoint
+from gcsam_med.training.history import draw_curves, write_history
+
+if TYPE_CHECKING:
+    from gcsam_med.training.plan import Plan
+    from gcsam_med.training.session import Session
+
+
+@dataclass
+class Diary:
+    """The part of a checkpoint that is plain numbers.
+
+    Parameters
+    ----------
+    step : int
+        Steps done.
+    history : list of dict
+        Rows of ``history.csv``.
+    best, best_epoch : float, int
+        Best validation metric and its epoch (0: none yet).
+    loss_sum, cases : float, int
+        Of the epoch under way; `cases` of this process.
+    epoch_seconds, seconds : float
+        Time spent in steps, in the epoch under way and in all.
+    skipped, skipped_in_row : int
+        Steps skipped because a gradient was not finite, in all and last in a row.
+    reason : str
+        Why the run ended: ``epochs``, ``max_minutes`` or ``patience``; empty while it has not.
+    """
+
+    step: int = 0
+    history: list[dict[str, float | int]] = field(default_factory=list)
+    best: float = float("-inf")
+    best_epoch: int = 0
+    loss_sum: float = 0.0
+    cases: int = 0
+    counted: int = 0
+    epoch_seconds: float = 0.0
+    seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_row: int = 0
+    reason: str = ""
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of this epoch's cases so far, without skipped steps."""
+        return self.loss_sum / self.counted if self.counted else 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Of this process, in this epoch so far."""
+        return self.cases / self.epoch_seconds if self.epoch_seconds else 0.0
+
+    def count(self, loss: float, cases: int, skipped: bool, seconds: float) -> None:
+        """Enter a step."""
+        self.step += 1
+        self.cases += cases
+        self.epoch_seconds += seconds
+        self.seconds += seconds
+        if skipped:
+            self.skipped += 1
+            self.skipped_in_row += 1
+        else:
+            self.skipped_in_row = 0
+            self.loss_sum += loss * cases
+            self.counted += cases
+
+    def end_epoch(self, row: dict[str, float | int], metric: str) -> bool:
+        """Enter an epoch's row; True if it is the best so far."""
+        self.history.append(row)
+        self.loss_sum, self.cases, self.counted, self.epoch_seconds = 0.0, 0, 0, 0.0
+        value = float(row[f"val_{metric}"])
+        if value > self.best:
+            self.best, self.best_epoch = value, len(self.history)
+            return True
+        return False
+
+
+def keep(plan: Plan, session: Session, diary: Diary, run: RunFolder, better: bool) -> None:
+    """Write history and curves, and the model if it is the best so far."""
+    if better:
+        save_model(run.model, session.to_save, _card(plan, diary))
+    write_history(run.history_file, diary.history)
+    draw_curves(run.curves_file, diary.history, plan.metric)
+
+
+def save(fabric: Any, run: RunFolder, session: Session, diary: Diary) -> None:
+    """Write a checkpoint from the first process; the others wait for it."""
+    if fabric.is_global_zero:
+        save_checkpoint(
+            run.checkpoints, diary.step, {"session": session.state_dict(), "diary": asdict(diary)}
+        )
+    fabric.barrier()
+
+
+def _card(plan: Plan, diary: Diary) -> ModelCard:
+    config, info = plan.config, plan.dataset.info
+    return ModelCard(
+        task=plan.task,
+        model=str(config.model),
+        dropout=config.dropout,
+        classes=list(plan.classes),
+        modality=info.modality,
+        in_channels=plan.in_channels,
+        size=info.size,
+        mean=plan.mean,
+        std=plan.std,
+        dataset=info.name,
+        dataset_sha256=info.content_sha256,
+        synthetic=info.synthetic,
+        optimizer=config.optimizer,
+        epoch=len(diary.history),
+        tool_version=__version__,
+    )

@@ -1,0 +1,247 @@
+"""From a configuration and a prepared data set to a plan in which nothing is left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcsam_med.config import RunConfig, Task
+from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.networks import NETWORKS, default_model, input_channels
+from gcsam_med.optim import OPTIMIZERS
+from gcsam_med.prepared import PreparedDataset, Split
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Complete: no field that the data decide is None.
+    dataset : PreparedDataset
+        The images.
+    classes : tuple of str
+        Names of the outputs; the mask's target alone for segmentation.
+    train_rows, val_rows : ndarray of int64
+        Rows of the manifest.
+    in_channels : int
+        Channels the network sees.
+    mean, std : list of float
+        Standardization, one a channel, of intensities in 0..1.
+    warnings : tuple of str
+        What the user should know before reading any number.
+    """
+
+    config: RunConfig
+    dataset: PreparedDataset
+    classes: tuple[str, ...]
+    train_rows: np.ndarray
+    val_rows: np.ndarray
+    in_channels: int
+    mean: list[float]
+    std: list[float]
+    warnings: tuple[str, ...]
+
+    @property
+    def task(self) -> Task:
+        """The task, which a complete configuration names."""
+        return self.config.task or "segmentation"
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output."""
+        return len(self.classes)
+
+    @property
+    def metric(self) -> str:
+        """The validation metric that chooses the best epoch; higher is better."""
+        return "dice" if self.task == "segmentation" else "auc"
+
+    @property
+    def starts_from_imagenet(self) -> bool:
+        """Whether the network starts from torchvision's ImageNet weights, fetched or brought."""
+        return self.config.pretrained or self.config.weights is not None
+
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        """Number of each row's class among `classes`, shape (n,), int64."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        return np.array([number[x] for x in self.dataset.manifest["label"].to_numpy()[rows]], dtype=np.int64)
+
+    def class_counts(self) -> np.ndarray:
+        """Training cases of each class, shape (classes,), int64."""
+        return np.bincount(self.labels(self.train_rows), minlength=self.outputs)
+
+
+def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
+    """Fill in what the data set decides and check that the run can work.
+
+    Parameters
+    ----------
+    config : RunConfig
+        As given.
+    dataset : PreparedDataset
+        The data set it names.
+
+    Returns
+    -------
+    Plan
+        Complete.
+
+    Raises
+    ------
+    InputError
+        If the task, the classes or the names do not fit the data set.
+    """
+    task = config.task or ("segmentation" if dataset.info.has_masks else "classification")
+    if task == "segmentation" and not dataset.info.has_masks:
+        raise InputError(
+            f"'{dataset.info.name}' has no masks, so it cannot train segmentation.",
+            "Use --task classification, or prepare it with masks.",
+        )
+    model = config.model or default_model(task)
+    _check_names(model, task, config.optimizer)
+    classes = _classes(config, dataset, task)
+    in_channels = dataset.info.channels if config.weights is None else input_channels(config.weights)
+    imagenet = config.pretrained or (config.weights is not None and in_channels == 3)
+    complete = config.model_copy(
+        update={
+            "task": task,
+            "model": model,
+            "classes": classes,
+            "loss": config.loss or ("dice-ce" if task == "segmentation" else "cross-entropy"),
+            "lr": config.lr or _default_lr(task, model, imagenet),
+            "rho": OPTIMIZERS[config.optimizer].rho if config.rho is None else config.rho,
+            "workers": _default_workers(config.device) if config.workers is None else config.workers,
+        }
+    )
+    _check_loss(complete)
+    train_rows = _taking_part(dataset, classes, task, dataset.rows("train", config.fold))
+    val_rows = _taking_part(dataset, classes, task, dataset.rows("val", config.fold))
+    _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)
+    if imagenet:
+        in_channels = 3
+    mean, std = (
+        (IMAGENET_MEAN, IMAGENET_STD) if imagenet else _intensity_statistics(dataset, train_rows, in_channels)
+    )
+    return Plan(
+        config=complete,
+        dataset=dataset,
+        classes=(dataset.info.mask_target,) if task == "segmentation" else tuple(classes),
+        train_rows=train_rows,
+        val_rows=val_rows,
+        in_channels=in_channels,
+        mean=mean,
+        std=std,
+        warnings=tuple(_warnings(dataset)),
+    )
+
+
+def _check_names(model: str, task: str, optimizer: str) -> None:
+    fitting = {name for name, spec in NETWORKS.items() if spec.task == task}
+    if model not in NETWORKS:
+        raise unknown_name(f"{task} model", model, fitting)
+    if model not in fitting:
+        raise InputError(
+            f"'{model}' is a {NETWORKS[model].task} network, but the task is {task}.",
+            f"Choose --task {NETWORKS[model].task}, or one of: {', '.join(sorted(fitting))}.",
+        )
+    if optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+
+
+def _check_loss(config: RunConfig) -> None:
+    fitting = (
+        ("dice-ce", "dice-focal", "dice") if config.task == "segmentation" else ("cross-entropy", "focal")
+    )
+    if config.loss not in fitting:
+        raise InputError(
+            f"Loss '{config.loss}' does not fit {config.task}.", f"Choose one of: {', '.join(fitting)}."
+        )
+
+
+def _classes(config: RunConfig, dataset: PreparedDataset, task: str) -> list[str]:
+    known = dataset.info.classes
+    if config.classes is not None:
+        for name in config.classes:
+            if name not in known:
+                raise unknown_name(f"class of '{dataset.info.name}'", name, known)
+        chosen = [name for name in known if name in config.classes]
+    elif task == "segmentation":
+        chosen = [name for name in known if name not in dataset.info.negative_classes]
+    else:
+        chosen = list(known)
+    if task == "classification" and len(chosen) < 2:
+        raise InputError(
+            f"Classification needs at least two classes; '{dataset.info.name}' offers {chosen or 'none'}.",
+            "Prepare it with labels, or use --task segmentation.",
+        )
+    return chosen
+
+
+def _taking_part(dataset: PreparedDataset, classes: list[str], task: str, rows: np.ndarray) -> np.ndarray:
+    cases = dataset.manifest.iloc[rows]
+    fitting = cases["label"].isin(classes)
+    if task == "segmentation":
+        # A data set for segmentation alone may have no labels at all.
+        unlabelled = cases["label"] == "" if not dataset.info.classes else fitting
+        negative = cases["label"].isin(dataset.info.negative_classes)
+        fitting = (fitting | unlabelled) & (cases["has_mask"] | negative)
+    return rows[fitting.to_numpy()]
+
+
+def _check_not_empty(dataset: PreparedDataset, parts: dict[Split, np.ndarray], classes: list[str]) -> None:
+    for name, rows in parts.items():
+        if len(rows) == 0:
+            raise InputError(
+                f"The {name} split of '{dataset.info.name}' has no case"
+                + (f" of {', '.join(classes)}." if classes else "."),
+                "Prepare it with more images or another --seed, or choose other classes.",
+            )
+
+
+def _default_lr(task: str, model: str, imagenet: bool) -> float:
+    # Transformers and pretrained weights are spoilt by a rate that suits a small network from scratch.
+    if imagenet or model in {"vit-b-16", "swin-t", "swin-unetr", "convnext-tiny", "vgg16"}:
+        return 1e-4
+    return 1e-3 if task == "segmentation" else 3e-4
+
+
+def _default_workers(device: str) -> int:
+    # On a CPU the network takes every core already; a worker would only take turns with it.
+    from gcsam_med.devices import pick_device
+
+    return 0 if pick_device(device).type == "cpu" else 4
+
+
+def _intensity_statistics(
+    dataset: PreparedDataset, rows: np.ndarray, channels: int
+) -> tuple[list[float], list[float]]:
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for start in range(0, len(rows), 64):
+        pixels = dataset.images(rows[start : start + 64]).reshape(-1, channels)
+        # Sums by histogram: exact integers, and no float copy of the images.
+        for channel in range(channels):
+            histogram = np.bincount(pixels[:, channel], minlength=256)
+            total[channel] += histogram @ np.arange(256)
+            squares[channel] += histogram @ np.arange(256) ** 2
+        count += len(pixels)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return [round(float(m) / 255, 6) for m in mean], [round(max(float(s), 1.0) / 255, 6) for s in std]
+
+
+def _warnings(dataset: PreparedDataset) -> list[str]:
+    found = []
+    if dataset.info.synthetic:
+        found.append("These images are synthetic: results say nothing about patients.")
+    if dataset.info.group_kind == "image":
+        found.append(
+            "This data set is split by image, not by patient or near-duplicate group: "
+            "results may be too good."
+        )
+    return found

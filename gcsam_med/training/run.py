@@ -1,0 +1,270 @@
+"""A run from its start, or from its last checkpoint, to its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
+from gcsam_med.errors import ConfigError, InputError
+from gcsam_med.files import write_durably
+from gcsam_med.prepared import PreparedDataset, open_prepared
+from gcsam_med.runs import RunFolder
+from gcsam_med.training.batches import Batches
+from gcsam_med.training.checkpoint import Checkpoint, load_checkpoint
+from gcsam_med.training.diary import Diary
+from gcsam_med.training.environment import environment
+from gcsam_med.training.events import Observer, Several, Silent, Start
+from gcsam_med.training.lock import locked
+from gcsam_med.training.logs import observers_for
+from gcsam_med.training.loop import train_loop
+from gcsam_med.training.plan import Plan, make_plan
+from gcsam_med.training.session import build_session
+
+# What may differ when a run goes on: it changes where and for how long, not what is computed.
+MACHINE_FIELDS = frozenset(
+    {"data_root", "device", "workers", "max_minutes", "checkpoint_minutes", "tensorboard", "mlflow"}
+)
+EXTEND_FIELDS = frozenset({"epochs", "patience"})
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    metric : str
+        The validation metric that chose the best epoch.
+    best, best_epoch : float, int
+        Its best value, and when.
+    epochs : int
+        Epochs trained.
+    steps : int
+        Steps done, of which `skipped` had a gradient that was not finite.
+    skipped : int
+        See `steps`.
+    seconds : float
+        Time spent training, without validation.
+    images_per_second : float
+        Over all epochs.
+    reason : str
+        ``epochs``, ``max_minutes`` or ``patience``.
+    """
+
+    folder: Path
+    metric: str
+    best: float
+    best_epoch: int
+    epochs: int
+    steps: int
+    skipped: int
+    seconds: float
+    images_per_second: float
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "run": str(self.folder),
+            "metric": self.metric,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "skipped_steps": self.skipped,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            "stopped_by": self.reason,
+        }
+
+
+def start_training(
+    config: RunConfig, output: Path | None = None, observer: Observer | None = None
+) -> TrainingResult:
+    """Train from the beginning.
+
+    Parameters
+    ----------
+    config : RunConfig
+        What to do.
+    output : Path, optional
+        Run folder, which must be new or empty; left open: ``runs/`` and a name made of the settings.
+    observer : Observer, optional
+        Whom to tell.
+
+    Returns
+    -------
+    TrainingResult
+        How it ended.
+
+    Raises
+    ------
+    GcsamMedError
+        See `gcsam_med.errors`.
+    """
+    dataset = open_prepared(config.data_root, config.dataset)
+    plan = make_plan(config, dataset)
+    run = RunFolder(_new_folder(plan, output))
+    return _go(plan, run, None, observer or Silent())
+
+
+def resume_training(
+    folder: Path,
+    overrides: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    *,
+    extend: bool = False,
+    observer: Observer | None = None,
+) -> TrainingResult:
+    """Go on with a run from its newest whole checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    overrides, sets
+        Settings that differ from the run's own; see `MACHINE_FIELDS` for those that may.
+    extend : bool
+        Allow more epochs and another patience as well. The learning rate follows the new schedule from here.
+    observer : Observer, optional
+        Whom to tell.
+
+    Returns
+    -------
+    TrainingResult
+        How it ended; at once if the run was complete.
+
+    Raises
+    ------
+    ConfigError
+        If a setting differs that would change what is computed.
+    InputError
+        If there is nothing to resume, or the data set is another one.
+    """
+    run = RunFolder(Path(folder))
+    if not run.config_file.is_file():
+        raise InputError(f"{folder} is not a run: it has no config.yaml.", "Give a folder made by train.")
+    former = load_config(run.config_file, {})
+    config = with_overrides(former, overrides or {}, sets)
+    _check_differences(former, config, extend)
+    dataset = open_prepared(config.data_root, config.dataset)
+    _check_same_data(run, dataset)
+    checkpoint = load_checkpoint(run.checkpoints)
+    return _go(make_plan(config, dataset), run, checkpoint, observer or Silent(), extended=extend)
+
+
+def _go(
+    plan: Plan, run: RunFolder, checkpoint: Checkpoint | None, observer: Observer, *, extended: bool = False
+) -> TrainingResult:
+    session = build_session(plan)
+    first = session.fabric.is_global_zero
+    diary = Diary()
+    with locked(run.root) if first else nullcontext():
+        if first:
+            write_durably(run.config_file, dump_config(plan.config).encode())
+            facts = environment(plan.dataset, session.device, session.fabric.world_size)
+            write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
+            observer = Several(*observers_for(plan.config, run), observer)
+        else:
+            observer = Silent()
+        if checkpoint is not None:
+            session.load_state_dict(checkpoint.state["session"])
+            diary = Diary(**checkpoint.state["diary"])
+            for text in checkpoint.skipped:
+                observer.note(f"{text}; going on from the checkpoint of step {checkpoint.step} instead")
+            if extended:
+                diary.reason = ""
+        observer.start(
+            Start(
+                plan=plan,
+                folder=run.root,
+                device=str(session.device),
+                parameters=sum(p.numel() for p in session.network.parameters() if p.requires_grad),
+                steps_per_epoch=Batches(plan, 0, session.fabric.world_size).steps_per_epoch,
+                first_step=diary.step,
+                initial=session.initial,
+            )
+        )
+        train_loop(plan, session, diary, run, observer)
+        if diary.skipped:
+            observer.note(f"{diary.skipped} of {diary.step} steps were skipped: a gradient was not finite")
+        result = _result(plan, diary, run)
+        if first:
+            write_durably(run.result_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+    return result
+
+
+def _result(plan: Plan, diary: Diary, run: RunFolder) -> TrainingResult:
+    cases = sum(float(row["seconds"]) * float(row["images_per_second"]) for row in diary.history)
+    return TrainingResult(
+        folder=run.root,
+        metric=plan.metric,
+        best=diary.best,
+        best_epoch=diary.best_epoch,
+        epochs=len(diary.history),
+        steps=diary.step,
+        skipped=diary.skipped,
+        seconds=diary.seconds,
+        images_per_second=cases / diary.seconds if diary.seconds else 0.0,
+        reason=diary.reason,
+    )
+
+
+def _new_folder(plan: Plan, output: Path | None) -> Path:
+    """A folder that holds no run yet; an unfinished one of the same settings is offered for resuming."""
+    config = plan.config
+    fold = "" if config.fold is None else f"-fold{config.fold}"
+    name = f"{config.dataset}-{config.model}-{config.optimizer}-seed{config.seed}{fold}"
+    wanted = output or Path("runs") / name
+    for number in range(1, 10_000):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        run = RunFolder(folder)
+        if not run.config_file.is_file():
+            if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+                raise InputError(f"{folder} is not empty and not a run.", "Choose another --output.")
+            return folder
+        if not run.result_file.is_file():
+            raise InputError(
+                f"{folder} holds an unfinished run.",
+                f"Go on with: gcsam-med train --resume {folder} - or choose another --output.",
+            )
+        if output is not None:
+            raise InputError(
+                f"{folder} holds a finished run, which is not overwritten.",
+                f"Choose another --output, or train on with --resume {folder} --extend --epochs N.",
+            )
+    raise InputError(f"There are 9,999 runs named {name}.", "Choose an --output.")
+
+
+def _check_differences(former: RunConfig, config: RunConfig, extend: bool) -> None:
+    allowed = MACHINE_FIELDS | (EXTEND_FIELDS if extend else frozenset())
+    before, after = former.model_dump(), config.model_dump()
+    changed = [name for name in before if before[name] != after[name] and name not in allowed]
+    if changed:
+        listing = "; ".join(f"{name}: {before[name]} in the run, {after[name]} now" for name in changed)
+        more = "" if extend or not EXTEND_FIELDS.issuperset(changed) else " Or add --extend to train on."
+        raise ConfigError(
+            f"The run cannot go on with other settings ({listing}).",
+            f"Leave them as they were, or start a new run.{more}",
+        )
+
+
+def _check_same_data(run: RunFolder, dataset: PreparedDataset) -> None:
+    try:
+        facts = json.loads(run.environment_file.read_text(encoding="utf-8"))
+        before = facts["dataset"]["content_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run.environment_file} is missing or damaged.", "Start a new run.") from error
+    if before != dataset.info.content_sha256:
+        raise InputError(
+            f"The data set '{dataset.info.name}' is not the one the run was started with: "
+            f"its content hash is {dataset.info.content_sha256[:12]}, the run's {before[:12]}.",
+            "Prepare it again from the same source with the same options, or start a new run.",
+        )

@@ -1,0 +1,189 @@
+"""The parts of a run that learn, built from its plan; their state is what a checkpoint holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from gcsam_med.config import RunConfig
+from gcsam_med.devices import pick_device
+from gcsam_med.networks import build_network, load_pretrained
+from gcsam_med.optim import OPTIMIZERS, Sharpness, build
+from gcsam_med.training.ema import moving_average
+from gcsam_med.training.losses import Loss, build_loss
+from gcsam_med.training.plan import Plan
+
+FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass
+class Session:
+    """What learns.
+
+    Parameters
+    ----------
+    fabric : lightning_fabric.Fabric
+        Device, precision and processes.
+    network : torch.nn.Module
+        The bare network; its weights are saved.
+    model : torch.nn.Module
+        The network as it is called in training: with autocast, and in parallel where there are processes.
+    optimizer : torch.optim.Optimizer
+        Takes the step.
+    sharpness : Sharpness or None
+        Climbs before it; None for plain optimizers.
+    scaler : torch.amp.GradScaler
+        Does nothing but in fp16.
+    averaged : AveragedModel or None
+        Moving average of the weights.
+    loss : callable
+        What is made small.
+    initial : str
+        Where the first weights come from.
+    """
+
+    fabric: Any
+    network: nn.Module
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    sharpness: Sharpness | None
+    scaler: torch.amp.GradScaler
+    averaged: AveragedModel | None
+    loss: Loss
+    initial: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.fabric.device
+
+    @property
+    def to_save(self) -> nn.Module:
+        """The network whose weights are validated and kept: the average where there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sharpness": None if self.sharpness is None else self.sharpness.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state made by `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.sharpness is not None:
+            self.sharpness.load_state_dict(state["sharpness"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+
+def build_session(plan: Plan) -> Session:
+    """Build network, optimizer and loss on the run's device.
+
+    The seed is set before the weights are drawn, so that two runs that differ in their optimizer alone start
+    from the same weights.
+    """
+    config = plan.config
+    fabric, scaler = _fabric(plan)
+    torch.manual_seed(config.seed)
+    network = build_network(
+        str(config.model),
+        task=plan.task,
+        in_channels=plan.in_channels,
+        outputs=plan.outputs,
+        size=plan.dataset.info.size,
+        dropout=config.dropout,
+    )
+    initial = "random start"
+    if plan.starts_from_imagenet:
+        initial = "start from " + load_pretrained(network, str(config.model), weights=config.weights).source
+    network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    averaged = moving_average(network, config.ema) if config.ema else None
+    optimizer, sharpness = build(
+        config.optimizer,
+        _groups(network, config.weight_decay),
+        base=config.base,
+        rho=config.rho,
+        base_options=_base_options(config),
+        **_climb_options(config),
+    )
+    model = fabric.setup_module(torch.compile(network) if config.compile else network)
+    return Session(
+        fabric,
+        network,
+        model,
+        optimizer,
+        sharpness,
+        scaler,
+        averaged,
+        build_loss(plan, fabric.device),
+        initial,
+    )
+
+
+def _fabric(plan: Plan) -> tuple[Any, torch.amp.GradScaler]:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+    from lightning_fabric.strategies import DDPStrategy
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    config = plan.config
+    device = pick_device(config.device)
+    local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    precision: dict[str, Any] = (
+        {"plugins": [MixedPrecision("16-mixed", device.type, scaler)]}
+        if config.precision == "fp16"
+        else {"precision": FABRIC_PRECISION[config.precision]}
+    )
+    devices: Any = local if world > 1 or device.type != "cuda" else [device.index or 0]
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=max(1, world // local),
+        strategy=DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo")
+        if world > 1
+        else "auto",
+        **precision,
+    )
+    fabric.launch()
+    return fabric, scaler
+
+
+def _base_options(config: RunConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if "sgd" in (config.optimizer, config.base if OPTIMIZERS[config.optimizer].perturbation else ""):
+        options["momentum"] = config.momentum
+    return options
+
+
+def _climb_options(config: RunConfig) -> dict[str, Any]:
+    """The options of the climb that were given; the method has its own for the rest."""
+    if OPTIMIZERS[config.optimizer].perturbation is None:
+        return {}
+    names = ("norm", "centralize", "conv_only", "eta", "exempt_vectors", "alpha", "every", "ascent_fraction")
+    values = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay weights, but neither biases nor the scales of norm layers, which have one dimension."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not weight_decay:
+        return [{"params": parameters}]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

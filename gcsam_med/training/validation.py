@@ -1,0 +1,124 @@
+"""How good the network is on the validation split, in the pixels it was trained in.
+
+This chooses the best epoch. The figures to report are taken afterwards by `gcsam_med.evaluation`, at the
+images' own resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import nn
+
+from gcsam_med.metrics import classification
+from gcsam_med.training.batches import network_input, targets_of
+from gcsam_med.training.losses import Loss
+from gcsam_med.training.plan import Plan
+from gcsam_med.transforms import to_channels
+
+
+@torch.inference_mode()
+def validate(
+    plan: Plan,
+    network: nn.Module,
+    loss: Loss,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, float]:
+    """Measure loss and metrics on the validation split.
+
+    Parameters
+    ----------
+    plan : Plan
+        Names the cases.
+    network : torch.nn.Module
+        Put into eval mode and back into the mode it came in.
+    loss : callable
+        The training loss.
+    device : torch.device
+        Where the network is.
+    autocast : callable
+        Makes the context for the forward pass.
+    rank, world : int
+        Each process takes its share of the cases; no case is counted twice.
+
+    Returns
+    -------
+    dict
+        ``val_loss`` and, for segmentation, ``val_dice`` and ``val_iou`` (means over cases with a lesion),
+        for classification ``val_accuracy``, ``val_balanced_accuracy`` and ``val_auc`` (one against the
+        rest, mean over classes; chance level 0.5 where it is not defined).
+    """
+    was_training = network.training
+    network.eval()
+    mine = plan.val_rows[rank::world]
+    parts: list[np.ndarray] = []
+    for start in range(0, len(mine), 2 * plan.config.batch_size):
+        rows = mine[start : start + 2 * plan.config.batch_size]
+        images = network_input(plan, to_channels(plan.dataset.images(rows), plan.dataset.info.channels))
+        targets = targets_of(plan, rows).to(device)
+        with autocast():
+            logits = network(images.to(device))
+        parts.append(_per_case(plan, logits.float(), targets, loss))
+    network.train(was_training)
+    table = np.concatenate(parts) if parts else np.empty((0, _columns(plan)))
+    table = _gather(table, world)
+    return _segmentation(table) if plan.task == "segmentation" else _classification(table)
+
+
+def _per_case(plan: Plan, logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> np.ndarray:
+    """Row a case: loss, then intersection, predicted and true pixels, or class and probabilities."""
+    losses = torch.stack([loss(logits[i : i + 1], targets[i : i + 1]) for i in range(len(logits))])
+    if plan.task == "segmentation":
+        predicted, true = logits.flatten(1) >= 0, targets.flatten(1) > 0.5
+        columns = [losses, (predicted & true).sum(1), predicted.sum(1), true.sum(1)]
+    else:
+        columns = [losses, targets, *logits.softmax(dim=1).T]
+    return torch.stack([c.double().cpu() for c in columns], dim=1).numpy()
+
+
+def _columns(plan: Plan) -> int:
+    return 4 if plan.task == "segmentation" else 2 + plan.outputs
+
+
+def _gather(table: np.ndarray, world: int) -> np.ndarray:
+    if world == 1:
+        return table
+    tables: list[np.ndarray | None] = [None] * world
+    torch.distributed.all_gather_object(tables, table)
+    return np.concatenate([t for t in tables if t is not None])
+
+
+def _segmentation(table: np.ndarray) -> dict[str, float]:
+    losses, both, predicted, true = table.T
+    lesion = true > 0
+    sums = (predicted + true)[lesion]
+    dice, iou = 2 * both[lesion] / sums, both[lesion] / (sums - both[lesion])
+    return {
+        "val_loss": float(losses.mean()),
+        "val_dice": float(dice.mean()) if lesion.any() else 0.0,
+        "val_iou": float(iou.mean()) if lesion.any() else 0.0,
+    }
+
+
+def _classification(table: np.ndarray) -> dict[str, float]:
+    losses, labels, probabilities = table[:, 0], table[:, 1].astype(np.int64), table[:, 2:]
+    predicted = probabilities.argmax(axis=1)
+    recalls = [float((predicted[labels == c] == c).mean()) for c in np.unique(labels)]
+    return {
+        "val_loss": float(losses.mean()),
+        "val_accuracy": float((predicted == labels).mean()),
+        "val_balanced_accuracy": float(np.mean(recalls)),
+        "val_auc": _auc(labels, probabilities),
+    }
+
+
+def _auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    values = [classification.roc_auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else 0.5
