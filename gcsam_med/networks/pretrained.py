@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 from gcsam_med.errors import EnvironmentFault, InputError
+from gcsam_med.progress import Track, silent
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 State = dict[str, "torch.Tensor"]
+
+CHUNK = 1 << 20
+_SAME_MODEL = "Give the weights of the same --model."
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class PretrainedReport:
     source : str
         File name of the weights.
     loaded : int
-        Parameters and statistics taken over, as a number of tensors.
+        Number of tensors taken over.
     fresh : tuple of str
         Tensors of the network that keep their random start (the last layer, a decoder).
     unused : tuple of str
@@ -42,12 +50,15 @@ class PretrainedReport:
     notes: tuple[str, ...]
 
 
-def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = None) -> PretrainedReport:
+def load_pretrained(
+    network: nn.Module, name: str, *, weights: Path | None = None, track: Track = silent
+) -> PretrainedReport:
     """Load pretrained weights into a network, in place.
 
-    A kernel of three input channels is summed over them for a network of one: the response to a grey image is
-    then exactly that of the three-channel network to the image repeated three times. Position embeddings of a
-    vision transformer are interpolated to its size. A last layer for other classes keeps its random start.
+    A first kernel for three channels is summed over them for a network of one: its response to a grey image
+    is then exactly that of the three-channel network to the image repeated three times. Position embeddings
+    of a vision transformer are interpolated to its size. A last layer for other classes keeps its random
+    start.
 
     Parameters
     ----------
@@ -57,7 +68,9 @@ def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = Non
         Its key in `NETWORKS`.
     weights : Path, optional
         A safetensors or tensor-only torch file: torchvision's, or a run's ``model/weights.safetensors``. Left
-        open: torchvision's ImageNet weights are taken from the local cache or downloaded.
+        open: torchvision's ImageNet weights are taken from torch's cache or downloaded into it.
+    track : Track
+        Shows the download.
 
     Returns
     -------
@@ -71,26 +84,48 @@ def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = Non
     EnvironmentFault
         If the download fails; the message says which file to bring.
     """
-    path = _torchvision_file(name) if weights is None else Path(weights)
+    path = _from_cache(weights_url(name), track) if weights is None else Path(weights)
     return _fit(network, _read(path), path.name)
 
 
-def input_channels(weights: Path) -> int:
-    """Number of channels that the network of a weights file takes: those of its first convolution.
+def input_channels(name: str, weights: Path) -> int:
+    """Number of channels that a weights file was made for: those of its first convolution.
+
+    Parameters
+    ----------
+    name : str
+        Key of `NETWORKS`.
+    weights : Path
+        A file that `load_pretrained` reads.
 
     Raises
     ------
     InputError
-        If the file cannot be read or holds no convolution.
+        If the file cannot be read or is not this network's.
     """
-    for value in _read(weights).values():
-        if value.dim() == 4:
-            return int(value.shape[1])
-    raise InputError(f"{weights.name} holds no convolution.", "Give the weights of the same --model.")
-
-
-def _torchvision_file(name: str) -> Path:
     import torch
+    from torch import nn
+
+    from gcsam_med.networks.table import NETWORKS
+
+    state = _read(Path(weights))
+    with torch.device("meta"):
+        network = NETWORKS[name].build(3, 1, 224, 0.0)
+    first = next(n for n, module in network.named_modules() if isinstance(module, nn.Conv2d)) + ".weight"
+    kernel = state.get(first, state.get(first.removeprefix("encoder.")))
+    if kernel is None or kernel.dim() != 4:
+        raise InputError(f"{Path(weights).name} is not of the network '{name}'.", _SAME_MODEL)
+    return int(kernel.shape[1])
+
+
+def weights_url(name: str) -> str:
+    """Address of torchvision's ImageNet weights for a network.
+
+    Raises
+    ------
+    InputError
+        If torchvision has none; the networks for which it has are named.
+    """
     from torchvision.models import get_weight
 
     from gcsam_med.networks.table import NETWORKS
@@ -102,46 +137,55 @@ def _torchvision_file(name: str) -> Path:
             f"There are no pretrained weights for '{name}'.",
             f"Train it from scratch, give a file with --weights, or choose one of: {able}.",
         )
-    url = get_weight(key).url
+    return str(get_weight(key).url)
+
+
+def _from_cache(url: str, track: Track) -> Path:
+    import torch
+
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not target.is_file():
-        _download(url, target)
-    _check_hash(target)
+        _download(url, target, track)
+    elif not _is_whole(target, target.name):
+        raise EnvironmentFault(
+            f"{target} is damaged: its sha256 is not the one in its name.", "Delete it and run again."
+        )
     return target
 
 
-def _download(url: str, target: Path) -> None:
-    import pooch
-
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _download(url: str, target: Path, track: Track) -> None:
     temporary = target.with_name(f".{target.name}.part")
     try:
-        pooch.HTTPDownloader(progressbar=False, timeout=20)(url, str(temporary), None)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with urlopen(url, timeout=20) as response, temporary.open("wb") as file:  # noqa: S310  # torchvision's own
+            chunks = -(-int(response.headers.get("Content-Length") or 0) // CHUNK)
+            for chunk in track(_chunks(response), f"Downloading {target.name}", chunks or None):
+                file.write(chunk)
+        if not _is_whole(temporary, target.name):
+            raise HTTPException("what arrived has another sha256 than the one in the file's name")
         temporary.replace(target)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise EnvironmentFault(
-            f"The pretrained weights could not be downloaded from {url} ({type(error).__name__}).",
-            f"Download that file on a machine with network, bring it here, and give --weights {target.name}",
+            f"The pretrained weights could not be downloaded: {getattr(error, 'reason', error)}.",
+            f"Fetch {url} on a machine with network, bring the file here, and give --weights {target.name}",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _check_hash(path: Path) -> None:
-    # torchvision's file names end in the first digits of their sha256.
-    expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if expected and not found.startswith(expected[1]):
-        path.unlink()
-        raise EnvironmentFault(
-            f"{path.name} is damaged: its sha256 starts with {found[:8]}, expected {expected[1]}.",
-            "It was removed; run the command again to download it anew.",
-        )
+def _chunks(response: HTTPResponse) -> Iterator[bytes]:
+    while chunk := response.read(CHUNK):
+        yield chunk
+
+
+def _is_whole(path: Path, name: str) -> bool:
+    """Whether the sha256 begins with the digits in which torchvision's file names end."""
+    expected = re.search(r"-([0-9a-f]{8,})\.", name)
+    with path.open("rb") as file:
+        return expected is None or hashlib.file_digest(file, "sha256").hexdigest().startswith(expected[1])
 
 
 def _read(path: Path) -> State:
-    import pickle
-
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -154,40 +198,47 @@ def _read(path: Path) -> State:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        ValueError,
+    ) as error:
         raise InputError(
             f"{path} is not a sound file of tensors.",
             "Give safetensors, or a torch file that holds tensors only (weights_only).",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds no named tensors.", "Give a state_dict.")
-    state = {str(key).removeprefix("module."): value for key, value in content.items()}
-    if not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path} holds other things than tensors.", "Give a state_dict.")
-    return state
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise InputError(f"{path} holds other things than named tensors.", "Give a state_dict.")
+    # DistributedDataParallel puts "module." before every name.
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def _fit(network: nn.Module, state: State, source: str) -> PretrainedReport:
     own: State = network.state_dict()
-    notes: list[str] = []
+    # A plain ResNet's weights go into the encoder of a U-Net on it.
     prefix = "encoder." if "encoder.conv1.weight" in own and "conv1.weight" in state else ""
+    notes: list[str] = []
     taken: State = {}
     unused = []
     for key, value in state.items():
-        place = prefix + key
+        # torchvision's DenseNet weights are from before its submodules were renamed: norm.1 is now norm1.
+        place = prefix + re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
         if place not in own:
             unused.append(key)
-            continue
-        fitted = _fit_tensor(place, value, own[place], notes)
-        if fitted is not None:
+        elif (fitted := _fit_tensor(place, value, own[place], notes)) is not None:
             taken[place] = fitted
     fresh = tuple(key for key in own if key not in taken)
     if sum(own[key].numel() for key in fresh) > 0.5 * sum(value.numel() for value in own.values()):
         raise InputError(
-            f"{source} does not fit this network: {len(taken)} of its {len(own)} tensors have a counterpart.",
-            "Give the weights of the same --model.",
+            f"{source} does not fit this network: only {len(taken)} of its {len(own)} tensors are in it.",
+            _SAME_MODEL,
         )
     network.load_state_dict(taken, strict=False)
     return PretrainedReport(source, len(taken), fresh, tuple(unused), tuple(notes))
@@ -196,9 +247,19 @@ def _fit(network: nn.Module, state: State, source: str) -> PretrainedReport:
 def _fit_tensor(
     place: str, value: torch.Tensor, target: torch.Tensor, notes: list[str]
 ) -> torch.Tensor | None:
+    """Give `value` in the shape of `target`, or None where that would be another thing."""
     if value.shape == target.shape:
         return value
-    if value.dim() == 4 and target.dim() == 4 and value.shape[1] == 3 and target.shape[1] == 1:
-        notes.append("The first kernel was summed over its three colour channels.")
-        return value.sum(dim=1, keepdim=True)
+    channels = {value.shape[1], target.shape[1]} if value.dim() == target.dim() == 4 else set()
+    if channels == {1, 3}:
+        from gcsam_med.networks.classification import fit_channels
+
+        notes.append(f"The first kernel was rewritten from {value.shape[1]} to {target.shape[1]} channels.")
+        return fit_channels(value, target.shape[1])
+    if place == "encoder.pos_embedding" and value.dim() == target.dim() == 3:
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        side, former = (round((shape[1] - 1) ** 0.5) for shape in (target.shape, value.shape))
+        notes.append(f"Position embeddings were interpolated from {former} x {former} to {side} x {side}.")
+        return interpolate_embeddings(side, 1, {place: value})[place]
     return None
