@@ -8,7 +8,7 @@ from monai.networks.nets import BasicUNetPlusPlus
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from torch import nn
 
-from gcsam_med.networks.classification import replace_first_convolution
+from gcsam_med.networks.classification import fit_first_convolution
 
 
 class LastOutputUNetPlusPlus(BasicUNetPlusPlus):
@@ -38,7 +38,7 @@ class ResNetUNet(nn.Module):
         super().__init__()
         self.encoder = torchvision.models.get_model(encoder)
         self.encoder.fc = nn.Identity()
-        replace_first_convolution(self.encoder, in_channels)
+        fit_first_convolution(self.encoder, in_channels)
         decoder_channels = (256, 128, 64, 32, 16)
         self.decoder = UNetDecoder(
             spatial_dims=2,

@@ -109,7 +109,7 @@ def input_channels(name: str, weights: Path) -> int:
     from gcsam_med.networks.table import NETWORKS
 
     state = _read(Path(weights))
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         network = NETWORKS[name].build(3, 1, 224, 0.0)
     first = next(n for n, module in network.named_modules() if isinstance(module, nn.Conv2d)) + ".weight"
     kernel = state.get(first, state.get(first.removeprefix("encoder.")))

@@ -106,7 +106,7 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
     model = config.model or default_model(task)
     _check_names(model, task, config.optimizer)
     classes = _classes(config, dataset, task)
-    in_channels = dataset.info.channels if config.weights is None else input_channels(config.weights)
+    in_channels = dataset.info.channels if config.weights is None else input_channels(model, config.weights)
     imagenet = config.pretrained or (config.weights is not None and in_channels == 3)
     complete = config.model_copy(
         update={
