@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 
 # Waves around the margin and their strength: few and soft, or many and sharp.
 BENIGN_WAVES = ((2, 0.06), (3, 0.09), (4, 0.06))
-MALIGNANT_WAVES = ((2, 0.05), (3, 0.08), (5, 0.08), (8, 0.06), (13, 0.04))
+MALIGNANT_WAVES = ((2, 0.06), (3, 0.08))
 # Samples along the beam and beams across: fewer than pixels, as in a real probe; the rest is interpolation.
 SAMPLES, BEAMS = 320, 256
 
@@ -210,12 +210,13 @@ def _outline(
     tilted = turn - w.uniform(-0.25, 0.25)
     ellipse = half_wide * half_tall / np.hypot(half_tall * np.cos(tilted), half_wide * np.sin(tilted))
     ripple, spikes = np.zeros_like(turn), np.zeros_like(turn)
-    for count, strength in BENIGN_WAVES if benign else MALIGNANT_WAVES:
+    finer = () if benign else [(int(w.rng.integers(4, 15)), 0.07) for _ in range(3)]
+    for count, strength in (*(BENIGN_WAVES if benign else MALIGNANT_WAVES), *finer):
         ripple += strength * w.uniform(0.3, 1.0) * np.cos(count * turn + w.uniform(0, 2 * np.pi))
     if not benign:
-        for _ in range(int(w.rng.integers(5, 12))):
+        for _ in range(int(w.rng.integers(3, 12))):
             off = (turn - w.uniform(0, 2 * np.pi) + np.pi) % (2 * np.pi) - np.pi
-            spikes += w.uniform(0.2, 0.6) * np.exp(-((off / w.uniform(0.05, 0.11)) ** 2))
+            spikes += w.uniform(0.2, 0.6) * np.exp(-((off / w.uniform(0.05, 0.14)) ** 2))
     # A part of each spicule belongs to the lesion; its thin end is texture outside the margin.
     nearest = np.round((angle + np.pi) * (720 / (2 * np.pi))).astype(np.int32)
     return (ellipse * (1 + ripple + 0.45 * spikes))[nearest], (ellipse * spikes)[nearest]
