@@ -181,10 +181,10 @@ def _sheets(w: _Window, d: Array, period: float, swing: float, thin: float) -> A
 def _place(w: _Window, tissue: _Tissue, kind: Kind, others: list[Array], shrink: float) -> Array | None:
     """Grow a lesion into the tissue and give its signed distance map (mm, positive inside)."""
     benign = kind == "benign"
-    for _ in range(12):
+    for attempt in range(16):
         # Wider than tall, or more often taller than wide; the ranges overlap.
         ratio = w.uniform(1.1, 2.2) if benign else w.uniform(0.6, 1.25)
-        size = shrink * w.uniform(3.2, 7.5)
+        size = shrink * w.uniform(3.2, 7.5) * 0.94**attempt
         half_wide, half_tall = size * ratio**0.5, size / ratio**0.5
         low, high = tissue.gland
         centre_z = min(max(w.uniform(low, high), half_tall * 1.2 + 2), w.depth - half_tall * 1.2 - 1)
