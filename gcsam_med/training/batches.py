@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from gcsam_med.errors import InputError
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms import sample_seed, standardize, to_channels, training_transform
 
@@ -60,7 +61,11 @@ class Batches(Dataset):
         whole = config.batch_size * config.accumulate * world
         self.steps_per_epoch = -(-len(plan.train_rows) // whole)
         if len(plan.train_rows) // self.steps_per_epoch < world:
-            raise ValueError(f"{len(plan.train_rows)} training cases are too few for {world} processes")
+            raise InputError(
+                f"{len(plan.train_rows)} training cases in {self.steps_per_epoch} steps are too few for "
+                f"{world} processes.",
+                "Use fewer processes or a larger --batch-size.",
+            )
         self.augment = training_transform(plan.dataset.info.modality, plan.task) if config.augment else None
 
     def rows(self, step: int) -> np.ndarray:

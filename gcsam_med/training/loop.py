@@ -57,7 +57,9 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
     session.network.train()
 
     def loss_of(batch: MicroBatch) -> torch.Tensor:
-        return session.loss(session.model(batch.images), batch.targets) * batch.share
+        with session.autocast():
+            logits = session.model(batch.images)
+        return session.loss(logits.float(), batch.targets) * batch.share
 
     with StopSignals() as stop:
         upcoming = stream(batches, diary.step, config.epochs * steps, pin=device.type == "cuda")
@@ -137,7 +139,7 @@ def _end_epoch(
         session.to_save,
         session.loss,
         session.device,
-        fabric.autocast,
+        session.autocast,
         fabric.global_rank,
         fabric.world_size,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from gcsam_med.training.ema import moving_average
 from gcsam_med.training.losses import Loss, build_loss
 from gcsam_med.training.plan import Plan
 
-FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -29,11 +30,11 @@ class Session:
     Parameters
     ----------
     fabric : lightning_fabric.Fabric
-        Device, precision and processes.
+        Device and processes.
     network : torch.nn.Module
         The bare network; its weights are saved.
     model : torch.nn.Module
-        The network as it is called in training: with autocast, and in parallel where there are processes.
+        The network as it is called in training: compiled if wished, in parallel where there are processes.
     optimizer : torch.optim.Optimizer
         Takes the step.
     sharpness : Sharpness or None
@@ -44,6 +45,8 @@ class Session:
         Moving average of the weights.
     loss : callable
         What is made small.
+    precision : torch.dtype or None
+        Type that autocast computes in; None for none.
     initial : str
         Where the first weights come from.
     """
@@ -56,6 +59,7 @@ class Session:
     scaler: torch.amp.GradScaler
     averaged: AveragedModel | None
     loss: Loss
+    precision: torch.dtype | None
     initial: str
 
     @property
@@ -67,6 +71,15 @@ class Session:
     def to_save(self) -> nn.Module:
         """The network whose weights are validated and kept: the average where there is one."""
         return self.network if self.averaged is None else self.averaged.module
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context for a forward pass in the run's precision.
+
+        Fabric's own would also demand its ``backward``, which the two passes of a climb cannot use.
+        """
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on."""
@@ -96,7 +109,7 @@ def build_session(plan: Plan) -> Session:
     from the same weights.
     """
     config = plan.config
-    fabric, scaler = _fabric(plan)
+    fabric = _fabric(pick_device(config.device))
     torch.manual_seed(config.seed)
     network = build_network(
         str(config.model),
@@ -121,45 +134,36 @@ def build_session(plan: Plan) -> Session:
     )
     model = fabric.setup_module(torch.compile(network) if config.compile else network)
     return Session(
-        fabric,
-        network,
-        model,
-        optimizer,
-        sharpness,
-        scaler,
-        averaged,
-        build_loss(plan, fabric.device),
-        initial,
+        fabric=fabric,
+        network=network,
+        model=model,
+        optimizer=optimizer,
+        sharpness=sharpness,
+        scaler=torch.amp.GradScaler(fabric.device.type, enabled=config.precision == "fp16"),
+        averaged=averaged,
+        loss=build_loss(plan, fabric.device),
+        precision=AUTOCAST[config.precision],
+        initial=initial,
     )
 
 
-def _fabric(plan: Plan) -> tuple[Any, torch.amp.GradScaler]:
+def _fabric(device: torch.device) -> Any:
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins import MixedPrecision
     from lightning_fabric.strategies import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    config = plan.config
-    device = pick_device(config.device)
     local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-    precision: dict[str, Any] = (
-        {"plugins": [MixedPrecision("16-mixed", device.type, scaler)]}
-        if config.precision == "fp16"
-        else {"precision": FABRIC_PRECISION[config.precision]}
-    )
-    devices: Any = local if world > 1 or device.type != "cuda" else [device.index or 0]
+    alone = world == 1
     fabric = Fabric(
         accelerator=device.type,
-        devices=devices,
-        num_nodes=max(1, world // local),
-        strategy=DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo")
-        if world > 1
-        else "auto",
-        **precision,
+        devices=[device.index or 0] if alone and device.type == "cuda" else local,
+        num_nodes=world // local,
+        strategy="auto"
+        if alone
+        else DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo"),
     )
     fabric.launch()
-    return fabric, scaler
+    return fabric
 
 
 def _base_options(config: RunConfig) -> dict[str, Any]:

@@ -1,0 +1,262 @@
+"""Batches, losses, schedules, validation and the plan, each against its definition."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from contextlib import nullcontext
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from monai.metrics import DiceMetric
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from torch import nn
+
+from gcsam_med.errors import GcsamMedError, InputError
+from gcsam_med.training import loop as loop_module
+from gcsam_med.training import make_plan, start_training
+from gcsam_med.training.batches import Batches
+from gcsam_med.training.ema import moving_average
+from gcsam_med.training.lock import locked
+from gcsam_med.training.losses import build_loss, class_weights
+from gcsam_med.training.plan import Plan
+from gcsam_med.training.schedule import lr_factor
+from gcsam_med.training.validation import validate
+from tests.builders import make_prepared
+from tests.training.test_loop import Recorder, settings
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make_prepared(root, n=36, size=32)
+    return root
+
+
+def plan_of(data_root: Path, **changes: object) -> Plan:
+    from gcsam_med.prepared import open_prepared
+
+    return make_plan(settings(data_root, **changes), open_prepared(data_root, "toy"))
+
+
+@given(batch=st.integers(1, 20), parts=st.integers(1, 3), world=st.integers(1, 3))
+def test_an_epoch_holds_each_case_once_in_even_steps(
+    data_root_session: Path, batch: int, parts: int, world: int
+) -> None:
+    plan = plan_of(data_root_session, batch_size=batch, accumulate=parts)
+    assume(batch * parts > 1)  # else there are steps of fewer cases than processes, which are refused
+    batches = Batches(plan, 0, world)
+    for epoch in range(2):
+        steps = [batches.rows(epoch * batches.steps_per_epoch + i) for i in range(batches.steps_per_epoch)]
+        assert sorted(np.concatenate(steps)) == sorted(plan.train_rows)
+        sizes = [len(rows) for rows in steps]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= batch * parts * world
+
+
+@pytest.fixture(scope="session")
+def data_root_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make_prepared(root, n=36, size=32)
+    return root
+
+
+def test_processes_and_micro_batches_share_a_step(data_root: Path) -> None:
+    """Oracle: the step of one process. The shards hold its cases once, their shares sum to the processes."""
+    plan = plan_of(data_root, batch_size=2, accumulate=2, augment=False)
+    shards = [Batches(plan, rank, 2)[1] for rank in range(2)]
+    whole = Batches(plan_of(data_root, batch_size=8, augment=False))[1][0]
+    images = torch.cat([part.images for shard in shards for part in shard])
+    order = torch.cdist(images.flatten(1), whole.images.flatten(1)).argmin(dim=1)
+    assert sorted(order.tolist()) == list(range(len(whole.images)))
+    assert sum(part.share for shard in shards for part in shard) == pytest.approx(2)
+
+
+def test_epochs_differ_in_order_and_augmentation(data_root: Path) -> None:
+    batches = Batches(plan_of(data_root, batch_size=8))
+    assert not np.array_equal(batches.rows(0), batches.rows(batches.steps_per_epoch))
+    torch.testing.assert_close(batches[0][0].images, batches[0][0].images, rtol=0, atol=0)
+
+
+def test_the_training_images_are_standardized(data_root: Path) -> None:
+    """Oracle: mean 0 and standard deviation 1 over all training images, by definition."""
+    plan = plan_of(data_root, augment=False, batch_size=100)
+    images = Batches(plan)[0][0].images
+    assert float(images.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(images.std()) == pytest.approx(1, abs=1e-3)
+
+
+@given(warmup=st.floats(0, 5), steps=st.integers(1, 30), epochs=st.integers(1, 12))
+def test_the_learning_rate_rises_then_falls(warmup: float, steps: int, epochs: int) -> None:
+    config = settings(Path("data"), warmup_epochs=warmup, epochs=epochs)
+    factors = [lr_factor(config, i, steps) for i in range(steps * epochs)]
+    top = factors.index(max(factors))
+    assert all(0 < f <= 1 for f in factors)
+    assert all(a < b for a, b in pairwise(factors[: top + 1]))
+    assert all(a >= b for a, b in pairwise(factors[top:]))
+
+
+def test_the_cosine_is_the_paper_s(data_root: Path) -> None:
+    """Oracle: Loshchilov and Hutter 2017, equation 5, with eta_min 0."""
+    config = settings(data_root, warmup_epochs=0, epochs=10)
+    for step in range(50):
+        assert lr_factor(config, step, 5) == pytest.approx(0.5 * (1 + math.cos(math.pi * step / 50)))
+
+
+def test_class_weights_are_inverse_frequencies(data_root: Path) -> None:
+    """Oracle: scikit-learn's 'balanced' weights."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    plan = plan_of(data_root, task="classification")
+    labels = plan.labels(plan.train_rows)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    found = class_weights(plan)
+    assert found is not None
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal"])
+def test_a_loss_is_a_mean_over_cases(loss: str, data_root: Path) -> None:
+    """Oracle: the mean of the losses of single cases; so shards of a batch add up to it."""
+    plan = plan_of(data_root, task="classification", loss=loss, label_smoothing=0.1)
+    function = build_loss(plan, torch.device("cpu"))
+    logits, targets = torch.randn(7, 3), torch.tensor([0, 1, 2, 0, 1, 2, 2])
+    single = [function(logits[i : i + 1], targets[i : i + 1]) for i in range(7)]
+    torch.testing.assert_close(function(logits, targets), torch.stack(single).mean())
+
+
+class Fixed(nn.Module):
+    """Gives prepared logits, a batch at a time."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits, self.place = logits, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.place += len(images)
+        return self.logits[self.place - len(images) : self.place]
+
+
+def test_validation_dice_is_monai_s(data_root: Path) -> None:
+    """Oracle: MONAI's DiceMetric; cases without a lesion do not count."""
+    plan = plan_of(data_root, classes=["benign", "malignant", "normal"])
+    truth = torch.from_numpy(plan.dataset.masks(plan.val_rows)).unsqueeze(1).float()
+    logits = torch.randn(truth.shape) + 2 * truth
+    loss = build_loss(plan, torch.device("cpu"))
+    found = validate(plan, Fixed(logits), loss, torch.device("cpu"), nullcontext)
+    expected = DiceMetric(ignore_empty=True)((logits >= 0).float(), truth)
+    assert found["val_dice"] == pytest.approx(float(expected.nanmean()), abs=1e-6)
+    singles = [loss(logits[i : i + 1], truth[i : i + 1]) for i in range(len(truth))]
+    assert found["val_loss"] == pytest.approx(float(torch.stack(singles).mean()), abs=1e-5)
+
+
+def test_validation_auc_is_scikit_learn_s(data_root: Path) -> None:
+    """Oracle: scikit-learn's one-against-the-rest macro AUC and balanced accuracy."""
+    plan = plan_of(data_root, task="classification")
+    labels = plan.labels(plan.val_rows)
+    logits = torch.randn(len(labels), 3)
+    found = validate(
+        plan, Fixed(logits), build_loss(plan, torch.device("cpu")), torch.device("cpu"), nullcontext
+    )
+    probabilities = logits.softmax(dim=1).numpy()
+    assert found["val_auc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
+    assert found["val_balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(labels, probabilities.argmax(axis=1))
+    )
+
+
+def test_the_moving_average_is_its_definition() -> None:
+    """Oracle: a <- k a + (1 - k) w with k = min(decay, (1 + n) / (10 + n)), in float64 by hand."""
+    network = nn.Linear(1, 1, bias=False).double()
+    network.weight.data.fill_(1.0)
+    averaged = moving_average(network, 0.5)
+    expected = None
+    for n in range(12):
+        network.weight.data.fill_(float(n))
+        averaged.update_parameters(network)
+        keep = min(0.5, (1 + n) / (10 + n))
+        expected = float(n) if expected is None else keep * expected + (1 - keep) * n
+        assert averaged.module.weight.item() == pytest.approx(expected)
+
+
+def test_non_finite_steps_are_skipped_counted_and_in_the_end_stop(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"n": 0}
+    original = loop_module.training_step
+
+    def poisoned(*args: Any, **rest: Any) -> object:
+        calls["n"] += 1
+        bad = calls["n"] in {2, 3} or calls["n"] > 5
+        *before, loss_of = args
+        return original(*before, lambda b: loss_of(b) * (float("nan") if bad else 1.0), **rest)
+
+    monkeypatch.setattr(loop_module, "training_step", poisoned)
+    recorder = Recorder()
+    with pytest.raises(InputError, match=r"in 4 steps in a row, up to step 9 \(its cases: ") as stopped:
+        start_training(settings(data_root, epochs=9, nonfinite_limit=4), tmp_path / "r", recorder)
+    assert "--lr" in stopped.value.advice
+    assert recorder.epochs[0].row["skipped_steps"] == 2
+    assert math.isfinite(float(recorder.epochs[0].row["train_loss"]))
+
+
+def test_running_out_of_memory_gives_numbers(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*args: object, **rest: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(loop_module, "training_step", too_large)
+    with pytest.raises(GcsamMedError, match="batch size 6") as stopped:
+        start_training(settings(data_root), tmp_path / "r")
+    assert stopped.value.exit_code == 3
+    assert "--batch-size 3 --accumulate 2" in stopped.value.advice
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "from gcsam_med.training.lock import locked\n"
+        "from gcsam_med.errors import InputError\n"
+        "try:\n"
+        "    with locked(pathlib.Path(sys.argv[1])): print('in')\n"
+        "except InputError as error: print(error.message)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with locked(tmp_path):
+        refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    free = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "is training in" in refused
+    assert free == "in\n"
+
+
+def test_the_plan_names_what_does_not_fit(data_root: Path) -> None:
+    with pytest.raises(InputError, match="Unknown segmentation model 'unett'") as unknown:
+        plan_of(data_root, model="unett")
+    assert "'unet'" in unknown.value.advice
+    with pytest.raises(InputError, match="is a classification network"):
+        plan_of(data_root, model="resnet18")
+    with pytest.raises(InputError, match="Unknown optimizer"):
+        plan_of(data_root, optimizer="gsamm")
+    with pytest.raises(InputError, match="does not fit segmentation"):
+        plan_of(data_root, loss="focal")
+    with pytest.raises(InputError, match="at least two classes"):
+        plan_of(data_root, task="classification", classes=["benign"])
+    with pytest.raises(InputError, match=r"class of 'toy' 'malignnt'"):
+        plan_of(data_root, classes=["malignnt"])
+
+
+def test_segmentation_trains_on_lesions_and_classification_on_all(data_root: Path) -> None:
+    plan = plan_of(data_root)
+    labels = plan.dataset.manifest["label"].iloc[plan.train_rows]
+    assert set(labels) == {"benign", "malignant"}
+    every = plan_of(data_root, task="classification")
+    assert len(every.train_rows) > len(plan.train_rows)
+    assert every.classes == ("benign", "malignant", "normal")
