@@ -1,18 +1,98 @@
-"""Where images come from. To add a data set: one file with a ``list_cases`` and one line here."""
+"""Where images come from. To add a data set: one file with a ``list_cases`` and one entry here."""
 
-from gcsam_med.datasets import busi
-from gcsam_med.datasets.source import Case, Listing, SourceSpec
+from gcsam_med.datasets import busbra, busi, cifar, covid_radiography, folder, lungs, table
+from gcsam_med.datasets.source import Case, Download, Listing, SourceSpec
 
 DATASETS: dict[str, SourceSpec] = {
     "busi": SourceSpec(
         title="Breast Ultrasound Images (BUSI)",
         list_cases=busi.list_cases,
         modality="ultrasound",
+        layout="benign/, malignant/, normal/ with NAME.png and NAME_mask.png",
         negative_classes=("normal",),
+        download=Download(
+            "https://scholar.cu.edu.eg/Dataset_BUSI.zip",
+            "sha256:b2ce09f6063a31a73f628b6a6ee1245187cbaec225e93e563735691d68654de7",
+        ),
+        kaggle="aryashah2k/breast-ultrasound-images-dataset",
         licence="No licence file; the describing article is CC BY 4.0 and asks to be cited.",
         citation="Al-Dhabyani W, Gomaa M, Khaled H, Fahmy A. Dataset of breast ultrasound images. "
         "Data in Brief 28 (2020) 104863. doi:10.1016/j.dib.2019.104863",
     ),
+    "busbra": SourceSpec(
+        title="BUS-BRA breast ultrasound",
+        list_cases=busbra.list_cases,
+        modality="ultrasound",
+        layout="bus_data.csv, 5-fold-cv.csv, Images/, Masks/",
+        download=Download("https://zenodo.org/records/8231412/files/BUSBRA.zip"),
+        licence="CC BY 4.0",
+        citation="Gomez-Flores W, Gregorio-Calas MJ, Coelho de Albuquerque Pereira W. BUS-BRA: a breast "
+        "ultrasound dataset for assessing computer-aided diagnosis systems. Medical Physics 51 (2024) "
+        "3110-3123. doi:10.1002/mp.16812",
+    ),
+    "covid-radiography": SourceSpec(
+        title="COVID-19 Radiography Database",
+        list_cases=covid_radiography.list_cases,
+        modality="xray",
+        layout="COVID/images/, Normal/images/, ... with CLASS/masks/ and CLASS.metadata.xlsx if there",
+        mask_target="lung",
+        mask_size="resize",
+        kaggle="tawsifurrahman/covid19-radiography-database",
+        licence="Free for academic use with citation, see the data set's README.",
+        citation="Chowdhury MEH et al. Can AI help in screening viral and COVID-19 pneumonia? IEEE Access 8 "
+        "(2020) 132665-132676. Rahman T et al. Exploring the effect of image enhancement techniques on "
+        "COVID-19 detection using chest X-ray images. Comput Biol Med 132 (2021) 104319.",
+    ),
+    "lungs": SourceSpec(
+        title="Shenzhen and Montgomery chest X-rays with lung masks",
+        list_cases=lungs.list_cases,
+        modality="xray",
+        layout="cxr/ (or CXR_png/) and masks/",
+        mask_target="lung",
+        kaggle="nikhilpandey360/chest-xray-masks-and-labels",
+        licence="Research use, non-commercial (masks).",
+        citation="Jaeger S et al. Two public chest X-ray datasets for computer-aided screening of pulmonary "
+        "diseases. Quant Imaging Med Surg 4 (2014) 475-477. Candemir S et al. Lung segmentation in chest "
+        "radiographs using anatomical atlases with nonrigid registration. IEEE TMI 33 (2014) 577-590.",
+    ),
+    "cifar10": SourceSpec(
+        title="CIFAR-10",
+        list_cases=cifar.list_cifar10,
+        modality="photo",
+        layout="cifar-10-batches-bin/, cifar-10-batches-py/, or class folders (train/CLASS, test/CLASS)",
+        download=Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"
+        ),
+        citation="Krizhevsky A. Learning multiple layers of features from tiny images. Technical report, "
+        "University of Toronto (2009).",
+    ),
+    "cifar100": SourceSpec(
+        title="CIFAR-100",
+        list_cases=cifar.list_cifar100,
+        modality="photo",
+        layout="cifar-100-binary/, cifar-100-python/, or class folders (train/CLASS, test/CLASS)",
+        download=Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8"
+        ),
+        citation="Krizhevsky A. Learning multiple layers of features from tiny images. Technical report, "
+        "University of Toronto (2009).",
+    ),
+    "folder": SourceSpec(
+        title="Folder of images",
+        list_cases=folder.list_cases,
+        modality="ultrasound",
+        layout="CLASS/*.png with masks in CLASS/masks/ or masks/CLASS/; or images/ and masks/",
+        negative_classes=("normal",),
+        private=True,
+    ),
+    "table": SourceSpec(
+        title="Table of images",
+        list_cases=table.list_cases,
+        modality="ultrasound",
+        layout="a CSV file with the column image, and optionally mask, label, group, split and more",
+        negative_classes=("normal",),
+        private=True,
+    ),
 }
 
-__all__ = ["DATASETS", "Case", "Listing", "SourceSpec"]
+__all__ = ["DATASETS", "Case", "Download", "Listing", "SourceSpec"]

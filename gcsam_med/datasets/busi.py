@@ -6,48 +6,30 @@ no patient ids.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from gcsam_med.datasets.source import Case, Listing, locate
+from gcsam_med.datasets.source import MASK_STEM, Case, Listing, image_files, locate, masks_by_image, no_image
 from gcsam_med.errors import Fault
 
 CLASSES = ("benign", "malignant", "normal")
-MASK = re.compile(r"^(?P<image>.+)_mask(_\d+)?$")
 
 
 def list_cases(source: Path) -> Listing:
     """List BUSI's cases; see the module's text for the layout."""
-    root = locate(source, ("benign", "malignant"), "BUSI")
+    root, _ = locate(source, [CLASSES, CLASSES[:2]], "BUSI")
     cases: list[Case] = []
     faults: list[Fault] = []
     for label in CLASSES:
-        images, masks = _files(root / label)
-        for stem in sorted(images, key=_natural):
-            path = f"{label}/{images[stem]}"
-            own = tuple(f"{label}/{m}" for m in sorted(masks.pop(stem, ()), key=_natural))
-            if own or label == "normal":
-                cases.append(Case(name=stem, image=path, masks=own, label=label))
+        files = image_files(root / label)
+        masks = masks_by_image([p for p in files if MASK_STEM.match(p.stem)])
+        for path in files:
+            if MASK_STEM.match(path.stem):
+                continue
+            own = tuple(m.relative_to(root).as_posix() for m in masks.pop(path.stem, ()))
+            image = path.relative_to(root).as_posix()
+            if not own and label != "normal":
+                faults.append(Fault(image, "no-mask", "a lesion image without a mask."))
             else:
-                faults.append(Fault(path, "no-mask", "a lesion image without a mask."))
-        for orphans in masks.values():
-            faults += [Fault(f"{label}/{m}", "no-image", "a mask without its image.") for m in orphans]
+                cases.append(Case(name=path.stem, image=image, masks=own, label=label))
+        faults += no_image(root, masks)
     return Listing(root=root, cases=tuple(cases), classes=CLASSES, faults=tuple(faults))
-
-
-def _files(folder: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Image files by stem, and mask files by the stem of their image."""
-    images: dict[str, str] = {}
-    masks: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("*.png")):
-        match = MASK.match(path.stem)
-        if match:
-            masks.setdefault(match["image"], []).append(path.name)
-        else:
-            images[path.stem] = path.name
-    return images, masks
-
-
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Order by the numbers in a name, so that 2 comes before 10."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))

@@ -3,7 +3,26 @@
 Every fault of a file is an `ImageFault` with a short reason; no library's error leaves this package.
 """
 
-from gcsam_med.images.picture import ImageFault, Picture
-from gcsam_med.images.read import decode_image, decode_mask, read_image, read_mask
+from gcsam_med.images.picture import Frames, ImageFault, Picture
+from gcsam_med.images.read import (
+    IMAGE_SUFFIXES,
+    decode_frames,
+    decode_mask,
+    read_bytes,
+    read_frames,
+    read_image,
+    read_mask,
+)
 
-__all__ = ["ImageFault", "Picture", "decode_image", "decode_mask", "read_image", "read_mask"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Frames",
+    "ImageFault",
+    "Picture",
+    "decode_frames",
+    "decode_mask",
+    "read_bytes",
+    "read_frames",
+    "read_image",
+    "read_mask",
+]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from gcsam_med.errors import InputError
 
-# Limits on untrusted files. The largest radiographs have about 5,000 x 6,000 pixels.
-MAX_FILE_BYTES = 512 * 2**20
-MAX_PIXELS = 64_000_000
+# Limits on untrusted files. The largest radiographs and mammograms have about 5,000 x 6,000 pixels.
+MAX_FILE_BYTES = 256 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_FRAMES = 2_000
 MIN_SIDE = 8
+
+Frames = Literal["first", "middle", "all"] | int
 
 
 class ImageFault(InputError):
@@ -57,6 +61,12 @@ class Picture:
         What a person should know about how it was read; never holds a tag's value.
     tags : mapping
         Technical DICOM tags by allow-list; never an identity.
+    patient : str
+        What the caller's `identify` made of the DICOM patient id, or empty; never the id itself.
+    frame : int
+        Which frame of the file this is, from 0.
+    n_frames : int
+        How many frames the file has.
     """
 
     pixels: np.ndarray
@@ -64,11 +74,53 @@ class Picture:
     spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    patient: str = ""
+    frame: int = 0
+    n_frames: int = 1
 
     @property
     def grey(self) -> np.ndarray:
         """Luminance (ITU-R 601), uint8, shape (H, W)."""
         return to_grey(self.pixels)
+
+
+def chosen_frames(frames: Frames, n_frames: int, name: str) -> range:
+    """Frame numbers that `frames` means in a file of `n_frames`.
+
+    Raises
+    ------
+    ImageFault
+        Reasons ``no-frames``, ``too-many-frames``, ``no-such-frame``.
+    """
+    if n_frames < 1:
+        raise ImageFault("no-frames", name, f"the file says it has {n_frames} frames.")
+    if frames == "first":
+        return range(1)
+    if frames == "middle":
+        return range(n_frames // 2, n_frames // 2 + 1)
+    if frames == "all":
+        if n_frames > MAX_FRAMES:
+            raise ImageFault("too-many-frames", name, f"{n_frames} frames; at most {MAX_FRAMES} are read.")
+        return range(n_frames)
+    if not 0 <= frames < n_frames:
+        raise ImageFault("no-such-frame", name, f"frame {frames} was asked for; there are {n_frames}.")
+    return range(frames, frames + 1)
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuse images too large for memory or too small to hold anything.
+
+    Raises
+    ------
+    ImageFault
+        Reasons ``too-large``, ``too-small``.
+    """
+    if width * height > MAX_PIXELS:
+        raise ImageFault(
+            "too-large", name, f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are read."
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageFault("too-small", name, f"{width} x {height} pixels; each side needs {MIN_SIDE}.")
 
 
 def to_grey(pixels: np.ndarray) -> np.ndarray:
@@ -78,3 +130,11 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def grey_if_grey(rgb: np.ndarray) -> np.ndarray:
+    """One channel of (H, W, 3) if all three agree everywhere, else the three, contiguous."""
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return np.ascontiguousarray(red)
+    return np.ascontiguousarray(rgb)

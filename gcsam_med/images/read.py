@@ -1,26 +1,31 @@
-"""From a path or bytes to pixels: choose the reader by what the bytes are, not by the file's name."""
+"""From a path or bytes to pixels: the reader is chosen by what the bytes are, not by the file's name."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from gcsam_med.images.picture import MAX_FILE_BYTES, ImageFault, Picture
+from gcsam_med.images.dicom import decode_dicom, is_dicom
+from gcsam_med.images.picture import MAX_FILE_BYTES, Frames, ImageFault, Picture
 from gcsam_med.images.raster import decode_raster, decode_raster_mask
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 
 
-def read_image(path: Path) -> Picture:
-    """Read an image file.
+def read_image(path: Path, *, frame: Literal["first", "middle"] | int = "first") -> Picture:
+    """Read one image of a file.
 
     Parameters
     ----------
     path : Path
         PNG, JPEG, TIFF, BMP or DICOM.
+    frame : {"first", "middle"} or int
+        Which frame of a multi-frame file, from 0.
 
     Returns
     -------
@@ -32,12 +37,43 @@ def read_image(path: Path) -> Picture:
     ImageFault
         If the file cannot be used; ``reason`` says why.
     """
-    return decode_image(read_bytes(path), path.name)
+    return next(decode_frames(read_bytes(path), path.name, frame))
 
 
-def decode_image(data: bytes, name: str) -> Picture:
-    """Decode an image from its file's bytes; see `read_image`."""
-    return decode_raster(data, name)
+def read_frames(path: Path, frames: Frames = "all") -> Iterator[Picture]:
+    """Read several frames of a file one after the other; see `read_image`."""
+    return decode_frames(read_bytes(path), path.name, frames)
+
+
+def decode_frames(
+    data: bytes, name: str, frames: Frames = "first", identify: Callable[[str], str] | None = None
+) -> Iterator[Picture]:
+    """Decode frames from a file's bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        The file as the user knows it, for messages.
+    frames : {"first", "middle", "all"} or int
+        Which frames.
+    identify : callable, optional
+        Turns a DICOM patient id into something safe to keep (a keyed hash); without it the id is not read.
+
+    Yields
+    ------
+    Picture
+        At least one.
+
+    Raises
+    ------
+    ImageFault
+        If the file cannot be used.
+    """
+    if is_dicom(data, name):
+        return decode_dicom(data, name, frames, identify)
+    return decode_raster(data, name, frames)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -58,13 +94,17 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (H, W)
-        Foreground: brighter than half of the mask's range; alpha does not count.
+        Foreground. Of a map of small label numbers (up to 20) every number but 0; of a picture what is
+        brighter than half of its maximum, so that greys from interpolation fall to the nearer side. Alpha
+        does not count.
 
     Raises
     ------
     ImageFault
         If the file cannot be used.
     """
+    if is_dicom(data, name):
+        raise ImageFault("mask-format", name, "a mask should be a PNG, TIFF, BMP or JPEG, but is DICOM.")
     return decode_raster_mask(data, name)
 
 
@@ -82,19 +122,19 @@ def read_bytes(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ImageFault("missing", name, "the file is not there.") from None
-    except OSError as error:
-        raise ImageFault("unreadable", name, f"the file cannot be opened: {error.strerror}.") from None
-    with os.fdopen(descriptor, "rb") as file:
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "its name is not valid"
+        raise ImageFault("unreadable", name, f"the file cannot be opened: {why}.") from None
+    with os.fdopen(descriptor, "rb", closefd=True) as file:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise ImageFault("not-a-file", name, "a regular file was expected, not a folder, pipe or device.")
         if state.st_size == 0:
             raise ImageFault("empty", name, "the file is empty (0 bytes).")
         if state.st_size > MAX_FILE_BYTES:
+            limit = MAX_FILE_BYTES // 2**20
             raise ImageFault(
-                "too-large",
-                name,
-                f"the file has {state.st_size // 2**20} MiB; at most {MAX_FILE_BYTES // 2**20} are read.",
+                "too-large", name, f"the file has {state.st_size // 2**20} MiB; at most {limit} are read."
             )
         try:
             return file.read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from gcsam_med import __version__
 from gcsam_med.datasets import DATASETS, Listing, SourceSpec
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
 from gcsam_med.files import write_durably
+from gcsam_med.preparation.features import THUMB
 from gcsam_med.preparation.groups import connected_groups, same
 from gcsam_med.preparation.options import PrepareOptions
-from gcsam_med.preparation.scan import ScanJob, Scanned, scan
+from gcsam_med.preparation.privacy import identity_key
+from gcsam_med.preparation.scan import Facts, ScanJob, scan
 from gcsam_med.preparation.splits import Division, divide
-from gcsam_med.preparation.store import PlaneWriter, replacing
+from gcsam_med.preparation.store import THUMBS, PlaneWriter, replacing
 from gcsam_med.prepared import (
     AUDIT,
     IMAGES,
@@ -105,21 +107,30 @@ def prepare(
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS.keys())
     spec, options = DATASETS[dataset], options or PrepareOptions()
-    name = name or dataset
+    name, modality = name or dataset, options.modality or spec.modality
     listing = spec.list_cases(source)
     if not listing.cases:
         raise InputError(
             f"No images were found in {source}.", "Check --source and the layout it should have."
         )
     with replacing(prepared_root(data_root, name)) as work:
-        scans, faults = _read_all(listing, spec, options, work=work, workers=workers, track=track)
+        job = ScanJob(
+            root=listing.root,
+            size=options.size,
+            channels=3 if modality == "photo" else 1,
+            negative_classes=spec.negative_classes,
+            mask_size=options.mask_size or spec.mask_size,
+            frames=options.frames,
+            key=identity_key(data_root) if spec.private else b"",
+        )
+        scans, faults = _read_all(listing, job, work=work, workers=workers, track=track)
         if faults and not options.skip_bad:
             raise DataFaults(
                 f"{len(faults)} of {len(listing.cases)} cases have bad files; nothing was changed.",
                 faults,
                 "Mend or remove them, or leave them out with --skip-bad.",
             )
-        patients = [s.case.patient for s in scans]
+        patients = [s.patient for s in scans]
         groups = connected_groups(len(scans), [*same(patients), *same([s.pixel_sha256 for s in scans])])
         labels = [s.case.label for s in scans]
         split_groups = groups if options.split_by == "group" else np.arange(len(scans))
@@ -134,58 +145,61 @@ def prepare(
 
 def _read_all(
     listing: Listing,
-    spec: SourceSpec,
-    options: PrepareOptions,
+    job: ScanJob,
     *,
     work: Path,
     workers: int | None,
     track: Track,
-) -> tuple[list[Scanned], list[Fault]]:
+) -> tuple[list[Facts], list[Fault]]:
     """Read all cases and store their pixels; keep only the small facts in memory."""
-    channels = 3 if spec.modality == "photo" else 1
-    side = options.size
-    job = ScanJob(listing.root, side, channels, spec.negative_classes)
     has_masks = any(case.masks for case in listing.cases)
-    faults, scans = list(listing.faults), []
+    faults, facts = list(listing.faults), []
     (work / ORIGINAL_MASKS).mkdir()
-    blank = np.zeros((side, side), dtype=np.uint8)
-    plane = (side, side, 3) if channels == 3 else (side, side)
-    with PlaneWriter(work / IMAGES, plane) as images, PlaneWriter(work / MASKS, (side, side)) as masks:
+    square = (job.size, job.size)
+    blank = np.zeros(square, dtype=np.uint8)
+    plane = (*square, 3) if job.channels == 3 else square
+    with (
+        PlaneWriter(work / IMAGES, plane) as images,
+        PlaneWriter(work / MASKS, square) as masks,
+        PlaneWriter(work / THUMBS, (THUMB, THUMB)) as thumbs,
+    ):
         results = scan(listing.cases, job, workers)
         for found in track(results, "Reading images", len(listing.cases)):
-            if isinstance(found, list):
-                faults += found
-                continue
-            if found.mask_png:
-                (work / ORIGINAL_MASKS / f"{images.count:06d}.png").write_bytes(found.mask_png)
-            images.append(found.square)
-            if has_masks:
-                masks.append(blank if found.mask_square is None else found.mask_square)
-            scans.append(replace(found, square=blank[:0], mask_square=None, mask_png=found.mask_png[:1]))
+            for item in found:
+                if isinstance(item, Fault):
+                    faults.append(item)
+                    continue
+                if item.mask_png:
+                    (work / ORIGINAL_MASKS / f"{images.count:06d}.png").write_bytes(item.mask_png)
+                images.append(item.square)
+                thumbs.append(item.thumb)
+                if has_masks:
+                    masks.append(blank if item.mask_square is None else item.mask_square)
+                facts.append(item.facts)
     if not has_masks:
         (work / MASKS).unlink()
-    return scans, faults
+    return facts, faults
 
 
-def _manifest(scans: list[Scanned], groups: np.ndarray, division: Division) -> pd.DataFrame:
+def _manifest(facts: list[Facts], groups: np.ndarray, division: Division) -> pd.DataFrame:
     rows = []
-    for i, s in enumerate(scans):
+    for i, f in enumerate(facts):
         rows.append(
             {
-                "case_id": s.case.name,
-                "group_id": scans[groups[i]].case.name,
-                "source_path": s.case.image,
-                "source_sha256": s.source_sha256,
-                "mask_sha256": s.mask_sha256,
-                "pixel_sha256": s.pixel_sha256,
-                "label": s.case.label,
+                "case_id": f.case_id,
+                "group_id": facts[groups[i]].patient or facts[groups[i]].case_id,
+                "source_path": f.case.image,
+                "source_sha256": f.source_sha256,
+                "mask_sha256": f.mask_sha256,
+                "pixel_sha256": f.pixel_sha256,
+                "label": f.case.label,
                 "split": division.split[i],
                 "fold": int(division.fold[i]),
-                "height": s.height,
-                "width": s.width,
-                "pixel_spacing": "" if s.spacing is None else f"{s.spacing[0]:.6g}x{s.spacing[1]:.6g}",
-                "has_mask": int(bool(s.mask_png)),
-                **s.case.attributes,
+                "height": f.height,
+                "width": f.width,
+                "pixel_spacing": "" if f.spacing is None else f"{f.spacing[0]:.6g}x{f.spacing[1]:.6g}",
+                "has_mask": int(f.has_mask),
+                **f.attributes,
             }
         )
     return pd.DataFrame(rows)
@@ -207,8 +221,8 @@ def _info(
         title=spec.title + (" (synthetic demonstration images)" if synthetic else ""),
         classes=list(listing.classes),
         negative_classes=[c for c in spec.negative_classes if c in listing.classes],
-        modality=spec.modality,
-        channels=3 if spec.modality == "photo" else 1,
+        modality=options.modality or spec.modality,
+        channels=3 if (options.modality or spec.modality) == "photo" else 1,
         size=options.size,
         n_cases=len(manifest),
         has_masks=bool(manifest["has_mask"].any()),

@@ -1,4 +1,4 @@
-"""Read every case of a source once, in several processes: decode, hash, place into the square."""
+"""Read every case of a source once, in several processes: decode, hash, measure, place into the square."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ import io
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from gcsam_med.datasets import Case
+from gcsam_med.datasets.cifar import PICTURE_BYTES
+from gcsam_med.datasets.source import MaskSize
 from gcsam_med.errors import Fault
 from gcsam_med.geometry import Geometry
-from gcsam_med.images import ImageFault, decode_image, decode_mask
-from gcsam_med.images.picture import to_grey
-from gcsam_med.images.read import read_bytes
-
-T = TypeVar("T")
-R = TypeVar("R")
+from gcsam_med.images import Frames, ImageFault, Picture, decode_frames, decode_mask, read_bytes
+from gcsam_med.preparation.features import Fingerprint, fingerprint, statistics, thumbnail
+from gcsam_med.preparation.privacy import keyed_id
 
 # Below this number of cases starting processes costs more than it gains.
-POOL_FROM = 48
+POOL_FROM = 64
+CHUNK = 4  # cases a task: sending a task costs about as much as reading a tiny picture
+
+SUFFIXES = {
+    "png": (".png",),
+    "jpeg": (".jpg", ".jpeg"),
+    "tiff": (".tif", ".tiff"),
+    "bmp": (".bmp",),
+}
 
 
 @dataclass(frozen=True)
@@ -44,52 +51,101 @@ class ScanJob:
         1 or 3.
     negative_classes : tuple of str
         Classes whose masks may be empty.
+    mask_size : {"refuse", "resize"}
+        What to do with masks of another size than their image.
+    frames : Frames
+        Which frames of multi-frame files.
+    key : bytes
+        Key for ids of private sources; empty for public ones.
     """
 
     root: Path
     size: int
     channels: int
-    negative_classes: tuple[str, ...]
+    negative_classes: tuple[str, ...] = ()
+    mask_size: MaskSize = "refuse"
+    frames: Frames = "first"
+    key: bytes = b""
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """One case, read.
+class Facts:
+    """What is kept in memory of one case: everything but pixels.
 
     Parameters
     ----------
     case : Case
         As listed.
+    case_id : str
+        Safe to print.
+    patient : str
+        Safe to print; empty where not known.
+    height, width : int
+        Original size.
+    spacing : tuple of float or None
+        Millimetres (row, column).
+    has_mask : bool
+        Whether the case has mask files.
+    source_sha256, mask_sha256 : str
+        Of the files' bytes.
+    pixel_sha256 : str
+        Of the decoded pixels: equal for exact duplicates whatever the file format.
+    fingerprint : Fingerprint
+        Perceptual hashes.
+    statistics : dict
+        See `gcsam_med.preparation.features.statistics`.
+    attributes : dict
+        Subgroups: those of the listing and technical DICOM tags.
+    notes : tuple of str
+        From reading.
+    """
+
+    case: Case
+    case_id: str
+    patient: str
+    height: int
+    width: int
+    spacing: tuple[float, float] | None
+    has_mask: bool
+    source_sha256: str
+    mask_sha256: str
+    pixel_sha256: str
+    fingerprint: Fingerprint
+    statistics: dict[str, float]
+    attributes: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """One case, read: its facts and its pixels.
+
+    Parameters
+    ----------
+    facts : Facts
+        What is kept.
     square : ndarray of uint8
         (size, size) or (size, size, 3).
     mask_square : ndarray of uint8 or None
         (size, size), 0 or 1.
     mask_png : bytes
         The mask at its original resolution, 1-bit PNG; empty without a mask.
-    height, width : int
-        Original size.
-    spacing : tuple of float or None
-        Millimetres (row, column).
-    source_sha256, mask_sha256 : str
-        Of the files' bytes.
-    pixel_sha256 : str
-        Of the decoded pixels: equal for exact duplicates whatever the file format.
+    thumb : ndarray of uint8
+        (128, 128), for comparing pairs.
     """
 
-    case: Case
+    facts: Facts
     square: np.ndarray
     mask_square: np.ndarray | None
     mask_png: bytes
-    height: int
-    width: int
-    spacing: tuple[float, float] | None
-    source_sha256: str
-    mask_sha256: str
-    pixel_sha256: str
+    thumb: np.ndarray
 
 
-def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Iterator[Scanned | list[Fault]]:
-    """Read cases in order; a bad one gives its faults instead.
+Result = list[Scanned] | list[Fault]
+
+
+def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Iterator[Result]:
+    """Read cases in order; each gives its images (several for frames), or its faults instead.
 
     Parameters
     ----------
@@ -104,79 +160,156 @@ def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Ite
     if count <= 1 or len(cases) < POOL_FROM:
         yield from (scan_case(case, job) for case in cases)
         return
+    chunks = [cases[i : i + CHUNK] for i in range(0, len(cases), CHUNK)]
     # Not fork: the caller may have threads (progress bars, torch) that a forked child inherits half alive.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context) as pool:
-        yield from _in_order(pool, lambda case: pool.submit(scan_case, case, job), cases, window=4 * count)
+        try:
+            for results in _in_order(lambda c: pool.submit(_scan_chunk, c, job), chunks, window=4 * count):
+                yield from results
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, submit: Callable[[T], Future[R]], items: Iterable[T], window: int
-) -> Iterator[R]:
-    """Results in order of `items` with at most `window` under way, so that memory stays flat."""
-    pending: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            pending.append(submit(item))
-            if len(pending) >= window:
-                yield pending.popleft().result()
-        while pending:
+    submit: Callable[[Sequence[Case]], Future[list[Result]]], chunks: Sequence[Sequence[Case]], window: int
+) -> Iterator[list[Result]]:
+    """Results in order with at most `window` tasks under way, so that memory stays flat."""
+    pending: deque[Future[list[Result]]] = deque()
+    for chunk in chunks:
+        pending.append(submit(chunk))
+        if len(pending) >= window:
             yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    while pending:
+        yield pending.popleft().result()
 
 
-def scan_case(case: Case, job: ScanJob) -> Scanned | list[Fault]:
+def _scan_chunk(cases: Sequence[Case], job: ScanJob) -> list[Result]:
+    return [scan_case(case, job) for case in cases]
+
+
+def scan_case(case: Case, job: ScanJob) -> Result:
     """Read one case, or name everything that is wrong with it."""
     faults: list[Fault] = []
-    picture, source_sha256 = None, ""
+    pictures: list[Picture] = []
+    source_sha256 = ""
     try:
-        data = read_bytes(job.root / case.image)
-        source_sha256 = hashlib.sha256(data).hexdigest()
-        picture = decode_image(data, case.image)
+        pictures, source_sha256 = _pictures(case, job)
     except ImageFault as fault:
-        faults.append(Fault(case.image, fault.reason, fault.detail))
-    union, digest = None, hashlib.sha256()
+        faults.append(Fault(case.image, fault.reason, f"{fault.detail} {fault.advice}".strip()))
+    sizes = {p.pixels.shape[:2] for p in pictures}
+    union, mask_sha256, mask_faults = _mask_union(case, job, sizes.pop() if len(sizes) == 1 else None)
+    faults += mask_faults
+    if union is not None and not union.any() and case.label not in job.negative_classes and not faults:
+        what = f"the mask of a '{case.label}' image" if case.label else "the mask"
+        faults.append(Fault(case.masks[0], "empty-mask", f"{what} is empty."))
+    if faults:
+        return faults
+    return [_scanned(case, job, picture, union, source_sha256, mask_sha256) for picture in pictures]
+
+
+def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
+    """The case's images (several for frames) and the hash of their bytes."""
+    path = job.root / case.image
+    if case.offset is not None:
+        with path.open("rb") as file:
+            file.seek(case.offset)
+            data = file.read(PICTURE_BYTES)
+        if len(data) != PICTURE_BYTES:
+            raise ImageFault("truncated", case.image, "the batch file ends early.")
+        pixels = np.frombuffer(data, dtype=np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)
+        return [Picture(np.ascontiguousarray(pixels), kind="cifar")], hashlib.sha256(data).hexdigest()
+    data = read_bytes(path)
+    identify = partial(keyed_id, job.key, "patient") if job.key else None
+    pictures = list(decode_frames(data, case.image, job.frames, identify))
+    expected = SUFFIXES.get(pictures[0].kind)
+    suffix = PurePosixPath(case.image).suffix.lower()
+    if expected is not None and suffix not in expected:
+        raise ImageFault(
+            "wrong-format", case.image, f"its name says {suffix[1:]}, its content is {pictures[0].kind}."
+        )
+    return pictures, hashlib.sha256(data).hexdigest()
+
+
+def _mask_union(
+    case: Case, job: ScanJob, expected: tuple[int, int] | None
+) -> tuple[np.ndarray | None, str, list[Fault]]:
+    """Union of the case's masks, the hash of their files, and what is wrong with them."""
+    union: np.ndarray | None = None
+    digest, faults = hashlib.sha256(), []
     for path in case.masks:
         try:
             data = read_bytes(job.root / path)
             digest.update(hashlib.sha256(data).digest())
             mask = decode_mask(data, path)
-            expected = picture.pixels.shape[:2] if picture is not None else mask.shape
-            if mask.shape != expected:
-                raise ImageFault("size-differs", path, _size_differs(mask.shape, expected))
+            if expected is not None and mask.shape != expected:
+                mask = _fit(mask, expected, path, job.mask_size)
             union = mask if union is None else union | mask
         except ImageFault as fault:
-            faults.append(Fault(path, fault.reason, fault.detail))
-    if union is not None and not union.any() and case.label not in job.negative_classes and not faults:
-        faults.append(
-            Fault(case.masks[0], "empty-mask", f"the mask of a {case.label or 'lesion'} image is empty.")
-        )
-    if faults or picture is None:
-        return faults
-    pixels = picture.pixels if job.channels == 3 else picture.grey
+            faults.append(Fault(path, fault.reason, f"{fault.detail} {fault.advice}".strip()))
+    return union, digest.hexdigest() if case.masks else "", faults
+
+
+def _fit(mask: np.ndarray, expected: tuple[int, int], path: str, policy: MaskSize) -> np.ndarray:
+    (height, width), found = expected, mask.shape
+    same_shape = abs(found[0] * width - found[1] * height) <= 0.02 * found[0] * width
+    if policy == "refuse" or not same_shape:
+        detail = f"the mask has {found[1]} x {found[0]} pixels, its image {width} x {height}."
+        hint = " --mask-size resize brings masks of the same aspect ratio to their image's size."
+        raise ImageFault("size-differs", path, detail + (hint if same_shape else ""))
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(grey) >= 128
+
+
+def _scanned(
+    case: Case,
+    job: ScanJob,
+    picture: Picture,
+    mask: np.ndarray | None,
+    source_sha256: str,
+    mask_sha256: str,
+) -> Scanned:
+    grey = picture.grey
+    pixels = grey if job.channels == 1 else picture.pixels
     if job.channels == 3 and pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    height, width = pixels.shape[:2]
+    height, width = grey.shape
     geometry = Geometry(height, width, job.size)
-    return Scanned(
+    case_id = keyed_id(job.key, "case", case.name) if job.key else case.name
+    patient = keyed_id(job.key, "patient", case.patient) if job.key and case.patient else case.patient
+    several = picture.n_frames > 1 and job.frames == "all"
+    content = f"{height}x{width}:".encode() + (picture.pixels if job.channels == 3 else grey).tobytes()
+    facts = Facts(
         case=case,
-        square=geometry.place_image(pixels),
-        mask_square=None if union is None else geometry.place_mask(union),
-        mask_png=b"" if union is None else _png(union),
+        case_id=f"{case_id}-f{picture.frame:04d}" if several else case_id,
+        # All frames of a file show one patient, whoever that is.
+        patient=patient or picture.patient or (case_id if several else ""),
         height=height,
         width=width,
         spacing=picture.spacing,
+        has_mask=mask is not None,
         source_sha256=source_sha256,
-        mask_sha256=digest.hexdigest() if case.masks else "",
-        pixel_sha256=hashlib.sha256(
-            repr(picture.pixels.shape).encode() + to_grey(pixels).tobytes()
-        ).hexdigest(),
+        mask_sha256=mask_sha256,
+        pixel_sha256=hashlib.sha256(content).hexdigest(),
+        fingerprint=fingerprint(grey),
+        statistics=statistics(picture.pixels, grey, mask),
+        attributes={**_device(picture), **case.attributes},
+        notes=picture.notes,
+    )
+    return Scanned(
+        facts=facts,
+        square=geometry.place_image(pixels),
+        mask_square=None if mask is None else geometry.place_mask(mask),
+        mask_png=b"" if mask is None else _png(mask),
+        thumb=thumbnail(grey),
     )
 
 
-def _size_differs(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    return f"the mask has {found[1]} x {found[0]} pixels, its image {expected[1]} x {expected[0]}."
+def _device(picture: Picture) -> dict[str, str]:
+    """Subgroup of a DICOM image: which machine made it."""
+    parts = (picture.tags.get("Manufacturer", ""), picture.tags.get("ManufacturerModelName", ""))
+    device = " ".join(part for part in parts if part)
+    return {"device": device} if device else {}
 
 
 def _png(mask: np.ndarray) -> bytes:

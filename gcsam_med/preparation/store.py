@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+THUMBS = "thumbs.npy"  # (cases, 128, 128) uint8, for comparing pairs, also with other data sets
 HEADER_BYTES = 128  # what NumPy's format gives the header of any array that fits on a disk
 
 

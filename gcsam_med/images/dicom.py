@@ -1,0 +1,236 @@
+"""DICOM images through pydicom: one frame at a time, technical tags by allow-list, never an identity."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gcsam_med.images.codestream import codestream_size
+from gcsam_med.images.dicom_grey import grey_levels
+from gcsam_med.images.picture import (
+    MAX_FILE_BYTES,
+    Frames,
+    ImageFault,
+    Picture,
+    check_size,
+    chosen_frames,
+    grey_if_grey,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# Everything else in a file's header stays there.
+ALLOWED_TAGS = (
+    "Modality",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PhotometricInterpretation",
+    "BitsStored",
+    "BodyPartExamined",
+    "ViewPosition",
+    "ImageLaterality",
+    "Laterality",
+    "BurnedInAnnotation",
+)
+DEFLATED = "1.2.840.10008.1.2.1.99"
+CENTIMETRE = 3  # unit code of ultrasound region calibration, PS3.3 C.8.5.5.1.15
+
+
+def is_dicom(data: bytes, name: str) -> bool:
+    """Tell DICOM by its preamble, or by its name where the preamble was cut off."""
+    return data[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom"))
+
+
+def decode_dicom(
+    data: bytes, name: str, frames: Frames = "first", identify: Callable[[str], str] | None = None
+) -> Iterator[Picture]:
+    """Decode frames of a DICOM file to 8-bit grey or colour.
+
+    Grey: modality LUT or rescale, then VOI LUT or window, then inversion of MONOCHROME1 (PS3.3 C.11.1,
+    C.11.2). Where neither VOI LUT nor window is given, 8-bit values stay and deeper ones are mapped from the
+    frame's own minimum .. maximum to 0 .. 255. Colour: palettes are applied, YBR becomes RGB.
+
+    Raises
+    ------
+    ImageFault
+        If the file cannot be used. Reasons besides those of other images: ``not-dicom``, ``no-pixels``,
+        ``missing-codec``, ``no-such-frame``, ``too-many-frames``.
+    """
+    with _quietly(name):
+        dataset = _header(data, name)
+        n_frames = int(dataset.get("NumberOfFrames") or 1)
+        notes = _notes(dataset) + (("multi-frame",) if n_frames > 1 and frames != "all" else ())
+        spacing, tags = _spacing(dataset), _tags(dataset)
+        person = str(dataset.get("PatientID") or "").strip()
+        patient = identify(person) if identify is not None and person else ""
+    for frame in chosen_frames(frames, n_frames, name):
+        with _quietly(name):
+            pixels = _frame(dataset, frame, name)
+        yield Picture(
+            pixels=pixels,
+            kind="dicom",
+            spacing=spacing,
+            notes=notes,
+            tags=tags,
+            patient=patient,
+            frame=frame,
+            n_frames=n_frames,
+        )
+
+
+@contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    """Turn every failure into an `ImageFault`, and keep pydicom from printing values of tags."""
+    logger = logging.getLogger("pydicom")
+    former, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageFault:
+        raise
+    except MemoryError:
+        raise ImageFault("too-large", name, "the image would not fit into memory.") from None
+    except Exception as error:
+        # Codecs and parsers raise nearly anything on damaged data, and their texts may quote tags.
+        raise _fault(error, name) from None
+    finally:
+        logger.disabled = former
+
+
+def _fault(error: Exception, name: str) -> ImageFault:
+    text, kind = str(error).lower(), type(error).__name__
+    if "missing dependencies" in text or "no available" in text or "plugins are missing" in text:
+        return ImageFault(
+            "missing-codec",
+            name,
+            "its compression needs a decoder that is not installed.",
+            'Install the decoders with: pip install "gcsam-med[dicom]"',
+        )
+    if "less than expected" in text or "truncated" in text or "unexpected end" in text or kind == "EOFError":
+        return ImageFault("truncated", name, f"the file ends early ({kind}).", "Copy it again.")
+    if kind == "InvalidDicomError":
+        return ImageFault("not-dicom", name, "the file is named or marked as DICOM but is none.")
+    return ImageFault("corrupt", name, f"the DICOM data are damaged ({kind}).", "Export the file again.")
+
+
+def _header(data: bytes, name: str) -> Dataset:
+    """Parse the file and check what its numbers promise before any pixel is decoded."""
+    import pydicom
+
+    data = _inflated(data, name)
+    preamble = data[128:132] == b"DICM"
+    dataset = pydicom.dcmread(io.BytesIO(data), force=not preamble)
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    if not preamble and not rows:
+        raise ImageFault("not-dicom", name, "the file is named as DICOM but is none.")
+    if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")) or not rows:
+        raise ImageFault("no-pixels", name, "the DICOM file holds no image (a report or a directory?).")
+    check_size(columns, rows, name)
+    return dataset
+
+
+def _inflated(data: bytes, name: str) -> bytes:
+    """Undo the deflated transfer syntax with a limit, since pydicom inflates without one."""
+    if data[128:132] != b"DICM" or DEFLATED.encode() not in data[132:1024]:
+        return data
+    # The file meta information opens with its own length (PS3.10 7.1) and is never deflated.
+    group, element, vr, _, length = struct.unpack("<HH2sHI", data[132:144])
+    if (group, element, vr) != (2, 0, b"UL"):
+        raise ImageFault("corrupt", name, "the file meta information is damaged.")
+    start = 144 + length
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    body = engine.decompress(data[start:], MAX_FILE_BYTES)
+    if engine.unconsumed_tail:
+        limit = MAX_FILE_BYTES // 2**20
+        raise ImageFault("too-large", name, f"the file inflates to more than {limit} MiB.")
+    meta = data[132:start].replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0")
+    return data[:132] + meta + body
+
+
+def _frame(dataset: Dataset, frame: int, name: str) -> np.ndarray:
+    """One frame as uint8 (H, W) or (H, W, 3)."""
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    _check_codestream(dataset, frame, name)
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    raw = pixel_array(dataset, index=frame)
+    if photometric in ("MONOCHROME1", "MONOCHROME2") and raw.ndim == 2:
+        return grey_levels(raw, dataset, frame)
+    if photometric == "PALETTE COLOR":
+        coloured = apply_color_lut(raw, dataset)[..., :3]
+        return grey_if_grey((coloured >> 8).astype(np.uint8) if coloured.dtype.itemsize > 1 else coloured)
+    if raw.ndim == 3 and raw.shape[2] == 3:
+        stored = int(dataset.get("BitsStored") or 8)
+        return grey_if_grey(raw if raw.dtype == np.uint8 else (raw >> max(stored - 8, 0)).astype(np.uint8))
+    raise ImageFault("unsupported", name, "its photometric interpretation is not grey, palette or colour.")
+
+
+def _check_codestream(dataset: Dataset, frame: int, name: str) -> None:
+    """Refuse a compressed frame whose own size is not the header's: decoders allocate what it asks for."""
+    from pydicom.encaps import get_frame
+
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
+        return
+    count = int(dataset.get("NumberOfFrames") or 1)
+    found = codestream_size(get_frame(dataset.PixelData, frame, number_of_frames=count))
+    expected = int(dataset.Columns), int(dataset.Rows)
+    if found is not None and found != expected:
+        said, held = (f"{width} x {height}" for width, height in (expected, found))
+        raise ImageFault("corrupt", name, f"the header says {said} pixels, the compressed image {held}.")
+
+
+def _notes(dataset: Dataset) -> tuple[str, ...]:
+    notes = []
+    burned = str(dataset.get("BurnedInAnnotation", "")).upper()
+    if burned == "YES":
+        notes.append("burned-in-annotation")
+    elif not burned and str(dataset.get("Modality", "")) == "US":
+        # Ultrasound machines write name and date into the picture unless told not to.
+        notes.append("burned-in-annotation-unknown")
+    if "PixelSpacing" not in dataset and "ImagerPixelSpacing" in dataset:
+        notes.append("spacing-at-detector")
+    return tuple(notes)
+
+
+def _tags(dataset: Dataset) -> dict[str, str]:
+    found = {k: str(dataset.get(k, "")).strip() for k in ALLOWED_TAGS}
+    return {k: "".join(c for c in v if c.isprintable())[:64] for k, v in found.items() if v}
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Millimetres (row, column) from the spacing tags or the largest calibrated ultrasound region."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        value = dataset.get(keyword)
+        if value is not None and len(value) == 2:
+            return _plausible(float(value[0]), float(value[1]))
+    regions: list[Any] = [
+        r
+        for r in dataset.get("SequenceOfUltrasoundRegions") or []
+        if r.get("PhysicalUnitsXDirection") == CENTIMETRE and r.get("PhysicalUnitsYDirection") == CENTIMETRE
+    ]
+    if not regions:
+        return None
+    main = max(regions, key=_area)
+    down, across = main.get("PhysicalDeltaY"), main.get("PhysicalDeltaX")
+    return None if down is None or across is None else _plausible(10 * abs(down), 10 * abs(across))
+
+
+def _area(region: Any) -> int:
+    wide = int(region.get("RegionLocationMaxX1") or 0) - int(region.get("RegionLocationMinX0") or 0)
+    high = int(region.get("RegionLocationMaxY1") or 0) - int(region.get("RegionLocationMinY0") or 0)
+    return wide * high
+
+
+def _plausible(down: float, across: float) -> tuple[float, float] | None:
+    """None for the zeros and wild numbers that some exporters write."""
+    return (down, across) if 1e-3 < down < 50 and 1e-3 < across < 50 else None
