@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torchvision
 from monai.networks.nets import BasicUNetPlusPlus
@@ -12,7 +14,18 @@ from gcsam_med.networks.classification import fit_first_convolution
 
 
 class LastOutputUNetPlusPlus(BasicUNetPlusPlus):
-    """U-Net++ that gives a tensor where MONAI's gives a list."""
+    """U-Net++ that gives a tensor where MONAI's gives a list.
+
+    Parameters
+    ----------
+    *args, **options
+        MONAI's.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, deep_supervision=False, **options)
+        # Heads of shallower outputs would never get a gradient, which distributed training does not bear.
+        self.final_conv_0_1 = self.final_conv_0_2 = self.final_conv_0_3 = nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, H, W) to logits (B, outputs, H, W)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 State = dict[str, "torch.Tensor"]
 
 CHUNK = 1 << 20
+HASH = re.compile(r"-([0-9a-f]{8,})\.")
+"""torchvision's file names end in the first digits of the file's sha256."""
 _SAME_MODEL = "Give the weights of the same --model."
 
 
@@ -180,7 +183,7 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
 
 def _is_whole(path: Path, name: str) -> bool:
     """Whether the sha256 begins with the digits in which torchvision's file names end."""
-    expected = re.search(r"-([0-9a-f]{8,})\.", name)
+    expected = HASH.search(name)
     with path.open("rb") as file:
         return expected is None or hashlib.file_digest(file, "sha256").hexdigest().startswith(expected[1])
 
@@ -193,11 +196,13 @@ def _read(path: Path) -> State:
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
     try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                # torch warns of pickle protocols that it then reads, or refuses with an error.
+                warnings.simplefilter("ignore", UserWarning)
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         SafetensorError,
         pickle.UnpicklingError,
