@@ -153,8 +153,8 @@ def make_run(
     classification: all by default.
     """
     import torch
-    from gcsam_med.networks import build_network, default_model
 
+    from gcsam_med.networks import build_network, default_model
     from gcsam_med.runs.model import TrainedModel
 
     info = dataset.info

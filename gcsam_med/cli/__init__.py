@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import console, prepare, train
+from gcsam_med.cli import console, evaluate, prepare, train
 from gcsam_med.errors import GcsamMedError, unknown_name
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ def _root(
 
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 
 
 def main(arguments: list[str] | None = None) -> None:

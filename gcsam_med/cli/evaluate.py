@@ -1,0 +1,101 @@
+"""`gcsam-med evaluate`: examine a trained run and write its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gcsam_med.cli import console, options
+
+if TYPE_CHECKING:
+    from gcsam_med.reporting import Report
+
+_SHOWN = (
+    "dice", "iou", "hd95", "nsd", "lesion_sensitivity", "missed_cases", "false_positives_per_normal",
+    "accuracy", "balanced_accuracy", "auc", "auprc", "f1", "sensitivity", "specificity", "brier", "ece",
+)  # fmt: skip
+
+
+def evaluate(
+    run: options.RunArgument,
+    split: options.SplitName = "test",
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Another prepared data set: external validation.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Folder of prepared data sets; default: the run's own.")
+    ] = None,
+    output: options.Output = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=0, max=1, help="Use this instead of the one chosen on validation."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance", min=0, help="Of NSD; mm if spacings are known, else pixels. Default 1 or 2."
+        ),
+    ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option("--prevalence", min=0, max=1, help="Also predictive values at this prevalence."),
+    ] = None,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (extra: pdf).")] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Examine a trained run: figures with 95 % intervals, and a report that can be published."""
+    del quiet, verbose, json, debug
+    from gcsam_med.evaluation import evaluate_run, evaluation_folder
+    from gcsam_med.reporting import metrics_json, write_report
+
+    report = evaluate_run(
+        run,
+        split,
+        dataset=dataset,
+        data_root=data_root,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        n_resamples=resamples,
+        threshold=threshold,
+        tolerance=tolerance,
+        prevalence=prevalence,
+        track=console.track,
+    )
+    files = write_report(report, output or evaluation_folder(report, run), pdf=pdf)
+    for notice in report.notices:
+        if notice.stamp and notice.key != "research-only":
+            console.warn(f"{notice.title}. {notice.text}")
+    _show(report)
+    console.result(metrics_json(report), f"Report: {files[0]}")
+
+
+def _show(report: Report) -> None:
+    from gcsam_med.reporting.names import metric_name
+    from gcsam_med.reporting.text import interval, number
+
+    unit = report.policy.get("distance_unit", "")
+    rows = []
+    for key in _SHOWN:
+        estimate = report.metrics.get(key)
+        if estimate is None or (report.task == "segmentation" and key in ("sensitivity", "specificity")):
+            continue
+        name = metric_name(key, report.task)
+        title = f"{name.title} ({unit})" if name.unit == "distance" else name.title
+        rows.append((title, number(estimate.value), interval(estimate), estimate.n))
+    material = report.material
+    console.table(
+        f"{report.subject.run}: {material.split} split of {material.title}, {material.n_cases} cases",
+        ["figure", "value", "95 % interval", "n"],
+        rows,
+        result=True,
+    )

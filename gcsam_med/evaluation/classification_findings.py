@@ -1,0 +1,290 @@
+"""From a classification run to its part of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gcsam_med.errors import InputError
+from gcsam_med.evaluation.classification import (
+    DEFAULT_THRESHOLD,
+    MIN_VALIDATION_CASES,
+    Answered,
+    answer,
+    answer_validation,
+    case_table,
+)
+from gcsam_med.evaluation.examination import Examination
+from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.metrics.calibration import apply_temperature, confidence, fit_temperature
+from gcsam_med.metrics.classification import call_classes, classification_metrics, confusion_matrix
+from gcsam_med.metrics.counts import npv_at_prevalence, ppv_at_prevalence
+from gcsam_med.metrics.curves import (
+    decision_curve,
+    precision_recall_curve,
+    reliability_curve,
+    roc_curve,
+    sensitivity_at_specificity,
+)
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import wilson
+from gcsam_med.metrics.operating_point import choose_threshold
+from gcsam_med.metrics.summary import classification_estimates
+from gcsam_med.progress import Track
+from gcsam_med.reporting.report import Calibration, Operating
+from gcsam_med.runs.operating import OperatingFile
+
+CALIBRATION_METRICS = ("brier", "log_loss", "ece")
+SUBGROUP_METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+TRANSFER_METRICS = ("sensitivity", "specificity", "balanced_accuracy")
+
+
+def examine(exam: Examination, options: Options, track: Track) -> Findings:
+    """Choose operating point and temperature on validation, then estimate every figure."""
+    validation = answer_validation(exam, batch_size=options.batch_size, track=track)
+    if exam.split == "val" and not exam.external and validation is not None:
+        examined = validation
+    else:
+        rows = exam.selection.rows
+        examined = answer(
+            exam, exam.dataset, rows, batch_size=options.batch_size, track=track, what="Asking about cases"
+        )
+    operating = _operating(exam, options, validation)
+    temperature, why_not = _temperature(exam, validation)
+    threshold = operating.threshold if len(exam.classes) == 2 else None
+    calls = call_classes(examined.probabilities, threshold)
+    calibrated = apply_temperature(examined.probabilities, temperature) if temperature is not None else None
+    groups, seeds = exam.groups(examined.rows), np.random.SeedSequence(options.seed)
+
+    def estimate(keep: np.ndarray, prob: np.ndarray) -> tuple[dict[str, Estimate], list[dict[str, Estimate]]]:
+        return classification_estimates(
+            examined.labels[keep],
+            prob[keep],
+            groups[keep],
+            np.random.default_rng(seeds),
+            threshold=threshold,
+            n_resamples=options.n_resamples,
+        )
+
+    everyone = np.ones(len(examined.rows), dtype=bool)
+    overall, by_class = estimate(everyone, examined.probabilities)
+    overall |= _derived(exam, examined, overall, options)
+    after = estimate(everyone, calibrated)[0] if calibrated is not None else None
+    saved = _saved(exam, operating, temperature, validation)
+    return Findings(
+        metrics=overall,
+        per_class=dict(zip(exam.classes, by_class, strict=True)),
+        cases=case_table(exam, examined, calls, calibrated),
+        rows=examined.rows,
+        policy=_policy(exam, options, operating),
+        operating=_transfer(exam, operating, validation, examined),
+        saved_point=saved,
+        curves=_curves(exam, examined),
+        confusion=confusion_matrix(examined.labels, calls, len(exam.classes)),
+        calibration=_calibration(examined, calibrated, overall, after, temperature, why_not),
+        estimate_part=lambda keep: {
+            name: estimate(keep, examined.probabilities)[0][name] for name in SUBGROUP_METRICS
+        },
+    )
+
+
+def _operating(exam: Examination, options: Options, validation: Answered | None) -> Operating:
+    if len(exam.classes) != 2:
+        return Operating(0.0, "the likeliest class is called", "default", 0, "more than two classes")
+    if options.threshold is not None:
+        return Operating(options.threshold, "given on the command line", "given", 0)
+    n = 0 if validation is None else len(validation.rows)
+    if validation is None or n < MIN_VALIDATION_CASES:
+        why = exam.home_note or f"validation holds {n} cases, fewer than {MIN_VALIDATION_CASES}"
+        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", n, why)
+    try:
+        point = choose_threshold(validation.labels == 1, validation.probabilities[:, 1])
+    except InputError as error:
+        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", n, error.message)
+    rule = "largest sensitivity + specificity on validation (Youden)"
+    return Operating(min(point.threshold, 1.0), rule, "validation", n)
+
+
+def _transfer(
+    exam: Examination, operating: Operating, validation: Answered | None, examined: Answered
+) -> Operating:
+    """Add what the threshold gives where it was chosen and where it is used."""
+    if len(exam.classes) != 2:
+        return operating
+
+    def at(cases: Answered, threshold: float) -> dict[str, float | None]:
+        figures = classification_metrics(cases.labels, cases.probabilities, threshold)[0]
+        return {name: figures[name] for name in TRANSFER_METRICS}
+
+    transfer: dict[str, Mapping[str, float | None]] = {}
+    if validation is not None and exam.split != "val":
+        transfer["validation"] = at(validation, operating.threshold)
+    transfer[exam.split] = at(examined, operating.threshold)
+    transfer[f"{exam.split} at 0.5"] = at(examined, DEFAULT_THRESHOLD)
+    return Operating(
+        operating.threshold, operating.rule, operating.chosen_on, operating.n, operating.reason, transfer
+    )
+
+
+def _temperature(exam: Examination, validation: Answered | None) -> tuple[float | None, str]:
+    if validation is None:
+        return None, exam.home_note or "there are no validation cases"
+    if len(validation.rows) < MIN_VALIDATION_CASES:
+        return None, f"validation holds fewer than {MIN_VALIDATION_CASES} cases"
+    temperature = fit_temperature(validation.labels, validation.probabilities)
+    if not 0.02 < temperature < 50:
+        return None, "validation does not pin the temperature down: its cases are all right, or all chance"
+    return temperature, ""
+
+
+def _saved(
+    exam: Examination, operating: Operating, temperature: float | None, validation: Answered | None
+) -> OperatingFile | None:
+    chosen = operating.chosen_on == "validation"
+    if validation is None or not (chosen or temperature is not None):
+        return None
+    return OperatingFile(
+        threshold=operating.threshold if chosen else DEFAULT_THRESHOLD,
+        positive_class=exam.classes[1] if len(exam.classes) == 2 else "",
+        temperature=temperature,
+        rule=operating.rule,
+        n=len(validation.rows),
+        weights_sha256=exam.model.card.weights_sha256,
+        dataset_sha256=exam.model.card.dataset_sha256,
+    )
+
+
+def _derived(
+    exam: Examination, examined: Answered, overall: Mapping[str, Estimate], options: Options
+) -> dict[str, Estimate]:
+    """Figures that follow from others: at a fixed specificity, at a stated prevalence."""
+    if len(exam.classes) != 2:
+        return {}
+    positive = examined.labels == 1
+    at90 = sensitivity_at_specificity(positive, examined.probabilities[:, 1], 0.9)
+    n = int(positive.sum())
+    derived = {
+        "sensitivity_at_90_specificity": Estimate.undefined("a class is missing", n)
+        if at90 is None
+        else Estimate(at90, None, n, "none", "read off the ROC curve of these very cases")
+    }
+    if options.prevalence is not None:
+        derived |= {
+            name: _at_prevalence(overall, options.prevalence, positive=name == "ppv_at_prevalence")
+            for name in ("ppv_at_prevalence", "npv_at_prevalence")
+        }
+    return derived
+
+
+def _at_prevalence(overall: Mapping[str, Estimate], prevalence: float, *, positive: bool) -> Estimate:
+    """Predictive value by Bayes' theorem; the interval from the ends of sensitivity and specificity together.
+
+    Both grow with sensitivity and with specificity, so the ends of the two 95 % intervals bound them; the
+    result covers at least 90 % and is stated as such in the method.
+    """
+    value_of = ppv_at_prevalence if positive else npv_at_prevalence
+    sens, spec = overall["sensitivity"], overall["specificity"]
+    if sens.value is None or spec.value is None:
+        return Estimate.undefined("sensitivity or specificity is not defined", sens.n + spec.n)
+    value = value_of(sens.value, spec.value, prevalence)
+    n, method = sens.n + spec.n, "from the ends of the intervals of sensitivity and specificity"
+    if value is None:
+        return Estimate.undefined("no such call can occur", n)
+    if sens.ci95 is None or spec.ci95 is None:
+        return Estimate(value, None, n, "none", "sensitivity or specificity has no interval")
+    ends = [value_of(a, b, prevalence) for a, b in zip(sens.ci95, spec.ci95, strict=True)]
+    if ends[0] is None or ends[1] is None:
+        return Estimate(value, None, n, "none", "not defined at the ends of the intervals")
+    return Estimate(value, (ends[0], ends[1]), n, method)
+
+
+def _curves(exam: Examination, examined: Answered) -> dict[str, pd.DataFrame]:
+    shown = [1] if len(exam.classes) == 2 else range(len(exam.classes))
+    roc, pr = [], []
+    for k in shown:
+        positive, score = examined.labels == k, examined.probabilities[:, k]
+        r, c = roc_curve(positive, score), precision_recall_curve(positive, score)
+        if r is None or c is None:
+            continue
+        roc.append(
+            pd.DataFrame(
+                {
+                    "class": exam.classes[k],
+                    "false_positive_rate": 1 - r.specificity,
+                    "sensitivity": r.sensitivity,
+                    "threshold": r.threshold,
+                }
+            )
+        )
+        pr.append(
+            pd.DataFrame(
+                {
+                    "class": exam.classes[k],
+                    "recall": c.recall,
+                    "precision": c.precision,
+                    "threshold": c.threshold,
+                }
+            )
+        )
+    curves = {"roc": pd.concat(roc), "pr": pd.concat(pr)} if roc else {}
+    if len(exam.classes) == 2:
+        d = decision_curve(examined.labels == 1, examined.probabilities[:, 1])
+        curves["decision"] = pd.DataFrame(
+            {"threshold": d.threshold, "model": d.model, "treat_all": d.treat_all}
+        )
+    return curves
+
+
+def _calibration(
+    examined: Answered,
+    calibrated: np.ndarray | None,
+    before: Mapping[str, Estimate],
+    after: Mapping[str, Estimate] | None,
+    temperature: float | None,
+    why_not: str,
+) -> Calibration:
+    return Calibration(
+        temperature,
+        why_not,
+        {name: before[name] for name in CALIBRATION_METRICS},
+        {name: after[name] for name in CALIBRATION_METRICS} if after is not None else {},
+        _reliability(examined.labels, examined.probabilities),
+        _reliability(examined.labels, calibrated) if calibrated is not None else None,
+    )
+
+
+def _reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    curve = reliability_curve(*confidence(labels, probabilities))
+    ends = [wilson(share * n, n) for share, n in zip(curve.observed, curve.count, strict=True)]
+    return pd.DataFrame(
+        {
+            "predicted": curve.predicted,
+            "observed": curve.observed,
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
+            "n": curve.count,
+        }
+    )
+
+
+def _policy(exam: Examination, options: Options, operating: Operating) -> dict[str, Any]:
+    two = len(exam.classes) == 2
+    return {
+        "positive_class": exam.classes[1] if two else None,
+        "threshold": operating.threshold if two else None,
+        "call": operating.rule,
+        "averaging": "of the positive class" if two else "macro: mean over classes; accuracy over cases",
+        "brier": "squared error of the positive class" if two else "summed over classes, 0 to 2",
+        "ece": "10 bins of equal width",
+        "probabilities": (
+            "prob_ columns and all figures: as the network gives them; calibrated_ columns: after "
+            "temperature scaling fitted on validation"
+        ),
+        "prevalence": options.prevalence,
+        "intervals": "95 %, named beside each figure; bootstrap and DeLong by whole groups",
+        "n_resamples": options.n_resamples,
+        "seed": options.seed,
+    }

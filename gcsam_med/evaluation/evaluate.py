@@ -1,0 +1,182 @@
+"""The whole of `evaluate`: open, examine, and gather everything into one report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from gcsam_med import __version__
+from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
+from gcsam_med.evaluation.examination import Examination, open_examination
+from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.ledger import add_to_ledger, former_looks
+from gcsam_med.evaluation.notices import notices
+from gcsam_med.evaluation.subgroups import subgroups
+from gcsam_med.progress import Track, silent
+from gcsam_med.reporting.report import Exhibit, Material, Report, Subject
+from gcsam_med.runs.operating import save_operating
+
+
+def evaluate_run(
+    run_root: Path,
+    split: str = "test",
+    *,
+    dataset: str | None = None,
+    data_root: Path | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    seed: int = 0,
+    n_resamples: int = 2000,
+    threshold: float | None = None,
+    tolerance: float | None = None,
+    prevalence: float | None = None,
+    track: Track = silent,
+) -> Report:
+    """Examine a trained run on a split.
+
+    Parameters
+    ----------
+    run_root : Path
+        ``runs/NAME``. Its ledger gets a line; the operating point chosen on validation is kept beside the
+        weights.
+    split : str
+        ``train``, ``val`` or ``test``.
+    dataset : str, optional
+        Another prepared data set, for external validation.
+    data_root : Path, optional
+        Folder of prepared data sets. Default: the one the run was trained from.
+    device : str
+        See `pick_device`.
+    batch_size : int, optional
+        Cases a forward pass.
+    seed : int
+        Of the bootstrap.
+    n_resamples : int
+        Bootstrap resamples.
+    threshold : float, optional
+        Use this instead of choosing one on validation.
+    tolerance : float, optional
+        Of NSD, in mm where every case's pixel spacing is known, else in pixels. Default: 1 mm or 2 pixels.
+    prevalence : float, optional
+        Also give predictive values at this prevalence (two classes).
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Report
+        For `gcsam_med.reporting.write_report`.
+
+    Raises
+    ------
+    InputError
+        If the run, the data or the split does not fit.
+    CheckpointError
+        If the model is damaged.
+    """
+    exam = open_examination(run_root, split, dataset=dataset, data_root=data_root, device=device)
+    options = Options(batch_size, seed, n_resamples, threshold, tolerance, prevalence)
+    task = exam.model.card.task
+    examine = segmentation_findings.examine if task == "segmentation" else classification_findings.examine
+    findings = examine(exam, options, track)
+    looks = former_looks(exam.run, task, exam.split, exam.dataset.info.content_sha256)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    look = {
+        "time": now,
+        "run": exam.run.root.resolve().name,
+        "task": task,
+        "dataset": exam.dataset.info.name,
+        "dataset_sha256": exam.dataset.info.content_sha256,
+        "split": exam.split,
+        "n_cases": len(findings.rows),
+        "weights_sha256": exam.model.card.weights_sha256,
+        "tool_version": __version__,
+    }
+    report = Report(
+        task=task,
+        subject=_subject(exam),
+        material=_material(exam, findings),
+        metrics=findings.metrics,
+        per_class=findings.per_class,
+        cases=findings.cases,
+        policy=findings.policy,
+        operating=findings.operating,
+        notices=notices(exam, findings, looks),
+        curves=findings.curves,
+        confusion=findings.confusion,
+        calibration=findings.calibration,
+        subgroups=subgroups(exam, findings, track),
+        postprocessing=findings.postprocessing,
+        history=provenance.history(exam),
+        environment=provenance.environment(exam),
+        config=provenance.config(exam),
+        audit=provenance.audit(exam),
+        ledger=(*looks, look),
+        created=now,
+        evaluated_with=provenance.evaluated_with(exam, seed),
+    )
+    add_to_ledger(exam.run, look)
+    if findings.saved_point is not None:
+        save_operating(exam.run.model, findings.saved_point)
+    return replace(report, gallery=_gallery(exam, findings, report, track))
+
+
+def _gallery(exam: Examination, findings: Findings, report: Report, track: Track) -> tuple[Exhibit, ...]:
+    del exam, findings, report, track
+    return ()
+
+
+def _subject(exam: Examination) -> Subject:
+    card = exam.model.card
+    return Subject(
+        run=exam.run.root.resolve().name,
+        model=card.model,
+        optimizer=card.optimizer,
+        epoch=card.epoch,
+        size=card.size,
+        parameters=sum(p.numel() for p in exam.model.network.parameters()),
+        trained_on=card.dataset,
+        synthetic=card.synthetic,
+        weights_sha256=card.weights_sha256,
+        tool_version=card.tool_version,
+    )
+
+
+def _material(exam: Examination, findings: Findings) -> Material:
+    info = exam.dataset.info
+    labels = findings.cases["label"].to_numpy(dtype=str)
+    names = exam.classes if exam.model.card.task == "classification" else info.classes
+    counts = {name: int((labels == name).sum()) for name in names}
+    if exam.model.card.task == "segmentation":
+        counts = {name: n for name, n in counts.items() if n}
+        counts |= {"no label": int((labels == "").sum())} if (labels == "").any() else {}
+    return Material(
+        name=info.name,
+        title=info.title or info.name,
+        split=exam.split,
+        external=exam.external,
+        modality=info.modality,
+        n_cases=len(findings.rows),
+        n_groups=len(np.unique(exam.groups(findings.rows))),
+        group_kind=info.group_kind,
+        classes=counts,
+        excluded=exam.selection.excluded,
+        synthetic=info.synthetic,
+        splits=info.counts,
+        mask_target=info.mask_target,
+        licence=info.licence,
+        citation=info.citation,
+        sha256=info.content_sha256,
+    )
+
+
+def evaluation_folder(report: Report, run_root: Path) -> Path:
+    """Return where a report belongs: ``RUN/evaluation/SPLIT``, or ``.../DATASET-SPLIT`` for external data."""
+    from gcsam_med.runs import RunFolder
+
+    material = report.material
+    name = f"{material.name}-{material.split}" if material.external else material.split
+    return RunFolder(Path(run_root)).evaluation(name)

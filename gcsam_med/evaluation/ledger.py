@@ -1,0 +1,65 @@
+"""How often a split was looked at. A test set that is looked at again and again becomes a validation set."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gcsam_med.runs import RunFolder
+
+
+def read_ledger(path: Path) -> list[dict[str, Any]]:
+    """Read a ledger; lines that are not whole (a crash while writing) are skipped."""
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> None:
+    """Append one evaluation to a run's ledger."""
+    line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+    # One write in append mode: two evaluations at once do not tear each other's lines.
+    descriptor = os.open(run.ledger_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def former_looks(run: RunFolder, task: str, split: str, dataset_sha256: str) -> list[dict[str, Any]]:
+    """Collect every evaluation on this split of these data by this run and the runs beside it.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Its parent folder is searched.
+    task, split : str
+        Which question on which split.
+    dataset_sha256 : str
+        Which data.
+
+    Returns
+    -------
+    list of dict
+        Sorted by time.
+    """
+    ledgers = sorted(run.root.resolve().parent.glob(f"*/{run.ledger_file.name}"))
+    looks = [
+        entry
+        for path in ledgers
+        for entry in read_ledger(path)
+        if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"))
+        == (task, split, dataset_sha256)
+    ]
+    return sorted(looks, key=lambda entry: str(entry.get("time", "")))

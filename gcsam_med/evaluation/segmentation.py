@@ -1,0 +1,189 @@
+"""Examining a segmentation: every case measured at its own resolution, the threshold chosen on validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from gcsam_med.evaluation.examination import Examination
+from gcsam_med.evaluation.forward import answers
+from gcsam_med.metrics.segmentation import SegmentationCase, measure_case
+from gcsam_med.prepared import PreparedDataset
+from gcsam_med.progress import Track, silent
+from gcsam_med.runs.masks import Postprocessing, to_mask
+
+BINS = 50
+# Thresholds 0.02, 0.04, ... 0.98: the candidates on validation.
+THRESHOLDS = np.arange(1, BINS) / BINS
+DEFAULT_THRESHOLD = 0.5
+MIN_VALIDATION_CASES = 5
+
+# Post-processing that `predict` offers, whose effect is measured here.
+OPTIONS = {
+    "largest component": Postprocessing(largest_component=True),
+    "holes filled": Postprocessing(fill_holes=True),
+}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How masks are compared.
+
+    Parameters
+    ----------
+    in_mm : bool
+        Distances in mm; else in original pixels.
+    tolerance : float
+        Of NSD, in that unit.
+    """
+
+    in_mm: bool
+    tolerance: float
+
+    @property
+    def unit(self) -> str:
+        """``"mm"`` or ``"px"``."""
+        return "mm" if self.in_mm else "px"
+
+    def spacing(self, dataset: PreparedDataset, row: int) -> tuple[float, float]:
+        """Distance between pixels of a case, in `unit`."""
+        known = dataset.spacing(row) if self.in_mm else None
+        return known or (1.0, 1.0)
+
+
+def choose_measuring(dataset: PreparedDataset, rows: np.ndarray, tolerance: float | None) -> Measuring:
+    """Measure in mm where the spacing of every case is known, else in pixels: units are never mixed.
+
+    The tolerance of NSD is 1 mm or 2 pixels where none is given.
+    """
+    in_mm = bool((dataset.manifest["pixel_spacing"].to_numpy(dtype=str)[rows] != "").all())
+    return Measuring(in_mm, tolerance if tolerance is not None else (1.0 if in_mm else 2.0))
+
+
+def dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the Dice at each of `THRESHOLDS`, shape (BINS - 1,), of a case that holds a lesion.
+
+    Parameters
+    ----------
+    probability : ndarray of float, shape (H, W)
+        At the original resolution.
+    truth : ndarray of bool, shape (H, W)
+        With at least one pixel.
+    """
+    # One pass over the pixels serves all thresholds: count them by probability, sum from above. The small
+    # addition undoes rounding: 0.58 * 50 is a little less than 29.
+    level = np.clip(probability.ravel() * BINS + 1e-5, 0, BINS - 1).astype(np.uint8)
+    inside = np.bincount(level[truth.ravel()], minlength=BINS)
+    everywhere = np.bincount(level, minlength=BINS)
+    marked_inside = inside[::-1].cumsum()[::-1][1:]
+    marked = everywhere[::-1].cumsum()[::-1][1:]
+    return 2 * marked_inside / (marked + truth.sum())
+
+
+def choose_threshold(sweep: np.ndarray) -> float:
+    """Return the threshold of highest mean Dice; among equals (within 0.0005) the nearest to 0.5.
+
+    Parameters
+    ----------
+    sweep : ndarray of float, shape (cases, BINS - 1)
+        From `dice_by_threshold`.
+    """
+    mean = sweep.mean(axis=0)
+    good = np.flatnonzero(mean >= mean.max() - 5e-4)
+    return float(THRESHOLDS[good[np.abs(THRESHOLDS[good] - DEFAULT_THRESHOLD).argmin()]])
+
+
+def sweep_validation(
+    exam: Examination, *, batch_size: int | None, track: Track = silent
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of the validation cases with a lesion, and their Dice at each threshold."""
+    home = exam.home
+    if home is None:
+        return np.empty(0, np.int64), np.empty((0, BINS - 1))
+    from gcsam_med.evaluation.examination import select
+
+    chosen = select(home, home.rows("val", exam.config.fold), exam.model, exam.config).rows
+    rows, sweep = [], []
+    for row, square in answers(
+        exam.model, home, chosen, batch_size=batch_size, track=track, what="Choosing the threshold"
+    ):
+        truth = home.original_mask(row)
+        if truth.any():
+            rows.append(row)
+            sweep.append(dice_by_threshold(home.geometry(row).restore(square), truth))
+    return np.array(rows, dtype=np.int64), np.array(sweep).reshape(len(rows), BINS - 1)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every case of the split, measured.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        In the order of `cases`.
+    cases : list of SegmentationCase
+        At the chosen threshold.
+    sweep : ndarray of float, shape (n, BINS - 1)
+        Dice at each threshold; NaN for a case without lesion.
+    options : dict of str to list of SegmentationCase
+        The same cases after each of `OPTIONS`.
+    """
+
+    rows: np.ndarray
+    cases: list[SegmentationCase]
+    sweep: np.ndarray
+    options: dict[str, list[SegmentationCase]]
+
+
+def measure(
+    exam: Examination,
+    threshold: float,
+    how: Measuring,
+    *,
+    batch_size: int | None,
+    track: Track = silent,
+) -> Measured:
+    """Measure every selected case at its original resolution."""
+    data, rows = exam.dataset, exam.selection.rows
+    cases: list[SegmentationCase] = []
+    options: dict[str, list[SegmentationCase]] = {name: [] for name in OPTIONS}
+    sweep = np.full((len(rows), BINS - 1), np.nan)
+    stream = answers(exam.model, data, rows, batch_size=batch_size, track=track, what="Measuring cases")
+    for i, (row, square) in enumerate(stream):
+        truth = data.original_mask(row)
+        probability = data.geometry(row).restore(square)
+        spacing = how.spacing(data, row)
+        plain = to_mask(probability, threshold)
+        cases.append(measure_case(plain, truth, tolerance=how.tolerance, spacing=spacing))
+        for name, steps in OPTIONS.items():
+            mask = to_mask(probability, threshold, steps)
+            same = np.array_equal(mask, plain)
+            options[name].append(
+                cases[-1] if same else measure_case(mask, truth, tolerance=how.tolerance, spacing=spacing)
+            )
+        if truth.any():
+            sweep[i] = dice_by_threshold(probability, truth)
+    return Measured(rows, cases, sweep, options)
+
+
+def case_table(exam: Examination, measured: Measured, how: Measuring) -> pd.DataFrame:
+    """Return ``cases.csv``: one row a case, in manifest order."""
+    manifest = exam.dataset.manifest.iloc[measured.rows]
+    names = ("dice", "iou", "hd95", "nsd", "hd", "assd", "sensitivity", "specificity", "precision")
+    table = pd.DataFrame(
+        {name: pd.Series([getattr(c, name) for c in measured.cases], dtype="float64") for name in names}
+    )
+    for column, key in (("area_truth", "area_truth"), ("area_predicted", "area_pred")):
+        table[column] = [getattr(c, key) for c in measured.cases]
+    table["area_unit"] = "mm2" if how.in_mm else "px2"
+    table["distance_unit"] = how.unit
+    table["lesions"] = [c.detection.lesions for c in measured.cases]
+    table["lesions_found"] = [c.detection.found for c in measured.cases]
+    table["false_positives"] = [c.detection.false_positives for c in measured.cases]
+    table["missed"] = [int(c.empty and not c.normal) for c in measured.cases]
+    for place, column in enumerate(("case_id", "group_id", "label")):
+        table.insert(place, column, manifest[column].to_numpy(dtype=str))
+    return table

@@ -1,0 +1,101 @@
+"""Figures by subgroup: every attribute of the manifest with a handful of values, and numbers in thirds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from gcsam_med.evaluation.examination import Examination
+from gcsam_med.evaluation.findings import Findings
+from gcsam_med.progress import Track, silent
+from gcsam_med.reporting.report import Subgroup
+
+# Columns that say what a case is called or how it was stored, not what it is.
+BOOKKEEPING = frozenset(
+    (
+        "case_id", "group_id", "source_path", "label", "split", "fold", "height", "width", "pixel_spacing",
+        "has_mask",
+    )
+)  # fmt: skip
+MAX_VALUES = 8
+SMALL = 10
+MISSING = "not stated"
+
+
+def subgroups(exam: Examination, findings: Findings, track: Track = silent) -> tuple[Subgroup, ...]:
+    """Estimate the main figures in every subgroup.
+
+    Parameters
+    ----------
+    exam : Examination
+        For the manifest.
+    findings : Findings
+        Of all cases.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    tuple of Subgroup
+        In the order of the columns; a part of fewer than ``SMALL`` cases is marked small.
+    """
+    groups = exam.groups(findings.rows)
+    parts = [
+        (column, value, values == value)
+        for column, values in _columns(exam, findings)
+        for value in dict.fromkeys(sorted(values.tolist(), key=_sort_key))
+        if value
+    ]
+    found = []
+    for column, value, keep in track(parts, "Subgroups", total=len(parts)):
+        n = int(keep.sum())
+        found.append(
+            Subgroup(
+                column, value, n, len(set(groups[keep].tolist())), n < SMALL, findings.estimate_part(keep)
+            )
+        )
+    return tuple(found)
+
+
+def _columns(exam: Examination, findings: Findings) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each attribute with one text a case; empty where the case belongs to no part."""
+    manifest = exam.dataset.manifest.iloc[findings.rows]
+    yield from findings.extra_columns.items()
+    for column in manifest.columns:
+        if column in BOOKKEEPING or column.endswith("_sha256"):
+            continue
+        values = manifest[column].to_numpy(dtype=str)
+        known = values[values != ""]
+        if not len(known):
+            continue
+        if len(np.unique(known)) > MAX_VALUES:
+            thirds = _thirds(values)
+            if thirds is None:
+                continue
+            values = thirds
+        values = np.where(values == "", MISSING, values)
+        if len(np.unique(values)) > 1:
+            yield column, values
+
+
+def _thirds(values: np.ndarray) -> np.ndarray | None:
+    """Cut numbers into thirds, named by their range; None if they are not numbers."""
+    numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(dtype=float)
+    known = np.isfinite(numbers)
+    if known.sum() < (values != "").sum() or known.sum() < 3:
+        return None
+    low, high = np.quantile(numbers[known], [1 / 3, 2 / 3])
+    names = np.array([f"up to {low:g}", f"{low:g} to {high:g}", f"above {high:g}"], dtype=object)
+    part = names[(numbers > low).astype(int) + (numbers > high).astype(int)]
+    return np.where(known, part, "").astype(str)
+
+
+def _sort_key(value: str) -> tuple[float, str]:
+    for text in value.split():
+        try:
+            return float(text), value
+        except ValueError:
+            continue
+    return float("inf"), value
