@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,7 +186,8 @@ def train(
 
         with LiveView() as view:
             outcome = start_training(settings, output, observer=view)
-    _report(outcome)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _report(outcome)
 
 
 def _report(outcome: TrainingResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ def start_training(
     """
     dataset = open_prepared(config.data_root, config.dataset)
     plan = make_plan(config, dataset)
-    run = RunFolder(_new_folder(plan, output))
+    # The first process alone chooses the folder: the others might find it taken already.
+    run = RunFolder(_new_folder(plan, output) if int(os.environ.get("RANK", "0")) == 0 else Path())
     return _go(plan, run, None, observer or Silent())
 
 
@@ -165,6 +167,8 @@ def _go(
 ) -> TrainingResult:
     session = build_session(plan)
     first = session.fabric.is_global_zero
+    if session.fabric.world_size > 1:
+        run = RunFolder(Path(session.fabric.broadcast(str(run.root))))
     diary = Diary()
     with locked(run.root) if first else nullcontext():
         if first:

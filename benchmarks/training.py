@@ -1,0 +1,246 @@
+"""What the training loop costs and gives, against the loop a user would write today with MONAI.
+
+Run on a BUSI folder (Dataset_BUSI_with_GT, original layout)::
+
+    python benchmarks/training.py --source Dataset_BUSI_with_GT speed
+    python benchmarks/training.py --source Dataset_BUSI_with_GT dice --epochs 20
+
+Every fifth benign and malignant image, in order of number, is the test set; images with a lesion only,
+128x128, MONAI's U-Net of 1.6 M weights, batch 8, Adam 1e-3, DiceCE. ``speed`` takes all loops in turn,
+several rounds in one run, and prints medians as ratios; ``dice`` trains both to the end on the same split.
+
+The loop to compare with: MONAI's dictionary transforms read, resize and scale the PNGs, then flip, turn and
+scale, change contrast and add noise; once reading the files in each epoch, once with CacheDataset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import shutil
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gcsam_med.cli import run as gcsam_med
+
+SIZE, BATCH, LR = 128, 8, 1e-3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["speed", "dice"])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--optimizer", default="adam")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        train, test = split(arguments.source)
+        data_root = prepare(arguments.source, train, test, work)
+        if arguments.what == "speed":
+            speed(train, data_root, work, arguments.rounds)
+        else:
+            plain_dice(train, test, arguments.epochs, arguments.seed)
+            our_dice(data_root, work, arguments)
+
+
+def split(source: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every fifth image of a class, in order of number, is a test image."""
+    train: list[dict[str, Any]] = []
+    test: list[dict[str, Any]] = []
+    for label in ("benign", "malignant"):
+        files = [p for p in (source / label).glob("*.png") if "_mask" not in p.name]
+        files.sort(key=lambda p: int(re.findall(r"\d+", p.name)[0]))
+        for place, file in enumerate(files):
+            masks = sorted(file.parent.glob(f"{file.stem}_mask*.png"))
+            (test if place % 5 == 4 else train).append({"image": file, "mask": masks, "label": label})
+    print(f"{len(train)} training and {len(test)} test images")
+    return train, test
+
+
+def prepare(source: Path, train: list[dict[str, Any]], test: list[dict[str, Any]], work: Path) -> Path:
+    """Prepare this split through `table`; every tenth of its training images chooses the best epoch."""
+    copy = work / "busi"
+    shutil.copytree(source, copy)
+    with (copy / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "label", "split"])
+        for place, item in enumerate(train + test):
+            part = "test" if place >= len(train) else ("val" if place % 10 == 9 else "train")
+            masks = ";".join(str(m.relative_to(source)) for m in item["mask"])
+            writer.writerow([item["image"].relative_to(source), masks, item["label"], part])
+    command = ["prepare", "--dataset", "table", "--name", "busi", "--source", str(copy / "table.csv")]
+    if code := gcsam_med([*command, "--size", str(SIZE), "--data-root", str(work / "data"), "-q"]):
+        raise SystemExit(code)
+    return work / "data"
+
+
+# --- The loop to compare with
+
+
+def monai_transforms() -> tuple[list[Any], list[Any]]:
+    """Deterministic and random transforms of the usual MONAI pipeline."""
+    from monai import transforms as mt
+
+    keys, modes = ["image", "mask"], ("bilinear", "nearest")
+    fixed = [
+        mt.Lambdad("image", lambda p: np.asarray(Image.open(p).convert("L"), dtype=np.float32)[None]),
+        mt.Lambdad("mask", union),
+        mt.Resized(keys, (SIZE, SIZE), mode=modes),
+        mt.ScaleIntensityd("image"),
+        mt.EnsureTyped(keys, dtype=torch.float32, track_meta=False),
+    ]
+    affine = {"rotate_range": 0.26, "scale_range": 0.1, "translate_range": 10, "padding_mode": "zeros"}
+    chance = [
+        mt.RandFlipd(keys, prob=0.5, spatial_axis=1),
+        mt.RandAffined(keys, prob=0.5, mode=modes, **affine),
+        mt.RandAdjustContrastd("image", prob=0.3),
+        mt.RandGaussianNoised("image", prob=0.3, std=0.05),
+    ]
+    return fixed, chance
+
+
+def union(paths: list[Path]) -> np.ndarray:
+    planes = [np.asarray(Image.open(p).convert("L")) > 0 for p in paths]
+    return np.max(planes, axis=0)[None].astype(np.float32)
+
+
+def monai_loader(items: list[dict[str, Any]], cached: bool) -> Any:
+    from monai.data import CacheDataset, DataLoader, Dataset
+    from monai.transforms import Compose
+
+    fixed, chance = monai_transforms()
+    both = Compose([*fixed, *chance])
+    data = [{"image": i["image"], "mask": i["mask"]} for i in items]
+    dataset = CacheDataset(data, both, num_workers=2, progress=False) if cached else Dataset(data, both)
+    return DataLoader(dataset, batch_size=BATCH, shuffle=True)
+
+
+class PlainLoop:
+    """Network, Adam and DiceCE; `epoch` yields the images of each step."""
+
+    def __init__(self, channels_last: bool = False) -> None:
+        from monai.losses import DiceCELoss
+
+        from gcsam_med.networks import build_network
+
+        self.network = build_network("unet", task="segmentation", in_channels=1, outputs=1, size=SIZE)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        self.loss, self.optimizer = DiceCELoss(sigmoid=True), torch.optim.Adam(self.network.parameters(), LR)
+
+    def epoch(self, loader: Any) -> Iterator[int]:
+        """Train one pass over the loader."""
+        self.network.train()
+        for batch in loader:
+            self.optimizer.zero_grad()
+            self.loss(self.network(batch["image"]), batch["mask"]).backward()
+            self.optimizer.step()
+            yield len(batch["image"])
+
+
+def plain_dice(train: list[dict[str, Any]], test: list[dict[str, Any]], epochs: int, seed: int) -> None:
+    """Train the plain loop and print its mean test Dice and wall time."""
+    from monai.transforms import Compose
+
+    started = time.perf_counter()
+    torch.manual_seed(seed)
+    loop, loader = PlainLoop(), monai_loader(train, cached=False)
+    for _ in range(epochs):
+        for _ in loop.epoch(loader):
+            pass
+    seconds = time.perf_counter() - started
+    fixed = Compose(monai_transforms()[0])
+    scores = []
+    loop.network.eval()
+    with torch.inference_mode():
+        for item in test:
+            case = fixed({"image": item["image"], "mask": item["mask"]})
+            guess, truth = loop.network(case["image"][None])[0] >= 0, case["mask"] > 0.5
+            scores.append(float(2 * (guess & truth).sum() / (guess.sum() + truth.sum())))
+    print(f"MONAI loop: mean test Dice {np.mean(scores):.3f} (at 128x128) after {seconds:.0f} s", flush=True)
+
+
+# --- Ours
+
+
+def our_dice(data_root: Path, work: Path, arguments: argparse.Namespace) -> None:
+    """Run `train` and `evaluate`, which prints Dice at the images' own resolution."""
+    out, started = work / "run", time.perf_counter()
+    command = ["train", "--dataset", "busi", "--data-root", str(data_root), "--output", str(out), "-q"]
+    command += ["--optimizer", arguments.optimizer, "--epochs", str(arguments.epochs)]
+    gcsam_med([*command, "--seed", str(arguments.seed)])
+    print(
+        f"gcsam-med train --optimizer {arguments.optimizer}: {time.perf_counter() - started:.0f} s",
+        flush=True,
+    )
+    gcsam_med(["evaluate", str(out), "--data-root", str(data_root)])
+
+
+def our_rate(data_root: Path, work: Path, **changes: Any) -> float:
+    """Images a second of `train` over one epoch, as its history tells."""
+    from gcsam_med.config import RunConfig
+    from gcsam_med.training import start_training
+
+    settings = {"dataset": "busi", "data_root": data_root, "optimizer": "adam", "epochs": 1, "device": "cpu"}
+    config = RunConfig.model_validate(settings | {"batch_size": BATCH} | changes)
+    return start_training(config, Path(tempfile.mkdtemp(dir=work)) / "run").images_per_second
+
+
+def rate(steps: Iterator[int]) -> float:
+    started = time.perf_counter()
+    images = sum(steps)
+    return images / (time.perf_counter() - started)
+
+
+def speed(train: list[dict[str, Any]], data_root: Path, work: Path, rounds: int) -> None:
+    """All loops in turn, several rounds; medians, and ratios within a round."""
+    batch = {
+        "image": torch.rand(BATCH, 1, SIZE, SIZE).contiguous(memory_format=torch.channels_last),
+        "mask": (torch.rand(BATCH, 1, SIZE, SIZE) > 0.8).float(),
+    }
+    in_memory = [batch] * (len(train) // BATCH)
+    reading, cached = monai_loader(train, cached=False), monai_loader(train, cached=True)
+    bare, plain, plain_cached = PlainLoop(channels_last=True), PlainLoop(), PlainLoop()
+    loops: dict[str, Callable[[], float]] = {
+        "bare": lambda: rate(bare.epoch(in_memory)),
+        "train, augmentation off": lambda: our_rate(data_root, work, augment=False),
+        "train": lambda: our_rate(data_root, work),
+        "train, gcsam": lambda: our_rate(data_root, work, optimizer="gcsam"),
+        "MONAI, CacheDataset": lambda: rate(plain_cached.epoch(cached)),
+        "MONAI, reading PNGs": lambda: rate(plain.epoch(reading)),
+    }
+    measured: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            measured[name].append(loop())
+    for name, values in measured.items():
+        listing = ", ".join(f"{value:.1f}" for value in values)
+        print(f"{name:24s} {statistics.median(values):6.1f} images/s  ({listing})")
+    for one, other in [
+        ("train, augmentation off", "bare"),
+        ("train", "MONAI, reading PNGs"),
+        ("train", "MONAI, CacheDataset"),
+        ("train", "train, gcsam"),
+    ]:
+        ratios = [a / b for a, b in zip(measured[one], measured[other], strict=True)]
+        print(f"{one} / {other}: {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()
