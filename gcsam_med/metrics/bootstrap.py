@@ -90,6 +90,25 @@ def _units(resamples: Resamples) -> str:
     return f"{units} in {resamples.n_strata} strata" if resamples.n_strata > 1 else units
 
 
+def widened_z(resamples: Resamples) -> float:
+    """Return what stands for 1.96 with as few groups as there are (Hesterberg 2015, section 4.2).
+
+    Parameters
+    ----------
+    resamples : Resamples
+        Of at least two groups.
+
+    Returns
+    -------
+    float
+        Student's quantile, stretched because a resample of G groups varies by (G - 1) / G too little.
+    """
+    from scipy.stats import t
+
+    stretch = np.sqrt(resamples.n_groups / (resamples.n_groups - 1))
+    return float(stretch * t.ppf(0.975, max(resamples.n_groups - resamples.n_strata, 1)))
+
+
 def bootstrap_interval(
     point: float, replicates: Floats, resamples: Resamples, statistic: Statistic
 ) -> tuple[tuple[float, float], str]:
@@ -113,12 +132,9 @@ def bootstrap_interval(
     kind : str
         ``"BCa"`` or ``"percentile"``.
     """
-    from scipy.stats import norm, t
+    from scipy.stats import norm
 
-    # Hesterberg (2015): Student's quantile, stretched because a resample varies by (G-1)/G too little.
-    stretch = np.sqrt(resamples.n_groups / (resamples.n_groups - 1))
-    freedom = max(resamples.n_groups - resamples.n_strata, 1)
-    z = stretch * t.ppf(0.975, freedom)
+    z = widened_z(resamples)
     share_below = (np.mean(replicates < point) + np.mean(replicates <= point)) / 2
     acceleration = _acceleration(statistic, resamples)
     if acceleration is None or not 0 < share_below < 1:

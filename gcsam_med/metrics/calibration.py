@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gcsam_med.metrics.bootstrap import replicate, widened_z
 from gcsam_med.metrics.classification import check_probabilities
 from gcsam_med.metrics.curves import N_BINS, assign_bins, bin_edges
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.resampled import function_of_sums
+from gcsam_med.metrics.resamples import Resamples
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -115,6 +119,66 @@ def ece_of_sums(sums: Floats) -> Floats:
         cases.
     """
     return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
+
+
+def calibration_error_estimate(
+    y_true: npt.ArrayLike, prob: npt.ArrayLike, resamples: Resamples, n_bins: int = N_BINS
+) -> Estimate:
+    """Return the expected calibration error with its 95 % interval by bootstrap over groups.
+
+    Parameters
+    ----------
+    y_true : array_like of int, shape [N]
+        Class indices; N at least 1.
+    prob : array_like of float, shape [N, C]
+        Probability of each class.
+    resamples : Resamples
+        Of the same N cases.
+    n_bins : int
+        Number of bins of equal width.
+
+    Returns
+    -------
+    Estimate
+        A resample adds noise to every bin, and the size of noise adds to the error, so percentile and BCa
+        intervals lie too high (simulated with perfect probabilities, they never reach down to the true 0).
+        The basic bootstrap mirrors that bias away; and where perfect calibration cannot be refuted at 2.5 %
+        (wild bootstrap: signs of whole groups flipped at random), the lower end is 0. In simulation this
+        covers the truth in 88 to 98 of 100 studies. No interval for a single group.
+
+    Raises
+    ------
+    ValueError
+        If there is no case or the input is malformed.
+    """
+    from scipy.stats import norm
+
+    event, p = confidence(y_true, prob)
+    contributions = calibration_contributions(event, p, n_bins)
+    statistic = function_of_sums(contributions, ece_of_sums, resamples)
+    point, n = float(statistic(np.ones((1, resamples.n_groups)))[0]), len(p)
+    if resamples.n_groups < 2:
+        return Estimate(point, None, n, "none", "all cases belong to one group")
+    levels = norm.cdf(np.array([-1.0, 1.0]) * widened_z(resamples))
+    low, high = 2 * point - np.quantile(replicate(statistic, resamples), levels[::-1])
+    if point <= _largest_by_chance(contributions, resamples, float(levels[1])):
+        low = 0.0
+    interval = (max(0.0, float(low)), float(np.clip(high, max(0.0, low), 1.0)))
+    units = "cases" if resamples.n_groups == n else "groups"
+    method = f"basic bootstrap, {resamples.n_resamples} resamples of {resamples.n_groups} {units}"
+    return Estimate(point, interval, n, method)
+
+
+def _largest_by_chance(contributions: Floats, resamples: Resamples, level: float) -> float:
+    """Quantile of the error that perfect probabilities would show: group sums with signs drawn at random."""
+    by_group = np.zeros((resamples.n_groups, contributions.shape[1] - 1))
+    np.add.at(by_group, resamples.group, contributions[:, :-1])
+    rng = np.random.default_rng(resamples.seed)
+    errors = np.empty(resamples.n_resamples)
+    for i in range(resamples.n_resamples):
+        signs = rng.integers(0, 2, resamples.n_groups) * 2.0 - 1.0
+        errors[i] = np.abs(signs @ by_group).sum() / len(contributions)
+    return float(np.quantile(errors, level))
 
 
 def fit_temperature(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.bootstrap import bootstrap, bootstrap_mean
-from gcsam_med.metrics.calibration import calibration_contributions, confidence, ece_of_sums
+from gcsam_med.metrics.calibration import calibration_error_estimate
 from gcsam_med.metrics.classification import (
     call_classes,
     check_probabilities,
@@ -101,9 +101,7 @@ def classification_estimates(
         overall["auprc"] = _macro_rank(average_precision_of_weights, labels, p, resamples)
     overall["brier"] = bootstrap_mean(squared_errors(labels, p), resamples)
     overall["log_loss"] = bootstrap_mean(log_losses(labels, p), resamples)
-    event, sureness = confidence(labels, p)
-    bins = function_of_sums(calibration_contributions(event, sureness), ece_of_sums, resamples)
-    overall["ece"] = bootstrap(bins, resamples)
+    overall["ece"] = calibration_error_estimate(labels, p, resamples)
     return overall, per_class
 
 

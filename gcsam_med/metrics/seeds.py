@@ -1,0 +1,206 @@
+"""Several seeds of one recipe: how much of a difference is the recipe and how much the luck of the seed.
+
+Two sources of chance lie in a mean over seeds: other seeds would have given other networks, and other
+patients another test set. A mean +- standard deviation over seeds shows only the first; a bootstrap over
+cases only the second. Seeds of one study are tested on the *same* cases, so they are not independent studies:
+treating them as such (a meta-analysis) would divide the luck of the test set by the number of seeds.
+`crossed_effects` takes both into account as crossed random effects. `random_effects` is the meta-analysis,
+for folds or data sets, whose cases do differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gcsam_med.metrics.bootstrap import replicate
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.resampled import Statistic
+from gcsam_med.metrics.resamples import Resamples
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedEffects:
+    """A mean over seeds (or folds) whose interval holds both sources of chance.
+
+    Parameters
+    ----------
+    mean : Estimate
+        The mean and its 95 % interval; n is the number of seeds (or folds).
+    p_value : float or None
+        Two-sided, of a mean of 0; of use when the values are differences of two recipes.
+    sd_seeds : float
+        Standard deviation between seeds beyond what the cases explain, in the figure's unit; what "seed
+        noise" means.
+    se_cases : float
+        Standard error of the mean that comes from the finite test set.
+    """
+
+    mean: Estimate
+    p_value: float | None
+    sd_seeds: float
+    se_cases: float
+
+
+def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects:
+    """Return the mean over seeds and cases of a figure that every case has under every seed.
+
+    Parameters
+    ----------
+    values : array_like of float, shape [S, N]
+        Of seed s on case i: a Dice, or the difference of two recipes' Dice with the same seed. S at least 2.
+    groups : array_like, shape [N]
+        Group of each case; at least 2 groups.
+
+    Returns
+    -------
+    SeedEffects
+        Random effects of seed and of group, crossed. Variance of the mean by the method of moments,
+        (MS_seed + MS_group - MS_rest) / (S G), with Satterthwaite's degrees of freedom (Searle, Casella and
+        McCulloch, Variance Components, 1992, sections 4.3 and 5.5). Groups of several cases enter with their
+        share of the cases.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds or groups, or a value is not finite.
+    """
+    v, index = np.asarray(values, dtype=np.float64), np.unique(np.asarray(groups), return_inverse=True)[1]
+    if v.ndim != 2 or len(v) < 2 or v.shape[1] != len(index) or not np.isfinite(v).all():
+        raise ValueError(
+            f"Need finite values [S, N] with at least two seeds, got {v.shape} and {index.shape}."
+        )
+    n_seeds, n_groups = len(v), int(index.max()) + 1
+    if n_groups < 2:
+        raise ValueError("Need at least two groups of cases.")
+    # A group's contribution to the mean over cases, scaled so that the plain mean over groups is the mean
+    # over cases.
+    by_group = np.stack([np.bincount(index, row - v.mean(), minlength=n_groups) for row in v])
+    by_group *= n_groups / v.shape[1]
+    seed_part, group_part = by_group.mean(axis=1), by_group.mean(axis=0)
+    rest = by_group - seed_part[:, None] - group_part[None]
+    df = (n_seeds - 1, n_groups - 1, (n_seeds - 1) * (n_groups - 1))
+    ms = (
+        n_groups * float((seed_part**2).sum()) / df[0],
+        n_seeds * float((group_part**2).sum()) / df[1],
+        float((rest**2).sum()) / df[2],
+    )
+    return _with_both(
+        float(v.mean()),
+        seeds=(ms[0] / (n_seeds * n_groups), df[0]),
+        cases=(ms[1] / (n_seeds * n_groups), df[1]),
+        shared=(ms[2] / (n_seeds * n_groups), df[2]),
+        sd_seeds=float(np.sqrt(max(0.0, (ms[0] - ms[2]) / n_groups))),
+        n_seeds=n_seeds,
+    )
+
+
+def crossed_statistic(statistics: list[Statistic], resamples: Resamples) -> SeedEffects:
+    """Return the mean over seeds of a figure that is not a mean over cases, such as an AUC.
+
+    Parameters
+    ----------
+    statistics : list of Statistic, length S
+        The figure of each seed over the same cases; S at least 2.
+    resamples : Resamples
+        The draws, common to all seeds; at least 2 groups.
+
+    Returns
+    -------
+    SeedEffects
+        As `crossed_effects`, with the bootstrap in place of the sums of squares: the variance over resamples
+        of the mean over seeds is the cases' part; that of a single seed about the mean over seeds is what
+        both parts count.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds or groups, or a figure is undefined.
+    """
+    if len(statistics) < 2 or resamples.n_groups < 2:
+        raise ValueError("Need at least two seeds and two groups of cases.")
+    one = np.ones((1, resamples.n_groups))
+    points = np.array([float(statistic(one)[0]) for statistic in statistics])
+    draws = np.stack([replicate(statistic, resamples) for statistic in statistics])
+    draws = draws[:, np.isfinite(draws).all(axis=0)]
+    if not np.isfinite(points).all() or draws.shape[1] < 2:
+        raise ValueError("The figure is not defined for every seed.")
+    n_seeds, n_groups = len(points), resamples.n_groups
+    own = (draws - draws.mean(axis=0)).var(axis=1, ddof=1).sum() / (n_seeds - 1)
+    return _with_both(
+        float(points.mean()),
+        seeds=(float(points.var(ddof=1)) / n_seeds, n_seeds - 1),
+        cases=(float(draws.mean(axis=0).var(ddof=1)), n_groups - 1),
+        shared=(float(own) / n_seeds, (n_seeds - 1) * (n_groups - 1)),
+        sd_seeds=float(np.sqrt(max(0.0, points.var(ddof=1) - own))),
+        n_seeds=n_seeds,
+    )
+
+
+def _with_both(
+    mean: float,
+    *,
+    seeds: tuple[float, int],
+    cases: tuple[float, int],
+    shared: tuple[float, int],
+    sd_seeds: float,
+    n_seeds: int,
+) -> SeedEffects:
+    """Join the parts (variance of the mean, degrees of freedom): seeds plus cases less what both hold."""
+    from scipy.stats import t
+
+    # Less than either part alone would be an accident of subtraction.
+    variance = max(seeds[0] + cases[0] - shared[0], seeds[0], cases[0])
+    se_cases = float(np.sqrt(cases[0]))
+    if variance <= 1e-30:
+        alike = Estimate(mean, None, n_seeds, "none", "the same for every seed and case")
+        return SeedEffects(alike, None, sd_seeds, se_cases)
+    freedom = variance**2 / sum(part**2 / df for part, df in (seeds, cases, shared))
+    error = np.sqrt(variance)
+    half = float(t.ppf(0.975, freedom) * error)
+    method = (
+        f"crossed random effects of {n_seeds} seeds and the cases, t with {freedom:.1f} degrees of freedom"
+    )
+    estimate = Estimate(mean, (mean - half, mean + half), n_seeds, method)
+    return SeedEffects(estimate, float(2 * t.sf(abs(mean) / error, freedom)), sd_seeds, se_cases)
+
+
+def random_effects(values: npt.ArrayLike, variances: npt.ArrayLike) -> SeedEffects:
+    """Return the mean over independent studies: folds or data sets whose cases differ.
+
+    Parameters
+    ----------
+    values : array_like of float, shape [K]
+        A figure of each study; K at least 2.
+    variances : array_like of float, shape [K]
+        Its variance from the study's own cases; more than 0.
+
+    Returns
+    -------
+    SeedEffects
+        DerSimonian and Laird's mean (Controlled Clinical Trials 7(3), 1986) with the interval of Hartung and
+        Knapp (Statistics in Medicine 20(24), 2001), by statsmodels. ``sd_seeds`` is the standard deviation
+        between studies.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two studies or a variance is not positive.
+    """
+    from scipy.stats import t
+    from statsmodels.stats.meta_analysis import combine_effects
+
+    v, w = np.asarray(values, dtype=np.float64), np.asarray(variances, dtype=np.float64)
+    if v.ndim != 1 or len(v) < 2 or v.shape != w.shape or not (w > 0).all() or not np.isfinite(v).all():
+        raise ValueError(f"Need at least two finite values, each with a positive variance, got {v.shape}.")
+    result = combine_effects(v, w, method_re="dl", use_t=True)
+    mean, error = float(result.mean_effect_re), float(result.sd_eff_w_re_hksj)
+    half = float(t.ppf(0.975, len(v) - 1) * error)
+    p = float(2 * t.sf(abs(mean) / error, len(v) - 1)) if error > 0 else None
+    estimate = Estimate(mean, (mean - half, mean + half), len(v), "DerSimonian-Laird, Hartung-Knapp interval")
+    se_cases = float(1 / np.sqrt((1 / w).sum()))
+    return SeedEffects(estimate, p, float(np.sqrt(max(0.0, result.tau2))), se_cases)
