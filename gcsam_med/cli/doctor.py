@@ -1,0 +1,248 @@
+"""`gcsam-med doctor`: what is installed, which devices and data sets are there, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+from gcsam_med import __version__
+from gcsam_med.cli import console, options
+from gcsam_med.errors import GcsamMedError
+
+DISTRIBUTION = "gcsam-med"
+OLDEST_PYTHON = (3, 11)
+# Below this a run's checkpoints and reports may not fit.
+LEAST_DISK_GB = 1.0
+# Loader processes pass batches through /dev/shm; a container's default of 64 MB stops them.
+LEAST_SHARED_MB = 512.0
+GIGA, MEGA = 1e9, 1e6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Parameters
+    ----------
+    what : str
+        Its name.
+    found : str
+        What was found.
+    state : {"ok", "optional", "warning", "missing"}
+        ``missing`` is essential and makes the exit code 3; ``optional`` is not installed and may stay so.
+    advice : str
+        What to do, where there is something to do.
+    """
+
+    what: str
+    found: str
+    state: Literal["ok", "optional", "warning", "missing"] = "ok"
+    advice: str = ""
+
+
+def doctor(
+    data_root: options.DataRoot = Path("data"),
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show versions, devices, memory, disk and data sets, and say what is missing."""
+    del quiet, verbose, json, debug
+    checks = [*_python(), *_packages(), *_extras(), *_devices(), *_memory(), *_disk(data_root)]
+    datasets = _datasets(data_root)
+    missing = [c for c in checks if c.state == "missing"]
+
+    shown = checks if console.voice.verbose else [c for c in checks if not _is_dull(c)]
+    facts = [(c.what, c.found, c.state, c.advice) for c in shown]
+    console.table("", ("what", "found", "", "what to do"), facts, result=True)
+    if datasets:
+        columns = ("data set", "cases", "size", "classes", "masks", "note")
+        console.table("", columns, [tuple(d[c] for c in columns) for d in datasets], result=True)
+    else:
+        console.say(f"No prepared data sets under {data_root}. Try: gcsam-med prepare --dataset busi --demo")
+    payload = {
+        "version": __version__,
+        "ok": not missing,
+        "checks": [asdict(c) for c in checks],
+        "datasets": datasets,
+    }
+    verdict = "All essential parts are there." if not missing else f"Missing: {_names(missing)}."
+    console.result(payload, verdict)
+    if missing:
+        raise typer.Exit(3)
+
+
+def _names(checks: list[Check]) -> str:
+    return ", ".join(c.what for c in checks)
+
+
+def _is_dull(check: Check) -> bool:
+    """Tell whether a check need not be shown without --verbose: a required package that is there."""
+    return check.what.startswith("package ") and check.state == "ok" and check.what != "package torch"
+
+
+def _python() -> Iterator[Check]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    if sys.version_info < OLDEST_PYTHON:
+        yield Check("Python", found, "missing", f"Install Python {wanted} or newer.")
+    else:
+        yield Check("Python", found)
+    yield Check("gcsam-med", __version__)
+
+
+def _requirements() -> dict[str, list[tuple[str, str]]]:
+    """Distributions that are required, by extra ("" for the essential ones), with their version ranges."""
+    from packaging.requirements import Requirement
+
+    needed: dict[str, list[tuple[str, str]]] = {"": []}
+    extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    for text in metadata.requires(DISTRIBUTION) or []:
+        requirement = Requirement(text)
+        for extra in ["", *extras]:
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+            # With an extra asked for, unmarked requirements hold as well; they are listed once, under "".
+            if wanted and (extra == "" or requirement.marker is not None):
+                needed.setdefault(extra, []).append((requirement.name, str(requirement.specifier)))
+                break
+    return needed
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _packages() -> Iterator[Check]:
+    from packaging.specifiers import SpecifierSet
+
+    for name, wanted in _requirements()[""]:
+        found = _version_of(name)
+        advice = f'pip install "{name}{wanted}"'
+        if found is None:
+            yield Check(f"package {name}", "not installed", "missing", advice)
+        elif not SpecifierSet(wanted).contains(found, prereleases=True):
+            yield Check(f"package {name}", f"{found}, but {wanted} is needed", "missing", advice)
+        else:
+            yield Check(f"package {name}", found)
+
+
+def _extras() -> Iterator[Check]:
+    for extra, needed in _requirements().items():
+        if extra in ("", "dev"):
+            continue
+        absent = [name for name, _ in needed if _version_of(name) is None]
+        if absent:
+            advice = f'If wanted: pip install "gcsam-med[{extra}]"'
+            yield Check(f"extra {extra}", f"without {', '.join(absent)}", "optional", advice)
+        else:
+            yield Check(f"extra {extra}", ", ".join(f"{name} {_version_of(name)}" for name, _ in needed))
+
+
+def _devices() -> Iterator[Check]:
+    try:
+        import torch
+
+        sums = (torch.ones(8, 8) @ torch.ones(8, 8)).sum().item()
+    except Exception as error:
+        # Whatever goes wrong in loading it, the person should see which part, not a traceback.
+        yield Check("PyTorch", f"does not load: {type(error).__name__}", "missing", "Install torch anew.")
+        return
+    if sums != 512:
+        yield Check("PyTorch", "computes wrongly", "missing", "Install torch anew.")
+    yield Check("device cpu", f"{torch.get_num_threads()} threads")
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(i)
+        memory = facts.total_memory / GIGA
+        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+        yield Check(f"device cuda:{i}", f"{facts.name}, {memory:.0f} GB, {bf16}")
+    if torch.backends.mps.is_available():
+        yield Check("device mps", "Apple GPU")
+    if not torch.cuda.is_available() and _has_nvidia_driver():
+        yield Check("NVIDIA GPU", *_why_no_cuda(torch.version.cuda))
+
+
+def _has_nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia/version").is_file() or shutil.which("nvidia-smi") is not None
+
+
+def _why_no_cuda(built_for: str | None) -> tuple[str, Literal["warning"], str]:
+    if built_for is None:
+        return (
+            "a driver is there, but PyTorch is built for CPU only",
+            "warning",
+            "Install a CUDA build of torch.",
+        )
+    return (
+        f"a driver is there, but PyTorch (CUDA {built_for}) cannot use it",
+        "warning",
+        "The driver may be too old; in a container, start it with --gpus all.",
+    )
+
+
+def _memory() -> Iterator[Check]:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        total = 0
+    yield Check("memory", f"{total / GIGA:.0f} GB" if total > 0 else "unknown")
+    shared = Path("/dev/shm")  # noqa: S108  (only its size is asked)
+    if shared.is_dir():
+        size = shutil.disk_usage(shared).total / MEGA
+        advice = "Start the container with --shm-size 1g, or train with --workers 0."
+        if size < LEAST_SHARED_MB:
+            yield Check("shared memory", f"{size:.0f} MB", "warning", advice)
+        else:
+            yield Check("shared memory", f"{size:.0f} MB")
+
+
+def _disk(data_root: Path) -> Iterator[Check]:
+    for what, folder in (("disk for data", data_root), ("disk for runs", Path("runs"))):
+        there = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
+        free = shutil.disk_usage(there).free / GIGA
+        found = f"{free:.1f} GB free at {folder.absolute()}"
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            yield Check(what, f"{folder} cannot be written", "warning", "Name a folder that can be written.")
+        elif free < LEAST_DISK_GB:
+            yield Check(what, found, "warning", "Free some space.")
+        else:
+            yield Check(what, found)
+
+
+def _datasets(data_root: Path) -> list[dict[str, Any]]:
+    """Prepared data sets, damaged ones with the reason."""
+    try:
+        from gcsam_med.prepared import INFO, PreparedDataset
+    except ImportError:  # a required package is missing; the check of packages names it
+        return []
+    rows = []
+    for info_file in sorted((data_root / "prepared").glob(f"*/{INFO}")):
+        name = info_file.parent.name
+        try:
+            info = PreparedDataset(info_file.parent).info
+        except GcsamMedError as error:
+            rows.append(_dataset_row(name, note=f"damaged: {error.message}"))
+            continue
+        note = "synthetic" if info.synthetic else info.group_kind + " groups"
+        masks = info.mask_target if info.has_masks else "none"
+        classes = ", ".join(info.classes[:4]) + (", ..." if len(info.classes) > 4 else "")
+        rows.append(_dataset_row(name, info.n_cases, info.size, classes, masks, note))
+    return rows
+
+
+def _dataset_row(
+    name: str, cases: int = 0, size: int = 0, classes: str = "", masks: str = "", note: str = ""
+) -> dict[str, Any]:
+    return {"data set": name, "cases": cases, "size": size, "classes": classes, "masks": masks, "note": note}
