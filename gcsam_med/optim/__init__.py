@@ -6,6 +6,7 @@ and `GCSAM` are for code written for the usual wrapper.
 """
 
 from gcsam_med.optim.centralize import centralize, is_centralized
+from gcsam_med.optim.dropin import GCSAM, SAM
 from gcsam_med.optim.gsam import GSAM
 from gcsam_med.optim.looksam import LookSAM
 from gcsam_med.optim.methods import BASES, OPTIMIZERS, Method, build
@@ -17,9 +18,11 @@ from gcsam_med.optim.step import StepResult, leading_part, training_step
 
 __all__ = [
     "BASES",
+    "GCSAM",
     "GSAM",
     "OPTIMIZERS",
     "RHO_SCHEDULES",
+    "SAM",
     "BufferSnapshot",
     "LookSAM",
     "Method",

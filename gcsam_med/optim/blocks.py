@@ -149,9 +149,41 @@ class Block:
         """Fetch this block's part of `tensors` into the scratch."""
         torch._foreach_copy_(self._views, self.of(tensors))
 
-    def add_to(self, tensors: Sequence[Tensor]) -> None:
-        """Add the scratch to this block's part of `tensors`."""
-        torch._foreach_add_(self.of(tensors), self._views)
+    def load_centred(self, tensors: Sequence[Tensor], again: bool = False) -> None:
+        """Fetch this block's part of `tensors`, centred by rows where centralization applies.
+
+        Parameters
+        ----------
+        tensors : sequence of Tensor
+            Parallel to the parameters.
+        again : bool
+            They have not changed since the last time: the means are known.
+        """
+        parts = self.of(tensors)
+        if len(parts) == 1 and self._runs and parts[0].is_contiguous():
+            rows, mean = self._runs[0]
+            source = parts[0].view(rows.shape)
+            if not again:
+                torch.mean(source, 1, keepdim=True, out=mean, dtype=mean.dtype)
+            torch.sub(source, mean, out=rows)
+            return
+        torch._foreach_copy_(self._views, parts)
+        for rows, mean in self._runs:
+            if not again:
+                torch.mean(rows, 1, keepdim=True, out=mean)
+            rows.sub_(mean)
+
+    def add_to(self, tensors: Sequence[Tensor], factor: Tensor) -> None:
+        """Add the scratch times a number to this block's part of `tensors`; the scratch is spent.
+
+        On a CPU the number is at hand, which saves a pass over the scratch; from a GPU it must not be
+        fetched.
+        """
+        if factor.device.type == "cpu":
+            torch._foreach_add_(self.of(tensors), self._views, alpha=factor.item())
+        else:
+            self._flat.mul_(factor)
+            torch._foreach_add_(self.of(tensors), self._views)
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Add this block's part of `tensors` to the scratch."""
@@ -160,12 +192,6 @@ class Block:
     def store(self, tensors: Sequence[Tensor]) -> None:
         """Write the scratch over this block's part of `tensors`."""
         torch._foreach_copy_(self.of(tensors), self._views)
-
-    def centre(self) -> None:
-        """Centre the scratch by rows, where centralization applies."""
-        for rows, mean in self._runs:
-            torch.mean(rows, 1, keepdim=True, out=mean)
-            rows.sub_(mean)
 
     def scale(self, factor: Tensor) -> None:
         """Multiply the scratch by a number that may live on the GPU."""

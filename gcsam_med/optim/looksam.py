@@ -118,8 +118,7 @@ class LookSAM(Sharpness):
         factor = self.alpha * ratio(inner(walk, now, now).sqrt(), length)
         for block in walk.blocks:
             block.load(kept)
-            block.scale(factor.to(block.kind.device))
-            block.add_to(now)
+            block.add_to(now, factor.to(block.kind.device))
 
     def state_dict(self) -> dict[str, Any]:
         """As `Sharpness`, and the kept part by number of the parameter."""

@@ -192,21 +192,22 @@ class Sharpness:
         walk = self._walk_over(items)
         squares: list[Tensor] = []
         for block in walk.blocks:
-            self._load(block, directions, centre=self.norm_of == "centralized")
+            if self.norm_of == "raw":
+                block.load(directions)
+            else:
+                block.load_centred(directions)
             block.scale_by_size(walk.parameters, self.eta)
             squares.append(block.square())
         self.norm = total(squares).sqrt()
-        scales = _scales(
-            [self._sign * rho for rho in radii], self.norm, {block.kind.device for block in walk.blocks}
-        )
+        signed = [self._sign * rho for rho in radii]
+        scales = _scales(signed, self.norm, {block.kind.device for block in walk.blocks})
         for block in walk.blocks:
-            self._load(block, directions, centre=True)
+            block.load_centred(directions, again=self.norm_of == "centralized")
             block.scale_by_size(walk.parameters, self.eta)
             block.scale_by_size(walk.parameters, self.eta)
-            block.scale(scales[block.kind.device, block.kind.rho])
             torch._foreach_copy_(block.of(walk.backup), block.of(walk.parameters))
             self._moved.append(block)
-            block.add_to(walk.parameters)
+            block.add_to(walk.parameters, scales[block.kind.device, block.kind.rho])
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -295,11 +296,6 @@ class Sharpness:
             self._walk = None  # the former copy of the weights goes before the next is made
             self._walk = Walk(items)
         return self._walk
-
-    def _load(self, block: Block, directions: list[Tensor], *, centre: bool) -> None:
-        block.load(directions)
-        if centre:
-            block.centre()
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
