@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     console.voice.reset()
     try:
         _check_command_name(arguments)
-        code = app(arguments, standalone_mode=True)
+        code = app(arguments, prog_name="gcsam-med", standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
