@@ -112,7 +112,8 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
         update={
             "task": task,
             "model": model,
-            "classes": classes,
+            # Segmentation learns from lesions, but images without one belong to its evaluation.
+            "classes": classes if task == "classification" else config.classes,
             "loss": config.loss or ("dice-ce" if task == "segmentation" else "cross-entropy"),
             "lr": config.lr or _default_lr(task, model, imagenet),
             "rho": OPTIMIZERS[config.optimizer].rho if config.rho is None else config.rho,
