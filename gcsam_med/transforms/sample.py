@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypedDict
 
 import numpy as np
@@ -45,7 +46,7 @@ class SampleTransform(RandomizableTransform):
 
     def factor(self, change: float) -> float:
         """Draw from 1/(1+change)..1+change, symmetric about 1 on a logarithmic scale."""
-        return float(np.exp(self.symmetric(np.log1p(change))))
+        return math.exp(self.symmetric(math.log1p(change)))
 
     def noise(self, *shape: int) -> torch.Tensor:
         """Draw standard normal numbers, float32."""
