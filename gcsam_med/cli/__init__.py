@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import console, doctor, evaluate, prepare, train
+from gcsam_med.cli import console, doctor, evaluate, predict, prepare, train
 from gcsam_med.cli import list as listing
 from gcsam_med.errors import GcsamMedError, unknown_name
 
@@ -41,6 +41,7 @@ def _root(
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("list")(listing.list_names)
 app.command("doctor")(doctor.doctor)
 

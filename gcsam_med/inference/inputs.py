@@ -1,0 +1,263 @@
+"""What was asked for: files, folders, patterns and .zip archives, each with a name of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from gcsam_med.errors import InputError
+from gcsam_med.images import IMAGE_SUFFIXES, ImageFault, read_bytes
+from gcsam_med.images.picture import MAX_FILE_BYTES
+
+ARCHIVE_SUFFIX = ".zip"
+MAX_NAME = 120
+_DICOM_MARK = b"DICM"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to predict.
+
+    Parameters
+    ----------
+    label : str
+        How the user knows it: a path, or ``archive.zip/member``.
+    name : str
+        Stem of its output files; of no other input's, in upper or lower case.
+    key : str
+        Changes when the file does: path, size and time.
+    load : callable
+        Gives the file's bytes, or raises `ImageFault`.
+    """
+
+    label: str
+    name: str
+    key: str
+    load: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All images to predict.
+
+    Parameters
+    ----------
+    items : tuple of Input
+        In a fixed order.
+    renamed : int
+        How many share their stem with another and were given longer names.
+    """
+
+    items: tuple[Input, ...]
+    renamed: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    label: str
+    inner: PurePosixPath  # path below what was given: makes the name unique where the stem is not
+    key: str
+    load: Callable[[], bytes]
+
+
+def find_inputs(arguments: Sequence[str | Path]) -> Inputs:
+    """Find the images that arguments mean.
+
+    Parameters
+    ----------
+    arguments : sequence of str or Path
+        Files, folders (searched through, hidden ones left out), patterns such as ``scans/*.png``, ``.zip``
+        files.
+
+    Returns
+    -------
+    Inputs
+        Each with a name of its own. A file is taken once even if it was given twice.
+
+    Raises
+    ------
+    InputError
+        If an argument matches nothing, or no image is found at all.
+    """
+    found: dict[str, _Found] = {}
+    for argument in arguments:
+        for item in _expand(str(argument)):
+            found.setdefault(item.key, item)
+    if not found:
+        raise InputError(
+            f"No images were found in: {', '.join(map(str, arguments))}.",
+            f"Give files, folders, patterns or .zip archives with {', '.join(IMAGE_SUFFIXES)} files.",
+        )
+    return _name(list(found.values()))
+
+
+def _expand(argument: str) -> Iterator[_Found]:
+    path = Path(argument)
+    if path.is_dir():
+        yield from _walk(path)
+    elif path.exists() or not any(c in argument for c in "*?["):
+        if not path.exists():
+            raise InputError(f"There is no file or folder {argument}.", "Check the spelling and the folder.")
+        yield from _open(path, PurePosixPath(path.name))
+    else:
+        base = Path(path.anchor) if path.anchor else Path()
+        pattern = str(path.relative_to(path.anchor)) if path.anchor else argument
+        try:
+            matches = sorted(base.glob(pattern))
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(f"'{argument}' is not a valid pattern: {error}.") from error
+        if not matches:
+            raise InputError(f"The pattern '{argument}' matches no file.", "Check it, or give a folder.")
+        for match in matches:
+            if match.is_dir():
+                yield from _walk(match)
+            else:
+                yield from _open(match, PurePosixPath(match.as_posix().lstrip("/")))
+
+
+def _walk(folder: Path) -> Iterator[_Found]:
+    """Search a folder; what is no image by its name (or DICOM by its content) is passed over."""
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        if any(part.startswith(".") for part in inner.parts) or not path.is_file():
+            continue
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES or suffix == ARCHIVE_SUFFIX or (not suffix and _looks_dicom(path)):
+            yield from _open(path, PurePosixPath(folder.name, *inner.parts))
+
+
+def _looks_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == _DICOM_MARK
+    except OSError:
+        return False
+
+
+def _open(path: Path, inner: PurePosixPath) -> Iterator[_Found]:
+    if path.suffix.lower() == ARCHIVE_SUFFIX and zipfile.is_zipfile(path):
+        yield from _members(path)
+        return
+    state = path.stat()
+    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+    yield _Found(str(path), inner, key, lambda: read_bytes(path))
+
+
+def _members(path: Path) -> Iterator[_Found]:
+    """List an archive's images. Nothing is unpacked to disk, so no member's name can lead anywhere."""
+    state = path.stat()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise InputError(f"{path} is not a sound .zip archive: {error}.") from error
+    for member in sorted(members, key=lambda m: m.filename):
+        inner = PurePosixPath(member.filename.replace("\\", "/"))
+        if member.is_dir() or inner.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if any(part.startswith((".", "__MACOSX")) and part != ".." for part in inner.parts):
+            continue
+        key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{member.filename}|{member.CRC}"
+        yield _Found(
+            f"{path}/{member.filename}", PurePosixPath(path.stem) / inner, key, _member_loader(path, member)
+        )
+
+
+def _member_loader(path: Path, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+    name = PurePosixPath(member.filename).name
+
+    def load() -> bytes:
+        if member.file_size > MAX_FILE_BYTES:
+            raise ImageFault("too-large", name, f"more than {MAX_FILE_BYTES // 2**20} MiB when unpacked.")
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+                # What the archive says of a member's size need not be true.
+                data = file.read(MAX_FILE_BYTES + 1)
+        except (
+            OSError,
+            RuntimeError,
+            NotImplementedError,
+            EOFError,
+            ValueError,
+            zipfile.BadZipFile,
+        ) as error:
+            kind = "encrypted" if member.flag_bits & 1 else "unreadable"
+            raise ImageFault(kind, name, f"the archive's member cannot be read: {error}.") from None
+        if len(data) > MAX_FILE_BYTES:
+            raise ImageFault("too-large", name, f"more than {MAX_FILE_BYTES // 2**20} MiB when unpacked.")
+        if not data:
+            raise ImageFault("empty", name, "the file is empty (0 bytes).")
+        return data
+
+    return load
+
+
+def _name(found: list[_Found]) -> Inputs:
+    """Give every input a name: its stem, and where stems meet, the way to it."""
+    short = [safe_name(item.inner.stem) for item in found]
+    taken = Counter(name.casefold() for name in short)
+    alone = [taken[name.casefold()] == 1 for name in short]
+    used = {name.casefold() for name, single in zip(short, alone, strict=True) if single}
+    items = []
+    for item, name, single in zip(found, short, alone, strict=True):
+        chosen = name if single else _free(_long_name(item.inner), used)
+        used.add(chosen.casefold())
+        items.append(Input(item.label, chosen, item.key, item.load))
+    return Inputs(tuple(items), renamed=alone.count(False))
+
+
+def _long_name(inner: PurePosixPath) -> str:
+    parts = [part for part in inner.with_suffix("").parts if part not in ("..", ".", "/")]
+    ending = inner.suffix.lstrip(".").lower()
+    return safe_name("__".join(parts) + (f"_{ending}" if ending else ""))
+
+
+def _free(name: str, used: set[str]) -> str:
+    if name.casefold() not in used:
+        return name
+    number = 2
+    while f"{name}-{number}".casefold() in used:
+        number += 1
+    return f"{name}-{number}"
+
+
+def safe_name(text: str) -> str:
+    """Turn any text into the stem of a file that every file system takes.
+
+    Letters, digits and ``._-+() `` stay; anything else becomes ``_``. Names that are long, begin with a dot,
+    or mean a device on Windows are changed, and marked by a hash of the whole where something was cut.
+    """
+    name = re.sub(r"[^\w.\-+() ]", "_", text).strip(" .") or "image"
+    if name.split(".")[0].casefold() in _DEVICES:
+        name = f"_{name}"
+    # In bytes: a file system's limit of 255 counts those.
+    if len(name.encode()) > MAX_NAME:
+        mark = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+        name = name.encode()[:MAX_NAME].decode(errors="ignore") + f"-{mark}"
+    return name
+
+
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"com{i}" for i in range(1, 10)),
+    *(f"lpt{i}" for i in range(1, 10)),
+}
+
+
+def with_frame(item: Input, frame: int, n_frames: int) -> Input:
+    """Return the input for one frame of a file of several."""
+    digits = len(str(n_frames - 1))
+    return replace(item, name=f"{item.name}_f{frame:0{digits}d}", label=f"{item.label}#{frame}")
+
+
+def only(items: Iterable[Input], done: set[str]) -> list[Input]:
+    """Return the inputs whose key is not among those done."""
+    return [item for item in items if item.key not in done]
