@@ -64,7 +64,8 @@ class LookSAM(Sharpness):
         self.alpha = alpha
         self._kept = Memory()
         self._length: Tensor | None = None  # of what is kept; None while nothing usable is
-        self._climbed = False
+        self._climbed = False  # since the last step
+        self._fresh = False  # what is kept comes from the last step
 
     @property
     def needs_first_pass(self) -> bool:
@@ -83,15 +84,17 @@ class LookSAM(Sharpness):
     @torch.no_grad()
     def finish_gradients(self) -> None:
         """Decompose the gradient after a climb; add the kept part on a plain step."""
+        self._fresh = self._climbed
         if self._climbed:
             self._decompose()
         elif self._length is not None:
             self._reuse(self._length)
+        self._climbed = False
         super().finish_gradients()
 
     def forget(self) -> None:
         """Let the next step climb, if the one skipped has spoilt what was kept."""
-        if self._climbed:
+        if self._fresh:
             self._length = None
 
     def _decompose(self) -> None:
@@ -133,7 +136,7 @@ class LookSAM(Sharpness):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state made by `state_dict`."""
         super().load_state_dict(state)
-        self._kept, self._length, self._climbed = Memory(), None, False
+        self._kept, self._length, self._climbed, self._fresh = Memory(), None, False, False
         if "length" in state:
             parameters = self._parameters()
             for number, tensor in state["kept"].items():
