@@ -172,10 +172,10 @@ def _go(
     diary = Diary()
     with locked(run.root) if first else nullcontext():
         if first:
+            observer = Several(*observers_for(plan.config, run), observer)
             write_durably(run.config_file, dump_config(plan.config).encode())
             facts = environment(plan.dataset, session.device, session.fabric.world_size)
             write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
-            observer = Several(*observers_for(plan.config, run), observer)
         else:
             observer = Silent()
         if checkpoint is not None:
