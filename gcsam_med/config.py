@@ -6,12 +6,22 @@ file, ``--set key=value``, options of the command line.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from gcsam_med.errors import ConfigError, unknown_name
 
@@ -130,9 +140,7 @@ class RunConfig(BaseModel):
 
     # --- The machine
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="Determines all randomness.")
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = Field(
-        default="auto", description="auto, cpu, cuda, cuda:N or mps."
-    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
     precision: Precision = Field(default="fp32", description="Arithmetic of the forward and backward pass.")
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Loader processes; left open: 0 on a CPU, 4 with a GPU. Changes no result."
@@ -146,6 +154,40 @@ class RunConfig(BaseModel):
     )
     tensorboard: bool = Field(default=False, description="Also log to TensorBoard (extra: tracking).")
     mlflow: bool = Field(default=False, description="Also log to MLflow (extra: tracking).")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic reads true as 1, and YAML reads yes and on as true.
+        if isinstance(value, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("should not be true or false (in YAML also yes, no, on, off)")
+        return value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_as_on_the_command_line(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_are_distinct(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and not (all(value) and len(set(value)) == len(value) > 0):
+            raise ValueError("should name each class once, e.g. benign,malignant")
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _dataset_is_a_name(cls, value: str) -> str:
+        if not value.strip() or value != Path(value).name or value == "..":
+            raise ValueError("should be the name that prepare gave, not a path")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value):
+            raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
+        return value
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
@@ -220,11 +262,17 @@ def _build(
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid YAML.", str(error).replace("\n", " ")) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file} should hold a mapping of settings, e.g. 'lr: 0.001'.")
+    # YAML lets the last of two equal keys win without a word.
+    pairs = yaml.compose(text, Loader=yaml.SafeLoader).value  # type: ignore[union-attr]
+    twice = [key for key, count in Counter(str(key.value) for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{file} sets {', '.join(twice)} more than once.", "Keep one line of each.")
     return content

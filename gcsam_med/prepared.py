@@ -26,6 +26,7 @@ MANIFEST, INFO, AUDIT = "manifest.csv", "dataset.json", "audit.json"
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_AGAIN = "Run prepare again."
 
 
 class DatasetInfo(BaseModel):
@@ -143,13 +144,16 @@ class PreparedDataset:
         path = self.root / ORIGINAL_MASKS / f"{row:06d}.png"
         if not path.is_file():
             return np.zeros((geometry.height, geometry.width), dtype=bool)
-        with Image.open(path, formats=["PNG"]) as image:
-            mask = np.asarray(image.convert("1"))
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                mask = np.asarray(image.convert("1"))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged PNGs
+            raise InputError(f"{path.name} is damaged: {error}.", _AGAIN) from error
         expected = (geometry.height, geometry.width)
         if mask.shape != expected:
             raise InputError(
                 f"{path.name} should be {expected}, but is {mask.shape} (height, width).",
-                f"Prepare '{self.info.name}' again.",
+                _AGAIN,
             )
         return mask
 
@@ -182,12 +186,10 @@ class _Planes:
                 )
                 self.offset = file.tell()
         except (OSError, ValueError) as error:
-            raise InputError(f"{path.name} is missing or damaged: {error}.", "Run prepare again.") from error
+            raise InputError(f"{path.name} is missing or damaged: {error}.", _AGAIN) from error
         expected = self.offset + int(np.prod(shape))
         if found != shape or fortran or dtype != np.uint8 or path.stat().st_size != expected:
-            raise InputError(
-                f"{path.name} should hold uint8 {shape}, but holds {dtype} {found}.", "Run prepare again."
-            )
+            raise InputError(f"{path.name} should hold uint8 {shape}, but holds {dtype} {found}.", _AGAIN)
         self.plane = shape[1:]
         self.plane_bytes = int(np.prod(self.plane))
         self.count = shape[0]
@@ -204,7 +206,7 @@ class _Planes:
                     descriptor, [memoryview(out[i]).cast("B")], self.offset + int(row) * self.plane_bytes
                 )
                 if got != self.plane_bytes:
-                    raise InputError(f"{self.path.name} ends early.", "Run prepare again.")
+                    raise InputError(f"{self.path.name} ends early.", _AGAIN)
         finally:
             os.close(descriptor)
         return out
@@ -265,7 +267,7 @@ def _read_info(root: Path) -> DatasetInfo:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path} is damaged at '{where}': {first['msg']}.", "Run prepare again.") from error
+        raise InputError(f"{path} is damaged at '{where}': {first['msg']}.", _AGAIN) from error
 
 
 def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
@@ -273,16 +275,24 @@ def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.", "Run prepare again.") from error
+        raise InputError(f"{path} cannot be read: {error}.", _AGAIN) from error
     needed = {"case_id", "group_id", "label", "split", "fold", "height", "width", "pixel_spacing", "has_mask"}
     missing = sorted(needed - set(table.columns))
     if missing or len(table) != info.n_cases:
         raise InputError(
             f"{path} should have {info.n_cases} rows and the columns {', '.join(sorted(needed))}; it has "
             f"{len(table)} rows" + (f" and lacks {', '.join(missing)}." if missing else "."),
-            "Run prepare again.",
+            _AGAIN,
         )
     for column in ("fold", "height", "width"):
-        table[column] = pd.to_numeric(table[column]).astype("int64")
+        try:
+            table[column] = pd.to_numeric(table[column]).astype("int64")
+        except ValueError as error:
+            raise InputError(
+                f"{path} holds other things than whole numbers in '{column}'.", _AGAIN
+            ) from error
+    unknown = set(table["split"]) - set(SPLITS)
+    if unknown:
+        raise InputError(f"{path} has the splits {sorted(unknown)} beside {list(SPLITS)}.", _AGAIN)
     table["has_mask"] = table["has_mask"].isin(("1", "true", "True"))
     return table

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gcsam_med.errors import CheckpointError
+from gcsam_med import __version__
+from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.files import write_durably
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
+INCOMING = "weights.incoming.safetensors"
+"""Where new weights lie until the card that speaks of them is written."""
 
 
 class ModelCard(BaseModel):
@@ -93,7 +96,7 @@ class TrainedModel:
 
 
 def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> ModelCard:
-    """Write a model folder; a reader sees the old weights or the new ones, never half.
+    """Write a model folder; a reader finds the former model or the new one, also after a crash halfway.
 
     Parameters
     ----------
@@ -116,8 +119,11 @@ def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> Model
     data = save(state)
     written = card.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / WEIGHTS, data)
+    # Two files cannot be replaced in one instant. Until the card is there, the former weights stay; from then
+    # on, the reader takes the incoming ones, whether or not they have moved to their place yet.
+    write_durably(folder / INCOMING, data)
     write_durably(folder / CARD, (written.model_dump_json(by_alias=True, indent=2) + "\n").encode())
+    (folder / INCOMING).replace(folder / WEIGHTS)
     return written
 
 
@@ -166,35 +172,51 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel
 
     from gcsam_med.networks import build_network
 
-    card = load_card(folder)
+    card, data = _read_pair(folder)
     path = folder / WEIGHTS
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read.", "Copy the whole model folder.") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != card.weights_sha256:
-        raise CheckpointError(
-            f"{path} is not the file that was saved: its sha256 is {found[:12]}..., expected "
-            f"{card.weights_sha256[:12]}....",
-            "It was damaged or exchanged; copy it again or train again.",
-        )
     try:
         state: dict[str, Any] = load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
     outputs = 1 if card.task == "segmentation" else len(card.classes)
-    network = build_network(
-        card.model,
-        task=card.task,
-        in_channels=card.in_channels,
-        outputs=outputs,
-        size=card.size,
-        dropout=card.dropout,
-    )
+    try:
+        network = build_network(
+            card.model,
+            task=card.task,
+            in_channels=card.in_channels,
+            outputs=outputs,
+            size=card.size,
+            dropout=card.dropout,
+        )
+    except InputError as error:
+        raise CheckpointError(
+            f"{folder / CARD}: {error.message}",
+            f"It was written by gcsam-med {card.tool_version}; this is {__version__}.",
+        ) from error
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit the network '{card.model}'.", str(error)[:300]) from error
     target = torch.device(device)
     return TrainedModel(network.to(target).eval(), card, target)
+
+
+def _read_pair(folder: Path) -> tuple[ModelCard, bytes]:
+    """Read a card and the weights it speaks of."""
+    for _ in range(2):  # training may replace the model between the reading of the card and of the weights
+        card = load_card(folder)
+        found = ""
+        for path in (folder / WEIGHTS, folder / INCOMING):
+            if path.is_file():
+                data = path.read_bytes()
+                digest = hashlib.sha256(data).hexdigest()
+                if digest == card.weights_sha256:
+                    return card, data
+                found = found or digest
+    if not found:
+        raise CheckpointError(f"{folder / WEIGHTS} is not there.", "Copy the whole model folder.")
+    raise CheckpointError(
+        f"{folder / WEIGHTS} is not the file that was saved: its sha256 is {found[:12]}..., expected "
+        f"{card.weights_sha256[:12]}....",
+        "It was damaged or exchanged; copy it again or train again.",
+    )

@@ -1,0 +1,48 @@
+"""Choosing a device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gcsam_med.devices import pick_device
+from gcsam_med.errors import EnvironmentFault
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend to have some devices."""
+
+    def pretend(cuda: int = 0, mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "name", "expected"),
+    [
+        (0, False, "auto", "cpu"),
+        (2, True, "auto", "cuda:0"),
+        (0, True, "auto", "mps"),
+        (2, False, "cuda", "cuda:0"),
+        (2, False, "cuda:1", "cuda:1"),
+        (2, False, "cpu", "cpu"),
+        (0, True, "mps", "mps"),
+    ],
+)
+def test_the_device_that_is_there_is_taken(machine, cuda, mps, name, expected):
+    machine(cuda, mps)
+    assert pick_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize(("cuda", "name"), [(0, "cuda"), (0, "mps"), (2, "cuda:2"), (0, "cuda:0")])
+def test_a_device_that_is_not_there_is_not_replaced_by_another(machine, cuda, name):
+    """Oracle: exit code 3, and the devices that are there; a silent fall back to the CPU would cost days."""
+    machine(cuda)
+    with pytest.raises(EnvironmentFault, match=f"'{name}' was asked for") as caught:
+        pick_device(name)
+    assert "cpu" in caught.value.message
+    assert ("cuda:1" in caught.value.message) == (cuda == 2)
