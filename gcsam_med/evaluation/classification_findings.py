@@ -27,11 +27,11 @@ from gcsam_med.metrics.curves import (
     precision_recall_curve,
     reliability_curve,
     roc_curve,
-    sensitivity_at_specificity,
 )
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.metrics.intervals import wilson
 from gcsam_med.metrics.operating_point import choose_threshold
+from gcsam_med.metrics.statistics import bootstrap, resample_groups, weighted
 from gcsam_med.metrics.summary import classification_estimates
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Calibration, Operating
@@ -85,10 +85,12 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
         curves=_curves(exam, examined),
         confusion=confusion_matrix(examined.labels, calls, len(exam.classes)),
         calibration=_calibration(examined, calibrated, overall, after, temperature, why_not),
-        estimate_part=lambda keep: {
-            name: estimate(keep, examined.probabilities)[0][name] for name in SUBGROUP_METRICS
-        },
+        estimate_part=lambda keep: _main(estimate(keep, examined.probabilities)[0]),
     )
+
+
+def _main(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    return {name: figures[name] for name in SUBGROUP_METRICS}
 
 
 def _operating(exam: Examination, options: Options, validation: Answered | None) -> Operating:
@@ -163,20 +165,41 @@ def _derived(
     """Figures that follow from others: at a fixed specificity, at a stated prevalence."""
     if len(exam.classes) != 2:
         return {}
-    positive = examined.labels == 1
-    at90 = sensitivity_at_specificity(positive, examined.probabilities[:, 1], 0.9)
-    n = int(positive.sum())
-    derived = {
-        "sensitivity_at_90_specificity": Estimate.undefined("a class is missing", n)
-        if at90 is None
-        else Estimate(at90, None, n, "none", "read off the ROC curve of these very cases")
-    }
+    derived = {"sensitivity_at_90_specificity": _at_specificity(exam, examined, options)}
     if options.prevalence is not None:
         derived |= {
             name: _at_prevalence(overall, options.prevalence, positive=name == "ppv_at_prevalence")
             for name in ("ppv_at_prevalence", "npv_at_prevalence")
         }
     return derived
+
+
+def _at_specificity(exam: Examination, examined: Answered, options: Options) -> Estimate:
+    """Sensitivity where the ROC curve of these very cases reaches 90 % specificity."""
+    positive, score = examined.labels == 1, examined.probabilities[:, 1]
+    if positive.all() or not positive.any():
+        return Estimate.undefined("a class is missing", int(positive.sum()))
+    order = np.argsort(-score, kind="stable")
+    # Cases of equal score are called together: only the last of each run is a point of the curve.
+    last = np.append(score[order][1:] != score[order][:-1], True)
+
+    def figure(weights: np.ndarray) -> np.ndarray:
+        called = weights[:, order].cumsum(axis=1)
+        hits = (weights * positive)[:, order].cumsum(axis=1)
+        positives, false = hits[:, -1:], called - hits
+        negatives = called[:, -1:] - positives
+        with np.errstate(invalid="ignore", divide="ignore"):
+            good = last & (false <= 0.1 * negatives + 1e-9)
+            best = np.where(good, hits, 0.0).max(axis=1) / positives[:, 0]
+        return np.where((positives[:, 0] > 0) & (negatives[:, 0] > 0), best, np.nan)
+
+    draws = resample_groups(
+        exam.groups(examined.rows),
+        np.random.default_rng(np.random.SeedSequence(options.seed)),
+        strata=examined.labels,
+        n_resamples=options.n_resamples,
+    )
+    return bootstrap(weighted(figure, draws), draws)
 
 
 def _at_prevalence(overall: Mapping[str, Estimate], prevalence: float, *, positive: bool) -> Estimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from gcsam_med import __version__
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
 from gcsam_med.evaluation.examination import Examination, open_examination
 from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.ledger import add_to_ledger, former_looks
 from gcsam_med.evaluation.notices import notices
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.progress import Track, silent
-from gcsam_med.reporting.report import Exhibit, Material, Report, Subject
+from gcsam_med.reporting.report import Material, Report, Subject
 from gcsam_med.runs.operating import save_operating
 
 
@@ -109,6 +109,7 @@ def evaluate_run(
         confusion=findings.confusion,
         calibration=findings.calibration,
         subgroups=subgroups(exam, findings, track),
+        gallery=gallery(exam, findings, track),
         postprocessing=findings.postprocessing,
         history=provenance.history(exam),
         environment=provenance.environment(exam),
@@ -121,12 +122,7 @@ def evaluate_run(
     add_to_ledger(exam.run, look)
     if findings.saved_point is not None:
         save_operating(exam.run.model, findings.saved_point)
-    return replace(report, gallery=_gallery(exam, findings, report, track))
-
-
-def _gallery(exam: Examination, findings: Findings, report: Report, track: Track) -> tuple[Exhibit, ...]:
-    del exam, findings, report, track
-    return ()
+    return report
 
 
 def _subject(exam: Examination) -> Subject:

@@ -146,7 +146,12 @@ def _size_thirds(measured: Measured, how: Measuring) -> dict[str, np.ndarray]:
     low, high = np.quantile(area[lesion], [1 / 3, 2 / 3])
     unit = "mm²" if how.in_mm else "px²"
     names = np.array(
-        [f"small (to {low:,.0f} {unit})", "medium", f"large (from {high:,.0f} {unit})"], dtype=object
+        [
+            f"small, to {low:,.0f} {unit}",
+            f"medium, {low:,.0f} to {high:,.0f} {unit}",
+            f"large, from {high:,.0f} {unit}",
+        ],
+        dtype=object,
     )
     part = names[(area > low).astype(int) + (area > high).astype(int)]
     return {"lesion size": np.where(lesion, part, "")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -92,10 +93,7 @@ def _thirds(values: np.ndarray) -> np.ndarray | None:
     return np.where(known, part, "").astype(str)
 
 
-def _sort_key(value: str) -> tuple[float, str]:
-    for text in value.split():
-        try:
-            return float(text), value
-        except ValueError:
-            continue
-    return float("inf"), value
+def _sort_key(value: str) -> tuple[tuple[float, ...], str]:
+    """Sort by the numbers in a text (BI-RADS 2, 10; sizes), then by the text; no number comes last."""
+    numbers = tuple(float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?", value))
+    return numbers or (float("inf"),), value

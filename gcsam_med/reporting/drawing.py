@@ -72,11 +72,11 @@ def draw_outlines(
     pen = ImageDraw.Draw(canvas)
     for mask, colour, dashed in masks:
         for line in outlines(mask):
-            if halo:
-                pen.line([(float(x), float(y)) for x, y in line], fill=_HALO, width=width + 2)
-            pieces = _dashes(line, 4.0 * width, 3.0 * width) if dashed else [line]
-            for piece in pieces:
-                pen.line([(float(x), float(y)) for x, y in piece], fill=colour, width=width)
+            for piece in _dashes(line, 4.0 * width, 3.0 * width) if dashed else [line]:
+                points = [(float(x), float(y)) for x, y in piece]
+                if halo:
+                    pen.line(points, fill=_HALO, width=width + 2)
+                pen.line(points, fill=colour, width=width)
     return np.asarray(canvas)
 
 

@@ -40,7 +40,7 @@ def roc(report: Report) -> Figure:
     if len(report.material.classes) == 2:
         sens, spec = report.metrics["sensitivity"].value, report.metrics["specificity"].value
         if sens is not None and spec is not None:
-            at = f"operating point {report.operating.threshold:.2f}"
+            at = f"operating point {report.operating.threshold:.3g}"
             axes.plot(1 - spec, sens, "D", color=COLOURS["series-2"], markersize=6, label=at)
     _square(axes, "1 - specificity", "Sensitivity")
     axes.legend(loc="lower right")

@@ -56,7 +56,8 @@ def _results(report: Report, figures: Figures) -> list[Part]:
     keys = ("dice", "size_dice", "bland_altman", "roc", "pr", "confusion", "scores")
     parts.append(Part(figures=_pick(figures, *keys)))
     named = {name: values for name, values in report.per_class.items() if values}
-    if len(named) > 1 or report.task == "segmentation":
+    # Of two classes the table above says all there is.
+    if len(named) > (2 if report.task == "classification" else 0):
         parts.append(Part("By class", table=_by_class_table(report, named)))
     return parts
 
@@ -112,6 +113,12 @@ def _value_interval(estimates: Estimates, key: str) -> str:
     if estimate.ci95 is None:
         return number(estimate.value)
     return f"{number(estimate.value)} ({interval(estimate)})"
+
+
+def _stacked(estimates: Estimates, key: str) -> str:
+    """Write a figure above its interval, for tables of many columns."""
+    estimate = estimates[key]
+    return number(estimate.value) + (f"\n{interval(estimate)}" if estimate.ci95 else "")
 
 
 def _operating(report: Report, figures: Figures) -> list[Part]:
@@ -185,7 +192,7 @@ def _subgroups(report: Report, figures: Figures) -> list[Part]:
                 p.value,
                 f"{p.n:,}",
                 f"{p.n_groups:,}",
-                *(_value_interval(p.estimates, k) for k in keys),
+                *(_stacked(p.estimates, k) for k in keys),
             ],
             "dim" if p.small else "",
         )
@@ -208,10 +215,9 @@ def _postprocessing(report: Report, figures: Figures) -> list[Part]:
         return []
     keys = list(next(iter(report.postprocessing.values())))
     columns = [Column("Option of predict"), *(Column(metric_name(k, report.task).title) for k in keys)]
-    rows = [Row(["none (all other figures)", *(_value_interval(report.metrics, k) for k in keys)])]
+    rows = [Row(["none (all other figures)", *(_stacked(report.metrics, k) for k in keys)])]
     rows += [
-        Row([name, *(_value_interval(values, k) for k in keys)])
-        for name, values in report.postprocessing.items()
+        Row([name, *(_stacked(values, k) for k in keys)]) for name, values in report.postprocessing.items()
     ]
     text = (
         "What each option would have done on these cases. Choosing one by this table would be "
@@ -222,7 +228,18 @@ def _postprocessing(report: Report, figures: Figures) -> list[Part]:
 
 def _gallery(report: Report, figures: Figures) -> list[Part]:
     del figures
-    parts: list[Part] = []
+    if not report.gallery:
+        return []
+    text = (
+        "Chosen by their figures alone, before anyone looked. Pictures may hold burnt-in text: check before "
+        "you share."
+    )
+    if report.task == "classification":
+        text += (
+            " Beside each image, Grad-CAM: where it is bright, the image speaks for the called class. It "
+            "shows where the network looked, not why, and not whether it was right to."
+        )
+    parts: list[Part] = [Part(paragraphs=[text])]
     for kind in dict.fromkeys(e.kind for e in report.gallery):
         shown = [e for e in report.gallery if e.kind == kind]
         parts.append(
@@ -240,7 +257,7 @@ def _gallery(report: Report, figures: Figures) -> list[Part]:
                     for e in shown
                 ],
                 key=[("truth", TRUTH_COLOUR, False), ("prediction", PREDICTION_COLOUR, True)]
-                if report.task == "segmentation" and not parts
+                if report.task == "segmentation" and len(parts) == 1
                 else [],
                 wide=report.task == "classification",
             )
