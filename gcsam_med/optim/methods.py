@@ -186,6 +186,8 @@ def build(
     presets = {"momentum": 0.9} if base == "sgd" else {}
     optimizer = BASES[base](params, **(presets | (base_options or {})))
     if method.perturbation is None:
+        if options:
+            raise ValueError(f"{name} does not climb, so it takes no {', '.join(options)}")
         return optimizer, None
     return optimizer, method.perturbation(
         optimizer, method.rho if rho is None else rho, **(method.options | options)

@@ -281,6 +281,10 @@ class Sharpness:
                         f"Cannot climb along the sparse gradient of a parameter of shape "
                         f"{tuple(parameter.shape)}: use sparse=False in its layer, or rho=0 in its group."
                     )
+                if parameter.is_complex():
+                    raise RuntimeError(
+                        "Cannot climb a complex parameter: hold its real view, or use rho=0 in its group."
+                    )
                 centred = self.centralize != "none" and is_centralized(parameter, self.conv_only)
                 adaptive = self.adaptive and not (self.exempt_vectors and parameter.ndim <= 1)
                 items.append(Item(parameter, centred, adaptive, radii.index(rho)))

@@ -120,8 +120,8 @@ def leading_part(batch: Any, fraction: float) -> Any:
 
     Parameters
     ----------
-    batch : Tensor, or mapping, list or tuple of them
-        Tensors of at least one dimension are cut along the first; everything else is passed on.
+    batch : Tensor, number, text, None, or mapping, list or tuple of them
+        Tensors of at least one dimension are cut along the first; the rest is passed on.
     fraction : float, in (0, 1]
         Part to keep; at least two samples, if there are as many, since BatchNorm cannot do with one.
 
@@ -129,8 +129,13 @@ def leading_part(batch: Any, fraction: float) -> Any:
     -------
     Same as `batch`
         Views, not copies.
+
+    Raises
+    ------
+    TypeError
+        For anything else in the batch: passing it on would climb by the whole of it, unseen.
     """
-    if fraction == 1.0:
+    if fraction == 1.0 or batch is None or isinstance(batch, bool | int | float | str):
         return batch
     if isinstance(batch, Tensor):
         return batch[: max(2, math.ceil(fraction * len(batch)))] if batch.ndim else batch
@@ -140,7 +145,9 @@ def leading_part(batch: Any, fraction: float) -> Any:
         return type(batch)(*(leading_part(value, fraction) for value in batch))
     if isinstance(batch, list | tuple):
         return type(batch)(leading_part(value, fraction) for value in batch)
-    return batch
+    raise TypeError(
+        f"ascent_fraction cannot cut a {type(batch).__name__}: use tensors in mappings, lists or tuples."
+    )
 
 
 @dataclass(frozen=True)
