@@ -17,6 +17,7 @@ Everything else that reaches the command line is a bug of ours and exits with 1.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,34 @@ class EnvironmentFault(GcsamMedError):
     """The machine lacks something: a device, disk space, a permission, the network."""
 
     exit_code = 3
+
+
+_MACHINE_SAYS = {
+    errno.ENOSPC: ("The disk is full.", "Free some space"),
+    errno.EDQUOT: ("The disk quota is used up.", "Free some space"),
+    errno.EROFS: ("The file system is read-only.", "Write to a folder on another one"),
+    errno.EACCES: (
+        "A file or folder may not be read or written.",
+        "Change its permissions or choose another",
+    ),
+    errno.EPERM: ("A file or folder may not be read or written.", "Change its permissions or choose another"),
+    errno.ENOTDIR: ("A file stands where a folder should be.", "Move it away or name another folder"),
+    errno.EIO: ("The disk failed to read or write.", "Check the disk"),
+    errno.EMFILE: ("Too many files are open.", "Raise the limit with `ulimit -n`"),
+    errno.ENOMEM: ("Out of memory.", "Close other programs, or use a smaller --batch-size"),
+}
+
+
+def machine_fault(error: OSError | MemoryError) -> EnvironmentFault | None:
+    """Say what the machine lacks where the error tells, else None.
+
+    The message names no file: its path may hold a patient's name.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+    if number not in _MACHINE_SAYS:
+        return None
+    message, advice = _MACHINE_SAYS[number]
+    return EnvironmentFault(message, f"{advice}, and run again. --debug shows which file it was.")
 
 
 class MissingExtra(EnvironmentFault):

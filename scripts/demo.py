@@ -33,26 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
     parser.add_argument("--cases", type=int, default=200, help="synthetic images")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--size", type=int, default=128, help="side of the stored images in pixels")
     given = parser.parse_args(arguments)
     trained, untrained = given.runs / "demo", given.runs / "demo-untrained"
     root = ["--data-root", str(given.data_root)]
 
     # --- The five commands
     if not (given.data_root / "prepared" / NAME / "dataset.json").is_file():
-        cases = str(given.cases)
-        _do(
-            "prepare",
-            "--dataset",
-            "busi",
-            "--demo",
-            "--demo-cases",
-            cases,
-            "--size",
-            "128",
-            "--name",
-            NAME,
-            *root,
-        )
+        images = ["--demo", "--demo-cases", str(given.cases), "--size", str(given.size)]
+        _do("prepare", "--dataset", "busi", *images, "--name", NAME, *root)
     if not (trained / "result.json").is_file():
         if (trained / "config.yaml").is_file():
             _do("train", "--resume", str(trained))

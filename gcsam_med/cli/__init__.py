@@ -11,7 +11,7 @@ import typer
 from gcsam_med import __version__
 from gcsam_med.cli import console, doctor, evaluate, predict, prepare, train
 from gcsam_med.cli import list as listing
-from gcsam_med.errors import GcsamMedError, unknown_name
+from gcsam_med.errors import GcsamMedError, machine_fault, unknown_name
 
 app = typer.Typer(
     name="gcsam-med",
@@ -74,19 +74,24 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.voice.err.print("Stopped.")
         return 130
-    except MemoryError:
-        console.voice.err.print("[bold red]error:[/] Out of memory.")
-        return 3
     except Exception as error:
         if console.voice.debug:
             traceback.print_exc()
-        else:
-            # The text of an unexpected error may quote file content, so only its kind is shown.
-            console.voice.err.print(
-                f"[bold red]error:[/] A bug in gcsam-med: {type(error).__name__}. "
-                "Run again with --debug to see where, and report it."
-            )
-        return 1
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """Say what an error of another library or of the machine means, and return its exit code."""
+    fault = machine_fault(error) if isinstance(error, (OSError, MemoryError)) else None
+    if fault is not None:
+        console.fail(fault)
+        return fault.exit_code
+    # The text of an unexpected error may quote file content, so only its kind is shown.
+    console.voice.err.print(
+        f"[bold red]error:[/] A bug in gcsam-med: {type(error).__name__}. "
+        "Run again with --debug to see where, and report it."
+    )
+    return 1
 
 
 def _check_command_name(arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -92,6 +93,9 @@ ENDINGS: list[tuple[BaseException, int, str]] = [
     (MemoryError(), 3, "Out of memory"),
     (KeyboardInterrupt(), 130, ""),
     (typer.Exit(143), 143, ""),
+    (OSError(errno.ENOSPC, "No space left", "/secret.png"), 3, "The disk is full."),
+    (PermissionError(errno.EACCES, "Permission denied", "/secret.png"), 3, "--debug shows which file"),
+    (FileNotFoundError(errno.ENOENT, "gone", "/secret.png"), 1, "A bug in gcsam-med: FileNotFoundError"),
     (RuntimeError("/home/someone/secret.png"), 1, "A bug in gcsam-med: RuntimeError"),
 ]
 
