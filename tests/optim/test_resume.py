@@ -66,7 +66,7 @@ class Run:
 def test_resuming_at_any_step_gives_the_same_bits(name: str, base: str) -> None:
     """Oracle: the uninterrupted run.
 
-    From every saved step a fresh process takes one step, and must arrive with all of its state at the next saved
+    From every saved step a fresh run takes one step, and must arrive with all of its state at the next saved
     step: by induction at every later one.
     """
     data = oracle.batches(STEPS)
