@@ -1,0 +1,132 @@
+"""Curves against scikit-learn and the definitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+
+from gcsam_med.metrics.classification import average_precision, roc_auc
+from gcsam_med.metrics.curves import (
+    assign_bins,
+    bin_edges,
+    decision_curve,
+    precision_recall_curve,
+    reliability_curve,
+    roc_curve,
+    sensitivity_at_specificity,
+)
+
+CASES = st.lists(
+    st.tuples(st.booleans(), st.sampled_from([0.0, 0.2, 0.25, 0.6, 1.0])), min_size=1, max_size=25
+)
+
+
+def split(pairs):
+    return np.array([t for t, _ in pairs]), np.array([s for _, s in pairs])
+
+
+@settings(max_examples=200, deadline=None)
+@given(CASES)
+def test_points_hold_the_areas(pairs):
+    """Oracle: the area under the ROC points is the AUC, that under the PR steps the average precision."""
+    truth, score = split(pairs)
+    roc, pr = roc_curve(truth, score), precision_recall_curve(truth, score)
+    if truth.all() or not truth.any():
+        assert roc is None
+        assert pr is None
+        assert sensitivity_at_specificity(truth, score, 0.9) is None
+        return
+    assert np.trapezoid(roc.sensitivity, 1 - roc.specificity) == pytest.approx(roc_auc(truth, score))
+    steps = np.diff(pr.recall, prepend=0.0)
+    assert (steps * pr.precision).sum() == pytest.approx(average_precision(truth, score))
+    assert pr.prevalence == truth.mean()
+    for i, t in enumerate(roc.threshold):
+        called = score >= t
+        assert roc.sensitivity[i] == pytest.approx(called[truth].mean())
+        assert roc.specificity[i] == pytest.approx(1 - called[~truth].mean())
+
+
+@settings(max_examples=200, deadline=None)
+@given(CASES, st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+def test_sensitivity_at_specificity_is_the_best_threshold_tried(pairs, specificity):
+    """Oracle: every score tried as a threshold, and calling nothing."""
+    truth, score = split(pairs)
+    if truth.all() or not truth.any():
+        return
+    reached = [0.0]
+    for t in np.unique(score):
+        called = score >= t
+        if 1 - called[~truth].mean() >= specificity - 1e-12:
+            reached.append(called[truth].mean())
+    assert sensitivity_at_specificity(truth, score, specificity) == pytest.approx(max(reached))
+
+
+def test_stated_specificity_is_reached_despite_rounding():
+    """Oracle: arithmetic; 9 of 10 negatives is a specificity of 0.9 though 1 - 0.1 < 0.9 to a computer."""
+    truth = np.array([0] * 10 + [1])
+    score = np.array([0.0] * 9 + [0.5, 0.5])
+    assert sensitivity_at_specificity(truth, score, 0.9) == 1.0
+    with pytest.raises(ValueError, match="specificity"):
+        sensitivity_at_specificity(truth, score, 1.1)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_reliability_equals_scikit_learn(strategy):
+    """Oracle: sklearn.calibration.calibration_curve on probabilities away from bin edges."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(200)
+        truth = rng.random(200) < p**2
+        ours = reliability_curve(truth, p, 10, equal_mass=strategy == "quantile")
+        observed, predicted = calibration_curve(truth, p, n_bins=10, strategy=strategy)
+        np.testing.assert_allclose(ours.observed, observed)
+        np.testing.assert_allclose(ours.predicted, predicted)
+        assert ours.count.sum() == 200
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.35, 1.0]), max_size=20), st.integers(1, 12), st.booleans())
+def test_every_probability_lies_in_one_bin(p, n_bins, equal_mass):
+    """Oracle: the definition of a bin, open below and closed above but for 0."""
+    p = np.array(p, float)
+    edges = bin_edges(p, n_bins, equal_mass=equal_mass)
+    bins = assign_bins(p, edges)
+    assert (np.diff(edges) > 0).all()
+    assert ((edges[bins] < p) | ((p == 0) & (bins == 0))).all()
+    assert (p <= edges[bins + 1]).all()
+
+
+def test_bins_out_of_range_are_refused():
+    """Oracle: the contract."""
+    with pytest.raises(ValueError, match="bin"):
+        bin_edges(np.array([0.5]), 0, equal_mass=False)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        bin_edges(np.array([1.5]), 10, equal_mass=False)
+
+
+def test_net_benefit_by_hand():
+    """Oracle: Vickers and Elkin's formula worked out by hand, and its known limits."""
+    truth = np.array([1, 1, 0, 0, 0])
+    p = np.array([0.9, 0.4, 0.5, 0.2, 0.1])
+    curve = decision_curve(truth, p, [0.2, 0.5])
+    # At 0.2: both positives and two negatives called; at 0.5: one positive, one negative.
+    np.testing.assert_allclose(curve.model, [2 / 5 - 2 / 5 * 0.25, 1 / 5 - 1 / 5])
+    np.testing.assert_allclose(curve.treat_all, [2 / 5 - 3 / 5 * 0.25, 2 / 5 - 3 / 5])
+    perfect = decision_curve(truth, truth.astype(float))
+    np.testing.assert_allclose(perfect.model, 0.4)
+    assert len(perfect.threshold) == 99
+    for bad in ([0.0], [1.0]):
+        with pytest.raises(ValueError, match="thresholds"):
+            decision_curve(truth, p, bad)
+
+
+def test_roc_points_equal_scikit_learn():
+    """Oracle: sklearn.metrics.roc_curve, every point kept."""
+    rng = np.random.default_rng(0)
+    truth, score = rng.random(300) < 0.3, rng.normal(size=300).round(1)
+    ours = roc_curve(truth, score)
+    fpr, tpr, threshold = sk.roc_curve(truth, score, drop_intermediate=False)
+    np.testing.assert_allclose(ours.sensitivity, tpr)
+    np.testing.assert_allclose(ours.specificity, 1 - fpr)
+    np.testing.assert_array_equal(ours.threshold, threshold)

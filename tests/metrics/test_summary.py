@@ -1,0 +1,150 @@
+"""Every figure of a test set: values against the single functions, methods and reasons as the policy says."""
+
+import numpy as np
+import pytest
+
+from gcsam_med.errors import InputError
+from gcsam_med.metrics.calibration import expected_calibration_error
+from gcsam_med.metrics.classification import classification_metrics
+from gcsam_med.metrics.intervals import wilson
+from gcsam_med.metrics.segmentation import measure_case
+from gcsam_med.metrics.summary import CASE_METRICS, classification_estimates, segmentation_estimates
+
+
+def box(r0, r1, c0, c1, shape=(20, 24)):
+    mask = np.zeros(shape, bool)
+    mask[r0:r1, c0:c1] = True
+    return mask
+
+
+EMPTY = box(0, 0, 0, 0)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("per_group", [1, 2])
+def test_values_equal_the_point_metrics_and_lie_in_their_intervals(n_classes, per_group):
+    """Oracle: `classification_metrics` and `expected_calibration_error`."""
+    draw = rng()
+    y = draw.integers(0, n_classes, 120)
+    prob = draw.dirichlet(np.ones(n_classes), 120) * 0.5 + 0.5 * np.eye(n_classes)[y] * draw.random((120, 1))
+    prob /= prob.sum(axis=1, keepdims=True)
+    groups = [f"p{i // per_group}" for i in range(120)]
+    overall, per_class = classification_estimates(y, prob, groups, rng(), n_resamples=300)
+    expected, expected_classes = classification_metrics(y, prob)
+    expected["ece"] = expected_calibration_error(y, prob)
+    assert set(overall) == set(expected)
+    for got, want in zip((overall, *per_class), (expected, *expected_classes), strict=True):
+        for name, value in want.items():
+            assert got[name].value == pytest.approx(value), name
+            low, high = got[name].ci95
+            assert low <= value <= high, name
+            assert low < high, name
+    shares = "Wilson" if per_group == 1 else "effective cases in"
+    assert shares in overall["accuracy"].method
+    if n_classes == 2:
+        assert overall["auc"].method.startswith("DeLong, " if per_group == 1 else "DeLong by group")
+    assert overall["brier"].method.startswith("BCa bootstrap, 300 resamples of")
+
+
+def test_same_seed_same_figures():
+    """Oracle: the first call."""
+    y, prob = np.tile([0, 1], 20), np.tile([[0.7, 0.3], [0.4, 0.6], [0.2, 0.8], [0.6, 0.4]], (10, 1))
+    first, second = (classification_estimates(y, prob, range(40), rng(), n_resamples=200) for _ in range(2))
+    assert first == second
+
+
+def test_operating_point_moves_the_table():
+    """Oracle: the definition of a threshold; counts by hand."""
+    y, p = np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.4, 0.3, 0.45, 0.9])
+    prob = np.stack((1 - p, p), axis=1)
+    low = classification_estimates(y, prob, range(5), rng(), threshold=0.25, n_resamples=50)[0]
+    assert (low["sensitivity"].value, low["specificity"].value) == (1.0, 0.5)
+    assert low["sensitivity"].n == 3
+    assert low["sensitivity"].ci95 == pytest.approx(wilson(3, 3))
+
+
+def test_one_class_only():
+    """Oracle: the policy; undefined figures are None with a reason, and JSON never sees NaN."""
+    overall, per_class = classification_estimates([1] * 6, [[0.4, 0.6]] * 6, range(6), rng(), n_resamples=50)
+    for name in ("auc", "auprc", "specificity", "balanced_accuracy", "mcc"):
+        assert overall[name].value is None
+        assert overall[name].reason == "no negative cases"
+    assert overall["npv"].reason == "no case was called negative"
+    assert per_class[0]["sensitivity"].reason == "no positive cases"
+    assert overall["sensitivity"].value == 1.0
+    assert overall["brier"].ci95 is None
+    macro, _ = classification_estimates(
+        [0, 1, 0, 1], [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]] * 2, range(4), rng(), n_resamples=50
+    )
+    assert macro["auc"].reason == "no cases of class 2"
+    assert macro["f1"].value is None
+    assert macro["accuracy"].value == 1.0
+
+
+def test_bad_input_is_refused():
+    """Oracle: the contract."""
+    with pytest.raises(InputError, match="diverged"):
+        classification_estimates([0, 1], [[0.5, 0.5], [np.nan, 0.5]], [0, 1], rng())
+    with pytest.raises(ValueError, match="no case"):
+        classification_estimates(np.empty(0, int), np.empty((0, 2)), [], rng())
+    with pytest.raises(ValueError, match="do not fit"):
+        segmentation_estimates([], [], rng())
+
+
+def test_segmentation_counts_lesions_misses_and_normals():
+    """Oracle: by hand; four lesion images (one missed, one with two lesions, one found) and two normals."""
+    found, two = box(2, 8, 2, 8), box(2, 8, 2, 8) | box(12, 18, 12, 18)
+    masks = [
+        (found, found),
+        (box(2, 8, 2, 5), found),
+        (EMPTY, found),
+        (found, two),
+        (EMPTY, EMPTY),
+        (box(1, 3, 1, 3) | box(9, 11, 9, 11), EMPTY),
+    ]
+    cases = [measure_case(pred, truth, tolerance=1.0) for pred, truth in masks]
+    result = segmentation_estimates(cases, range(6), rng(), n_resamples=200)
+    dices = [1.0, 2 * 18 / (18 + 36), 0.0, 2 * 36 / (36 + 72)]
+    assert result["dice"].value == pytest.approx(np.mean(dices))
+    assert result["dice"].n == 4
+    assert result["hd95"].value == pytest.approx(np.mean([c.hd95 for c in cases[:4]]))
+    assert cases[2].hd95 == pytest.approx(np.hypot(19, 23))
+    assert (result["missed_cases"].value, result["missed_cases"].n) == (0.25, 4)
+    assert (result["lesion_sensitivity"].value, result["lesion_sensitivity"].n) == (3 / 5, 5)
+    assert result["false_positives_per_image"].value == pytest.approx(2 / 6)
+    assert result["false_positives_per_image"].n == 6
+    assert (result["false_positives_per_normal"].value, result["false_positives_per_normal"].n) == (1.0, 2)
+    assert (result["normal_specificity"].value, result["normal_specificity"].n) == (0.5, 2)
+    assert set(CASE_METRICS) < set(result)
+
+
+def test_two_lesions_of_one_image_are_not_two_patients():
+    """Oracle: the effective number of cases; lesions of one group share its luck."""
+    two = box(2, 8, 2, 8) | box(12, 18, 12, 18)
+    cases = [measure_case(two if i % 3 else EMPTY, two, tolerance=1.0) for i in range(12)]
+    estimate = segmentation_estimates(cases, range(12), rng(), n_resamples=50)["lesion_sensitivity"]
+    assert estimate.n == 24
+    assert "in 12 groups" in estimate.method
+    assert estimate.ci95[0] < wilson(16, 24)[0]
+
+
+def test_only_normals_and_a_lesion_that_fills_the_image():
+    """Oracle: the policy; what is undefined says why."""
+    normals = segmentation_estimates([measure_case(EMPTY, EMPTY, tolerance=1.0)] * 3, range(3), rng())
+    assert normals["dice"].reason == "no case with a lesion"
+    assert normals["missed_cases"].value is None
+    assert normals["normal_specificity"].value == 1.0
+    full = np.ones((4, 4), bool)
+    filled = [
+        measure_case(full, full, tolerance=1.0),
+        measure_case(full, box(0, 2, 0, 2, (4, 4)), tolerance=1.0),
+    ]
+    result = segmentation_estimates(filled, range(2), rng(), n_resamples=50)
+    assert (result["specificity"].value, result["specificity"].n) == (0.0, 1)
+    assert result["false_positives_per_normal"].reason == "no normal images"
+    only = segmentation_estimates(filled[:1] * 2, range(2), rng(), n_resamples=50)
+    assert only["specificity"].reason == "not defined on any case"
