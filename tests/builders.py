@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,34 @@ def _fit(model, dataset: PreparedDataset, rows: Sequence[int], steps: int) -> li
         adam.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+@cache
+def trained_runs() -> dict[str, Path]:
+    """Return runs trained just long enough to be better than chance, made once a process; do not change them.
+
+    ``segmentation``; ``binary`` (benign, malignant); ``classes`` (all three). Their data root is ``data``.
+    """
+    import atexit
+    import shutil
+    import tempfile
+
+    root = Path(tempfile.mkdtemp(prefix="gcsam-med-tests-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    dataset = make_prepared(root / "data", n=120)
+    runs = root / "runs"
+    return {
+        "data": root / "data",
+        "segmentation": make_run(runs, dataset, steps=40, name="segmentation"),
+        "binary": make_run(
+            runs, dataset, "classification", steps=60, name="binary", classes=("benign", "malignant")
+        ),
+        "classes": make_run(runs, dataset, "classification", steps=25, name="classes"),
+    }
+
+
+def copied_run(folder: Path, kind: str) -> Path:
+    """Copy one of `trained_runs` into an empty folder, to evaluate and change as a test likes."""
+    import shutil
+
+    return Path(shutil.copytree(trained_runs()[kind], folder / "runs" / kind))

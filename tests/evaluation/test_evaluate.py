@@ -1,0 +1,246 @@
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from gcsam_med.evaluation import evaluate_run, evaluation_folder
+from gcsam_med.evaluation.examination import open_examination
+from gcsam_med.reporting import metrics_json, write_report
+from gcsam_med.runs import RunFolder
+from gcsam_med.runs.operating import load_operating
+from tests.builders import copied_run, make_prepared, make_run, trained_runs
+
+FAST = {"n_resamples": 200, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def segmentation(tmp_path_factory):
+    run = copied_run(tmp_path_factory.mktemp("seg"), "segmentation")
+    return run, evaluate_run(run, **FAST)
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory):
+    run = copied_run(tmp_path_factory.mktemp("bin"), "binary")
+    return run, evaluate_run(run, **FAST)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    run = copied_run(tmp_path_factory.mktemp("cls"), "classes")
+    return run, evaluate_run(run, **FAST)
+
+
+def test_the_contract_s_files_and_names(segmentation, tmp_path):
+    """Oracle: section 3 of the design, by name."""
+    run, report = segmentation
+    folder = evaluation_folder(report, run)
+    assert folder == run / "evaluation" / "test"
+    files = {str(p.relative_to(tmp_path)) for p in write_report(report, tmp_path)}
+    assert {"report.html", "metrics.json", "cases.csv", "figures/dice.svg", "figures/dice.png"} <= files
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert (content["schema"], content["task"], content["dataset"], content["split"]) == (
+        1, "segmentation", "toy", "test",
+    )  # fmt: skip
+    assert content["n_cases"] == report.material.n_cases
+    assert content["synthetic"] is True
+    assert set(content["metrics"]["dice"]) >= {"value", "ci95", "n"}
+    assert {"dice", "iou", "hd95", "nsd", "sensitivity", "specificity", "precision"} <= set(
+        content["metrics"]
+    )
+    with (tmp_path / "cases.csv").open() as file:
+        header = next(csv.reader(file))
+    assert header[:7] == ["case_id", "group_id", "label", "dice", "iou", "hd95", "nsd"]
+
+
+def test_figures_are_those_of_the_masks_at_the_original_resolution(segmentation):
+    """Oracle: Dice and IoU recomputed here from probabilities brought back to the original pixels."""
+    run, report = segmentation
+    exam = open_examination(run, "test", device="cpu")
+    threshold = report.operating.threshold
+    expected = []
+    for row in exam.selection.rows:
+        truth = exam.dataset.original_mask(int(row))
+        if not truth.any():
+            continue
+        square = exam.model.probabilities(exam.model.tensor(exam.dataset.images([row])))[0, 0].numpy()
+        mask = exam.dataset.geometry(int(row)).restore(square) >= threshold
+        assert mask.shape == truth.shape
+        expected.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    assert report.metrics["dice"].value == pytest.approx(np.mean(expected), abs=1e-3)
+    assert report.metrics["dice"].n == len(expected)
+    low, high = report.metrics["dice"].ci95
+    assert low < report.metrics["dice"].value < high
+
+
+def test_a_trained_network_finds_lesions(segmentation):
+    """Oracle: the toy lesions are dark on bright, so a little training must reach Dice above 0.6."""
+    assert segmentation[1].metrics["dice"].value > 0.6
+
+
+def test_normals_count_in_detection_and_not_in_dice(segmentation):
+    """Oracle: decision 7 of the design; counted from the case table."""
+    report = segmentation[1]
+    normal = report.cases["label"] == "normal"
+    assert report.cases.loc[normal, ["dice", "iou", "hd95", "nsd"]].isna().all(axis=None)
+    assert report.metrics["dice"].n == (~normal).sum()
+    assert report.metrics["false_positives_per_normal"].value == pytest.approx(
+        report.cases.loc[normal, "false_positives"].mean()
+    )
+
+
+def test_missed_lesions_score_zero_and_are_said(tmp_path):
+    """Oracle: at threshold 1 nothing is marked, so by the policy Dice is 0 and every lesion missed."""
+    report = evaluate_run(copied_run(tmp_path, "segmentation"), threshold=1.0, **FAST)
+    lesion = report.cases["label"] != "normal"
+    assert (report.cases.loc[lesion, "dice"] == 0).all()
+    assert (report.cases.loc[lesion, "missed"] == 1).all()
+    assert report.metrics["missed_cases"].value == 1
+    assert "missed" in {notice.key for notice in report.notices}
+    assert {e.kind for e in report.gallery} == {"Missed lesions"}
+
+
+def test_the_threshold_comes_from_validation_alone(tmp_path):
+    """Oracle: other test images change no threshold and no temperature."""
+    points = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        dataset = make_prepared(folder / "data", n=120, classes=("benign", "malignant"))
+        test = dataset.rows("test")
+        store = np.lib.format.open_memmap(dataset.root / "images.npy", mode="r+")
+        if seed:
+            store[test] = 255 - store[test]
+            store.flush()
+        run = make_run(folder / "runs", dataset, "classification", steps=3)
+        report = evaluate_run(run, **FAST)
+        points.append(
+            (report.operating.threshold, report.calibration.temperature, report.metrics["auc"].value)
+        )
+        assert report.operating.chosen_on == "validation"
+    assert points[0][:2] == points[1][:2]
+    assert points[0][2] != points[1][2]
+
+
+def test_binary_figures_agree_with_scikit_learn_on_the_case_table(binary):
+    """Oracle: scikit-learn on cases.csv."""
+    report = binary[1]
+    truth = (report.cases["label"] == "malignant").to_numpy()
+    prob = report.cases["prob_malignant"].to_numpy()
+    call = prob >= report.operating.threshold
+    assert (report.cases["predicted"] == np.where(call, "malignant", "benign")).all()
+    expected = {
+        "auc": sk.roc_auc_score(truth, prob),
+        "auprc": sk.average_precision_score(truth, prob),
+        "accuracy": sk.accuracy_score(truth, call),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, call),
+        "sensitivity": sk.recall_score(truth, call),
+        "specificity": sk.recall_score(~truth, ~call),
+        "f1": sk.f1_score(truth, call, zero_division=np.nan),
+        "brier": sk.brier_score_loss(truth, prob),
+    }
+    for name, value in expected.items():
+        assert report.metrics[name].value == pytest.approx(value), name
+    assert report.confusion.tolist() == sk.confusion_matrix(truth, call).tolist()
+
+
+def test_sensitivity_at_fixed_specificity_agrees_with_scikit_learn(binary):
+    """Oracle: the highest point of scikit-learn's ROC curve with specificity of at least 0.9."""
+    report = binary[1]
+    truth = report.cases["label"] == "malignant"
+    fpr, tpr, _ = sk.roc_curve(truth, report.cases["prob_malignant"], drop_intermediate=False)
+    assert report.metrics["sensitivity_at_90_specificity"].value == pytest.approx(tpr[fpr <= 0.1].max())
+
+
+def test_several_classes_agree_with_scikit_learn(three):
+    """Oracle: scikit-learn's macro averages on cases.csv."""
+    report = three[1]
+    names = list(report.material.classes)
+    truth, prob = report.cases["label"], report.cases[[f"prob_{n}" for n in names]].to_numpy()
+    call = np.array(names)[prob.argmax(axis=1)]
+    assert (report.cases["predicted"] == call).all()
+    assert report.metrics["accuracy"].value == pytest.approx(sk.accuracy_score(truth, call))
+    assert report.metrics["balanced_accuracy"].value == pytest.approx(sk.balanced_accuracy_score(truth, call))
+    macro = sk.roc_auc_score(truth, prob / prob.sum(1, keepdims=True), multi_class="ovr", labels=names)
+    assert report.metrics["auc"].value == pytest.approx(macro)
+    assert set(report.per_class) == set(names)
+
+
+def test_temperature_lowers_log_loss_where_it_was_fitted(tmp_path):
+    """Oracle: the fit minimises log-loss on validation, so after cannot be above before there."""
+    report = evaluate_run(copied_run(tmp_path, "binary"), "val", **FAST)
+    calibration = report.calibration
+    assert calibration.after["log_loss"].value <= calibration.before["log_loss"].value + 1e-6
+
+
+def test_the_operating_point_is_kept_beside_the_weights(binary, segmentation):
+    """Oracle: what predict will read is what the report says."""
+    for run, report in (binary, segmentation):
+        folder = RunFolder(run).model
+        point = load_operating(folder, report.subject.weights_sha256)
+        assert point.threshold == report.operating.threshold
+        assert load_operating(folder, "of other weights") is None
+
+
+def test_figures_repeat_and_the_ledger_counts(tmp_path):
+    """Oracle: the same command gives the same figures; only time and the ledger's count differ."""
+    run = copied_run(tmp_path, "binary")
+    first, second = (metrics_json(evaluate_run(run, **FAST)) for _ in range(2))
+    assert first["metrics"] == second["metrics"]
+    assert first["subgroups"] == second["subgroups"]
+    keys = [{n["key"] for n in content["notices"]} for content in (first, second)]
+    assert "test-set-reused" not in keys[0]
+    assert "test-set-reused" in keys[1]
+    assert len(RunFolder(run).ledger_file.read_text().splitlines()) == 2
+
+
+def test_subgroups_partition_the_cases(segmentation):
+    """Oracle: every attribute's parts add up to all cases; Dice of a part is that of its cases."""
+    report = segmentation[1]
+    columns = {part.column for part in report.subgroups}
+    assert columns == {"device", "birads"}
+    for column in columns:
+        assert sum(p.n for p in report.subgroups if p.column == column) == report.material.n_cases
+    part = next(p for p in report.subgroups if (p.column, p.value) == ("device", "A"))
+    manifest = pd.read_csv(trained_runs()["data"] / "prepared" / "toy" / "manifest.csv").set_index("case_id")
+    mine = manifest.loc[report.cases["case_id"], "device"].to_numpy() == "A"
+    assert part.estimates["dice"].value == pytest.approx(report.cases.loc[mine, "dice"].mean())
+
+
+def test_every_figure_has_an_interval_or_a_reason(segmentation, binary, three):
+    """Oracle: the promise that no number stands alone."""
+    for _, report in (segmentation, binary, three):
+        for name, estimate in report.metrics.items():
+            assert estimate.ci95 is not None or estimate.reason, name
+            assert estimate.method, name
+
+
+def test_prevalence_gives_predictive_values_by_bayes(tmp_path):
+    """Oracle: Bayes' theorem written out."""
+    report = evaluate_run(copied_run(tmp_path, "binary"), prevalence=0.01, threshold=0.5, **FAST)
+    sens, spec = report.metrics["sensitivity"].value, report.metrics["specificity"].value
+    called = sens * 0.01 + (1 - spec) * 0.99
+    found = report.metrics["ppv_at_prevalence"]
+    assert found.value == pytest.approx(sens * 0.01 / called) if called else found.value is None
+
+
+def test_stamps_name_what_limits_the_figures(tmp_path):
+    """Oracle: the notices' rules: synthetic, image-level split, the model's own training cases."""
+    dataset = make_prepared(tmp_path / "data", n=60, group_kind="image")
+    run = make_run(tmp_path / "runs", dataset, "segmentation")
+    stamps = {n.key for n in evaluate_run(run, **FAST).notices if n.stamp}
+    assert {"synthetic", "image-level-split", "research-only"} <= stamps
+    stamps = {n.key for n in evaluate_run(run, "train", **FAST).notices if n.stamp}
+    assert "training-cases" in stamps
+
+
+def test_images_trained_on_are_found_in_external_data(tmp_path):
+    """Oracle: the external set is the training set under another name, so every image is known."""
+    dataset = make_prepared(tmp_path / "data", n=60)
+    make_prepared(tmp_path / "data", n=60, name="copy")
+    run = make_run(tmp_path / "runs", dataset, "segmentation")
+    report = evaluate_run(run, "train", dataset="copy", **FAST)
+    notice = next(n for n in report.notices if n.key == "trained-on")
+    assert notice.title == f"{report.material.n_cases} images were trained on"

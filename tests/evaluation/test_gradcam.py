@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gcsam_med.evaluation.gradcam import grad_cam, last_spatial_layer
+from gcsam_med.networks import NETWORKS, build_network
+
+
+class Bright(nn.Module):
+    """Class 1 where it is bright, class 0 where it is dark; pools one map of two channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Conv2d(1, 2, 1, bias=False)
+        self.map.weight.data = torch.tensor([-1.0, 1.0])[:, None, None, None]
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.relu(self.map(x)).mean(dim=(2, 3))
+
+
+def test_the_map_shows_what_speaks_for_the_class():
+    """Oracle: equations 1 and 2 of the paper by hand, on one layer: only the bright corner speaks."""
+    image = torch.full((1, 1, 8, 8), -0.5)
+    image[..., :4, :4] = 1.0
+    bright, dark = (grad_cam(Bright(), image, torch.tensor([k]))[0] for k in (1, 0))
+    np.testing.assert_allclose(bright, (image[0, 0] > 0).float().numpy(), atol=1e-6)
+    np.testing.assert_allclose(dark, (image[0, 0] < 0).float().numpy(), atol=1e-6)
+
+
+def test_weights_and_gradients_are_left_alone():
+    """Oracle: the state before."""
+    network = build_network("resnet18", task="classification", in_channels=1, outputs=2, size=64).eval()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    grad_cam(network, torch.randn(2, 1, 64, 64), torch.tensor([0, 1]))
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    assert not any(m._forward_hooks for m in network.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, spec in NETWORKS.items() if spec.task == "classification"])
+def test_every_network_has_a_map_or_none(name):
+    """Oracle: the shape, and a range of 0 to 1; a network of tokens keeps no map."""
+    network = build_network(name, task="classification", in_channels=1, outputs=2, size=64).eval()
+    batch = torch.randn(1, 1, 64, 64)
+    maps = grad_cam(network, batch, torch.tensor([1]))
+    if name.startswith("vit"):
+        assert last_spatial_layer(network, batch) is None
+        assert maps is None
+    else:
+        assert maps.shape == (1, 64, 64)
+        assert 0 <= maps.min() <= maps.max() <= 1

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gcsam_med.evaluation.segmentation import (
+    THRESHOLDS,
+    choose_measuring,
+    choose_threshold,
+    dice_by_threshold,
+)
+from gcsam_med.metrics.segmentation import dice
+from tests.builders import make_prepared
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    probability=hnp.arrays(np.float32, (9, 7), elements=st.floats(0, 1, width=32)),
+    truth=hnp.arrays(bool, (9, 7)).filter(lambda t: bool(t.any())),
+)
+def test_dice_by_threshold_is_dice_at_each_threshold(probability, truth):
+    """Oracle: metrics.segmentation.dice of the mask at each threshold."""
+    # A value within rounding of a threshold may fall to either side of it.
+    probability = np.where(np.abs(probability * 50 - np.round(probability * 50)) < 1e-3, 0.013, probability)
+    expected = [dice(probability >= t, truth) for t in THRESHOLDS]
+    np.testing.assert_allclose(dice_by_threshold(probability, truth), expected, atol=1e-12)
+
+
+def test_exact_thresholds_count_as_foreground():
+    """Oracle: "from this threshold on", by hand: 0.58 is foreground at 0.58 and background at 0.60."""
+    probability = np.array([[0.58, 0.0]], dtype=np.float32)
+    truth = np.array([[True, False]])
+    found = dice_by_threshold(probability, truth)
+    assert found[np.isclose(THRESHOLDS, 0.58)] == 1
+    assert found[np.isclose(THRESHOLDS, 0.60)] == 0
+
+
+@pytest.mark.parametrize(
+    ("mean", "expected"),
+    [
+        (np.where(THRESHOLDS > 0.69, 0.8, 0.5), 0.7),
+        (np.full(len(THRESHOLDS), 0.4), 0.5),
+        (np.where(THRESHOLDS < 0.21, 0.9, 0.1), 0.2),
+    ],
+)
+def test_threshold_of_highest_mean_dice_nearest_to_half(mean, expected):
+    """Oracle: by hand; of equally good thresholds the one nearest to 0.5."""
+    sweep = np.stack([mean + 0.05, mean - 0.05])
+    assert choose_threshold(sweep) == pytest.approx(expected)
+
+
+def test_units_are_never_mixed(tmp_path):
+    """Oracle: the contract, mm only where every case's spacing is known."""
+    known = make_prepared(tmp_path / "a", n=6, spacing="0.1x0.2")
+    rows = np.arange(6)
+    how = choose_measuring(known, rows, None)
+    assert (how.unit, how.tolerance, how.spacing(known, 0)) == ("mm", 1.0, (0.1, 0.2))
+    known.manifest.loc[3, "pixel_spacing"] = ""
+    how = choose_measuring(known, rows, None)
+    assert (how.unit, how.tolerance, how.spacing(known, 0)) == ("px", 2.0, (1.0, 1.0))
