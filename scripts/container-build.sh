@@ -23,12 +23,15 @@ install_program() {
     "$BUILD/bin/python" -m pip install --no-cache-dir --require-hashes --only-binary :all: \
         --requirement "$SOURCE/requirements-build.lock"
     "$BUILD/bin/python" -m pip wheel --no-deps --no-build-isolation --wheel-dir "$BUILD/wheels" "$SOURCE"
-    "$TARGET/bin/python" -m pip install --no-cache-dir --no-deps --no-index "$BUILD"/wheels/*.whl
-    rm -rf "$BUILD"
-    "$TARGET/bin/python" -m pip check
+    # From here on with the build's pip: nobody installs anything into a finished image, so it has none.
+    into_target="$BUILD/bin/python -m pip --python $TARGET/bin/python"
+    $into_target install --no-cache-dir --no-deps --no-index --force-reinstall "$BUILD"/wheels/*.whl
+    $into_target check
+    if "$TARGET/bin/python" -c 'import pip' 2>/dev/null; then
+        $into_target uninstall --yes --quiet pip
+    fi
     "$TARGET/bin/gcsam-med" --version
-    # Nobody installs anything into a finished image.
-    "$TARGET/bin/python" -m pip uninstall --yes --quiet pip
+    rm -rf "$BUILD"
 }
 
 case "${1:-}" in

@@ -59,7 +59,7 @@ copy_source() {
 # Runs in a mount namespace of its own, so nothing stays mounted, whatever happens.
 build() {
     stamp=$ROOT/var/gcsam-med-built
-    packages=$(cat "$HERE/requirements.lock" "$HERE/scripts/container-build.sh" | sha256sum)
+    packages=$(sha256sum <"$HERE/requirements.lock")
     steps | while IFS= read -r step; do
         case $step in
         *packages) [ "$(cat "$stamp" 2>/dev/null)" != "$packages" ] || continue ;;
@@ -116,6 +116,15 @@ expect() {
     PASSED=$((PASSED + 1))
 }
 
+# The descendant that is number 1 in its own process namespace.
+first_process() {
+    process=$1
+    until [ "$(awk '/^NSpid/ { print NF > 2 ? $NF : 0 }' "/proc/$process/status")" = 1 ]; do
+        process=$(cut -d ' ' -f 1 "/proc/$process/task/$process/children")
+    done
+    echo "$process"
+}
+
 # SIGTERM, as `docker stop` sends it, to process 1: a checkpoint, then 143.
 expect_stop() {
     say "SIGTERM to: gcsam-med $*"
@@ -128,9 +137,13 @@ expect_stop() {
         kill -0 "$outer" 2>/dev/null || fail "training ended before it was stopped"
         sleep 0.5
     done
-    kill -TERM "$(cat "/proc/$outer/task/$outer/children")"
+    first=$(first_process "$outer")
+    kill -TERM "$first"
+    (sleep 60 && kill -KILL "$first") 2>/dev/null &
+    guard=$!
     got=0
     wait "$outer" || got=$?
+    kill "$guard" 2>/dev/null || true
     [ "$got" = 143 ] || fail "SIGTERM ended training with $got instead of 143"
     [ -n "$(ls "$WORK/runs/stopped/checkpoints")" ] || fail "SIGTERM left no checkpoint"
     PASSED=$((PASSED + 1))
@@ -161,7 +174,8 @@ expect 0 prepare --dataset busi --demo --demo-cases 24 --size 64
 expect 0 train --dataset busi --optimizer gcsam --epochs 1 --workers 2 --output runs/one
 expect 0 evaluate runs/one --resamples 200
 expect 0 predict runs/one 'data/demo/busi-24-0/Dataset_BUSI_with_GT/benign/benign (1).png' --output out
-expect_stop train --dataset busi --optimizer gcsam --epochs 1000 --patience 0 --workers 2 --output runs/stopped
+expect_stop train --dataset busi --optimizer gcsam --epochs 1000 --patience 0 --workers 2 \
+    --output runs/stopped
 expect 0 train --resume runs/stopped --max-minutes 0.05
 expect 3 prepare --dataset busi --demo --demo-cases 3 --data-root /opt/data
 say "$PASSED passed, 0 failed"
