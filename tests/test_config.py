@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
@@ -37,10 +37,11 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(SETTINGS)
-def test_what_is_dumped_is_read_back(tmp_path_factory, settings):
+def test_what_is_dumped_is_read_back(tmp_path_factory, values):
     """Oracle: equality of the model; config.yaml replays a run."""
-    config = RunConfig(**settings)
+    config = RunConfig(**values)
     file = write(tmp_path_factory.mktemp("config"), dump_config(config))
     assert load_config(file, {}) == config
 

@@ -135,9 +135,9 @@ def _xray(task: Task) -> list[SampleTransform]:
         # No mirror image: the heart lies on the left, and a mirrored chest is a finding (dextrocardia).
         # Patients are positioned with care, so movements are small.
         spatial.RandomPlacement(flip=0.0, rotate=7, scale=0.1, shift=0.05),
-        # Exposure and the detector's curve differ between machines.
+        # Exposure, the detector's curve and its noise differ between machines.
         intensity.RandomTone(gain=0.15, gamma=0.3, threshold=0.05, prob=0.8),
-        intensity.RandomQuantumNoise(strength=0.04, prob=0.3),
+        intensity.RandomQuantumNoise(strength=0.03, prob=0.3),
     ]
 
 

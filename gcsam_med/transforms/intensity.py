@@ -113,7 +113,7 @@ class RandomSpeckle(SampleTransform):
 
 
 class RandomQuantumNoise(SampleTransform):
-    """Noise that grows with the root of the brightness, as that of counted X-ray quanta does.
+    """Noise that grows with the root of the brightness: what is white let few X-ray quanta through.
 
     Parameters
     ----------

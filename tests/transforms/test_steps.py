@@ -167,7 +167,7 @@ def test_speckle_keeps_the_brightness_and_is_wider_than_tall():
 
 
 def test_quantum_noise_grows_with_the_root_of_the_brightness():
-    """Oracle: Poisson counts have a variance proportional to their mean."""
+    """Oracle: the variance is proportional to the brightness, as its root is to the deviation."""
     halves = torch.cat([torch.full((1, SIDE, SIDE // 2), 0.2), torch.full((1, SIDE, SIDE // 2), 0.8)], dim=2)
     ratios = []
     for seed in range(20):
