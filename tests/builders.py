@@ -31,6 +31,7 @@ from gcsam_med.prepared import (
     create_planes,
     prepared_root,
 )
+from gcsam_med.reporting.report import Report
 from gcsam_med.runs import ModelCard, RunFolder, save_model
 
 
@@ -249,11 +250,11 @@ def trained_runs() -> dict[str, Path]:
     runs = root / "runs"
     return {
         "data": root / "data",
-        "segmentation": make_run(runs, dataset, steps=40, name="segmentation"),
+        "segmentation": make_run(runs, dataset, steps=30, name="segmentation"),
         "binary": make_run(
             runs, dataset, "classification", steps=60, name="binary", classes=("benign", "malignant")
         ),
-        "classes": make_run(runs, dataset, "classification", steps=25, name="classes"),
+        "classes": make_run(runs, dataset, "classification", steps=15, name="classes"),
     }
 
 
@@ -262,3 +263,14 @@ def copied_run(folder: Path, kind: str) -> Path:
     import shutil
 
     return Path(shutil.copytree(trained_runs()[kind], folder / "runs" / kind))
+
+
+@cache
+def report_of(kind: str) -> Report:
+    """Evaluate one of `trained_runs` (a copy of it), once a process."""
+    import tempfile
+
+    from gcsam_med.evaluation import evaluate_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        return evaluate_run(copied_run(Path(folder), kind), n_resamples=200, device="cpu")

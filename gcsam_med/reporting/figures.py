@@ -10,7 +10,7 @@ from gcsam_med.reporting import figures_classification as classification
 from gcsam_med.reporting import figures_segmentation as segmentation
 from gcsam_med.reporting.names import metric_name
 from gcsam_med.reporting.report import Report
-from gcsam_med.reporting.style import COLOURS, LINES, SERIES, look, new_figure, to_png, to_svg
+from gcsam_med.reporting.style import COLOURS, LINES, SERIES, label, look, new_figure, to_png, to_svg
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def subgroups(report: Report) -> Figure:
             COLOURS["paper"] if part.small else colour))  # fmt: skip
     if overall is not None:
         axes.axvline(overall, color=COLOURS["series-2"], linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(parts)), [f"{p.column}: {p.value}  (n={p.n})" for p in parts])
+    axes.set_yticks(range(len(parts)), [f"{label(f'{p.column}: {p.value}', 40)}  (n={p.n})" for p in parts])
     axes.set(ylim=(len(parts) - 0.4, -0.6), xlabel=metric_name(key, report.task).title, xlim=(-0.02, 1.02))
     return figure
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med.reporting.report import Report
-from gcsam_med.reporting.style import COLOURS, LINES, SERIES, new_figure
+from gcsam_med.reporting.style import COLOURS, LINES, SERIES, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def _by_class(axes: Axes, table: pd.DataFrame, x: str, y: str, *, step: bool = F
             part[y],
             LINES[k % len(LINES)],
             color=COLOURS[SERIES[k % len(SERIES)]],
-            label=str(name),
+            label=label(str(name)),
             drawstyle="steps-post" if step else "default",
         )
 
@@ -104,7 +104,7 @@ def decision(report: Report) -> Figure:
 def confusion(report: Report) -> Figure:
     """Cases by truth and call, with the share of each row."""
     matrix = np.asarray(report.confusion)
-    names = list(report.material.classes)
+    names = [label(name, 16) for name in report.material.classes]
     n = len(names)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure, axes = new_figure(5.2, 1.2 + 0.8 * n)
@@ -144,9 +144,9 @@ def scores(report: Report) -> Figure:
             linestyle=LINES[k],
             color=COLOURS[SERIES[k]],
             linewidth=1.6,
-            label=f"{name} ({len(part)})",
+            label=f"{label(str(name))} ({len(part)})",
         )
     axes.axvline(report.operating.threshold, color=COLOURS["muted"], linewidth=1, linestyle=":")
-    axes.set(xlim=(0, 1), xlabel=f"Probability of {positive}", ylabel="Cases")
+    axes.set(xlim=(0, 1), xlabel=f"Probability of {label(positive)}", ylabel="Cases")
     axes.legend()
     return figure

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med.reporting.report import Report
-from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, new_figure
+from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, label, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def dice_distribution(report: Report) -> Figure:
             alpha=0.65,
             markeredgewidth=0,
         )
-    axes.set_yticks(range(len(parts)), [f"{name} ({len(values)})" for name, values in parts])
+    axes.set_yticks(range(len(parts)), [f"{label(name)} ({len(values)})" for name, values in parts])
     axes.set(xlim=(-0.02, 1.02), ylim=(len(parts) - 0.45, -0.55), xlabel="Dice")
     return figure
 
@@ -72,7 +72,7 @@ def size_dice(report: Report) -> Figure:
             markersize=4,
             alpha=0.7,
             markeredgewidth=0,
-            label=str(name) or "all",
+            label=label(str(name)) or "all",
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.report import Report
 from gcsam_med.reporting.text import count
 
@@ -53,7 +54,8 @@ TRIPOD = (
     "385 (2024) e078378."
 )
 
-_SAM_FAMILY = ("sam", "gcsam", "asam", "gsam", "esam", "looksam", "msam")
+# Optimizers whose paper stands above in full.
+_CITED = ("adam", "sam", "gcsam")
 
 
 def methods_paragraphs(report: Report) -> list[str]:
@@ -75,9 +77,10 @@ def methods_paragraphs(report: Report) -> list[str]:
 
 def _training(report: Report) -> str:
     subject, config = report.subject, report.config
-    how = subject.optimizer
-    if how in _SAM_FAMILY and config:
-        how += f" (rho {config.get('rho')}) on {config.get('base')}"
+    how, method = subject.optimizer, OPTIMIZERS.get(subject.optimizer)
+    if method is not None and method.perturbation is not None and config:
+        rho = method.rho if config.get("rho") is None else config["rho"]
+        how += f" (rho {rho:g}) on {config.get('base')}"
     rate = f", peak learning rate {config['lr']}" if "lr" in config else ""
     batch = f", batch size {config['batch_size']}" if "batch_size" in config else ""
     epochs = f", at most {config['epochs']} epochs" if "epochs" in config else ""
@@ -158,9 +161,12 @@ def _evaluation(report: Report) -> str:
 def references(report: Report) -> list[str]:
     """List what the methods paragraph and the report rest on."""
     optimizer = report.subject.optimizer
+    method = OPTIMIZERS.get(optimizer)
+    climbs = method is not None and method.perturbation is not None
     found = [GCSAM] if optimizer == "gcsam" else []
-    found += [SAM] if optimizer in _SAM_FAMILY else []
-    found += [ADAM] if report.config.get("base", "adam") in ("adam", "adamw") else []
+    found += [SAM] if climbs else []
+    found += [f"{optimizer}: {method.paper}."] if method and optimizer not in _CITED else []
+    found += [ADAM] if (report.config.get("base") if climbs else optimizer) in ("adam", "adamw") else []
     found += [MONAI, RELOADED]
     if report.task == "segmentation":
         found += [NSD, BLAND]

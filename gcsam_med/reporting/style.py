@@ -83,6 +83,11 @@ def new_figure(width: float = 5.2, height: float = 3.6) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def label(text: str, longest: int = 28) -> str:
+    """Return a name as a figure has room for it."""
+    return text if len(text) <= longest else f"{text[: longest - 3].rstrip()}..."
+
+
 def to_svg(figure: Figure) -> str:
     """Return a figure as an SVG document, the same for the same data."""
     with look():

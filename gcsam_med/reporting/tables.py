@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 # A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection).
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+FORMULA_STARTS = ("=", "+", "-", "@", "|", "%")
+# Tabs and line ends make some spreadsheets look for a formula after them; no name needs any of these.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def safe_cell(value: Any) -> str:
@@ -20,7 +23,7 @@ def safe_cell(value: Any) -> str:
     Parameters
     ----------
     value : object
-        A number is written as it is; None and NaN become empty.
+        A number is written as it is; None and NaN become empty; control characters become spaces.
 
     Returns
     -------
@@ -30,7 +33,8 @@ def safe_cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        text = _CONTROL.sub(" ", value)
+        return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
     return str(value)
 
 

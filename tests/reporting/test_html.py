@@ -1,0 +1,170 @@
+import base64
+import io
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from PIL import Image
+
+from gcsam_med.reporting import write_report
+from gcsam_med.reporting.figures import draw_all
+from gcsam_med.reporting.html import report_html
+from gcsam_med.reporting.report import Notice
+from tests.builders import report_of
+
+EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)>$x_{$ &amp; -->'
+KINDS = ("segmentation", "binary", "classes")
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and the text by element."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self._open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self._open:
+            while self._open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        self.texts.append((self._open[-1] if self._open else "", data))
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def page(request):
+    report = report_of(request.param)
+    return report, Page(report_html(report, draw_all(report)))
+
+
+def evil_report(kind):
+    report = report_of(kind)
+    rename = {name: f"{EVIL}{i}" for i, name in enumerate(report.material.classes)}
+    cases = report.cases.replace({"label": rename, "predicted": rename})
+    cases = cases.rename(
+        columns={f"{p}_{k}": f"{p}_{v}" for k, v in rename.items() for p in ("prob", "calibrated")}
+    )
+    cases["case_id"] = EVIL
+    return replace(
+        report,
+        subject=replace(report.subject, run=EVIL, model=EVIL),
+        material=replace(
+            report.material,
+            title=EVIL,
+            citation=EVIL,
+            classes={rename[k]: v for k, v in report.material.classes.items()},
+            excluded={EVIL: 1},
+        ),
+        per_class={rename.get(k, k): v for k, v in report.per_class.items()},
+        cases=cases,
+        curves={
+            key: table.replace({"class": rename}) if "class" in table else table
+            for key, table in report.curves.items()
+        },
+        subgroups=tuple(replace(p, column=EVIL, value=EVIL) for p in report.subgroups),
+        gallery=tuple(
+            replace(e, case_id=EVIL, label=EVIL, caption=EVIL, alt=f'" {EVIL}') for e in report.gallery
+        ),
+        notices=(*report.notices, Notice("evil", EVIL, EVIL, stamp=True)),
+        audit={EVIL: [{EVIL: EVIL}], "b": EVIL},
+        config={EVIL: EVIL},
+        environment={EVIL: {EVIL: EVIL}},
+        ledger=({"run": EVIL}, {"run": EVIL}),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_from_data_are_text_and_nothing_else(kind):
+    """Oracle: a page with hostile names has the same elements as one with harmless names, and no script."""
+    report = evil_report(kind)
+    text = report_html(report, draw_all(report))
+    page, harmless = Page(text), Page(report_html(report_of(kind), draw_all(report_of(kind))))
+    assert "<script" not in text.lower()
+    assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
+    count = Counter(name for name, _ in page.elements)
+    for tag in ("script", "img", "iframe", "object", "style", "link", "svg"):
+        assert count[tag] == Counter(name for name, _ in harmless.elements)[tag], tag
+    assert any(EVIL in data for _, data in page.texts)
+
+
+def test_nothing_is_fetched(page):
+    """Oracle: every address is on the page itself or in the file; the policy forbids the rest."""
+    _, parsed = page
+    for name, attrs in parsed.elements:
+        for key in ("src", "href", "xlink:href", "action", "srcset", "data"):
+            if attrs.get(key):
+                assert attrs[key].startswith(("#", "data:")), (name, attrs[key])
+    policy = next(
+        a["content"] for a in parsed.all("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert "default-src 'none'" in policy
+    style = "".join(data for tag, data in parsed.texts if tag == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_page_is_sound(page):
+    """Oracle: HTML's rules: unique ids, links that lead somewhere, headings in steps of one, alt texts."""
+    _, parsed = page
+    ids = Counter(attrs["id"] for _, attrs in parsed.elements if attrs.get("id"))
+    assert max(ids.values()) == 1
+    for _, attrs in parsed.elements:
+        for key in ("href", "aria-labelledby"):
+            for target in (attrs.get(key) or "").split():
+                if target.startswith("#") or key == "aria-labelledby":
+                    assert target.lstrip("#") in ids
+    levels = [int(name[1]) for name, _ in parsed.elements if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    assert all(attrs.get("alt") for attrs in parsed.all("img"))
+    assert parsed.all("html")[0]["lang"] == "en"
+    assert all(attrs.get("role") == "img" for attrs in parsed.all("svg"))
+
+
+def test_every_figure_is_there_and_drawn(page):
+    """Oracle: one drawing with lines for each figure of the table that the report has data for."""
+    report, parsed = page
+    drawn = draw_all(report)
+    assert len(parsed.all("svg")) == len(drawn) >= 5
+    for figure in drawn:
+        assert len(figure.svg) > 4000
+        with Image.open(io.BytesIO(figure.png)) as image:
+            assert len(image.convert("L").getcolors(256)) > 5
+    for attrs in parsed.all("img"):
+        data = base64.b64decode(attrs["src"].split(",", 1)[1])
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == (int(attrs["width"]), int(attrs["height"]))
+
+
+def test_the_summary_comes_first_with_the_main_figure(page):
+    """Oracle: the figure of metrics.json, rounded to three places."""
+    report, parsed = page
+    text = " ".join(data.strip() for _, data in parsed.texts if data.strip())
+    main = report.metrics[report.main_metric]
+    assert f"{main.value:.3f}" in text[: text.index("Results")]
+    assert "Not for clinical use" in text[: text.index("Results")]
+    assert "Synthetic images" in text[: text.index("Results")]
+
+
+def test_the_same_report_gives_the_same_files(tmp_path):
+    """Oracle: bytes; nothing in a report depends on when or where it was written."""
+    report = report_of("binary")
+    for name in ("a", "b"):
+        write_report(report, tmp_path / name)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(files) > 15
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
