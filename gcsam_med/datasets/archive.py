@@ -116,7 +116,9 @@ def _zip_fault(item: zipfile.ZipInfo) -> Fault | None:
 
 
 def _unpack_tar(tape: tarfile.TarFile, folder: Path, name: str, track: Track) -> None:
-    items, faults, total = [], [], 0
+    items: list[tarfile.TarInfo] = []
+    faults: list[Fault] = []
+    total = 0
     for item in tape:
         if item.isdir():
             continue

@@ -1,6 +1,8 @@
 """From a source's files to a prepared data set: read, check, group, split, store. Imports no torch."""
 
 from gcsam_med.preparation.options import PrepareOptions
+from gcsam_med.preparation.overlap import overlap
 from gcsam_med.preparation.prepare import Outcome, prepare
+from gcsam_med.preparation.probes import probe
 
-__all__ = ["Outcome", "PrepareOptions", "prepare"]
+__all__ = ["Outcome", "PrepareOptions", "overlap", "prepare", "probe"]

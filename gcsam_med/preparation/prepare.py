@@ -1,28 +1,42 @@
-"""The whole of `prepare`: list, read, group, split, store."""
+"""The whole of `prepare`: list, read, find duplicates, group, split, audit, store."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from gcsam_med import __version__
-from gcsam_med.datasets import DATASETS, Listing, SourceSpec
+from gcsam_med.datasets import DATASETS, Listing, SourceSpec, table
+from gcsam_med.datasets.archive import is_archive, opened
+from gcsam_med.datasets.demo import is_synthetic
+from gcsam_med.datasets.download import sha256_of
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
 from gcsam_med.files import write_durably
+from gcsam_med.preparation.audit import build_audit, find_conflicts
+from gcsam_med.preparation.audit_page import write_audit_page
+from gcsam_med.preparation.duplicates import Search, find_duplicates
 from gcsam_med.preparation.features import THUMB
+from gcsam_med.preparation.fingerprints import FINGERPRINTS, write_fingerprints
 from gcsam_med.preparation.groups import connected_groups, same
+from gcsam_med.preparation.manifest import build_info, build_manifest
 from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.privacy import identity_key
 from gcsam_med.preparation.scan import Facts, ScanJob, scan
-from gcsam_med.preparation.splits import Division, divide
-from gcsam_med.preparation.store import THUMBS, PlaneWriter, replacing
+from gcsam_med.preparation.sources import SOURCES, Sources, case_digests, changes, hash_files, read_sources
+from gcsam_med.preparation.split_file import (
+    SPLIT_FILE,
+    apply_split_file,
+    content_key,
+    read_split_file,
+    write_split_file,
+)
+from gcsam_med.preparation.splits import Division, complete, divide
+from gcsam_med.preparation.store import THUMBS, PlaneReader, PlaneWriter, keep_rows, recover, replacing
 from gcsam_med.prepared import (
     AUDIT,
     IMAGES,
@@ -30,8 +44,6 @@ from gcsam_med.prepared import (
     MANIFEST,
     MASKS,
     ORIGINAL_MASKS,
-    SPLITS,
-    DatasetInfo,
     PreparedDataset,
     prepared_root,
 )
@@ -48,16 +60,22 @@ class Outcome:
         Open for reading.
     fresh : bool
         False if the same set was there already and nothing was done.
+    audit : dict
+        The content of ``audit.json``.
     faults : tuple of Fault
         Bad files that were left out.
     warnings : tuple of str
         What a person should know.
+    changes : tuple of str
+        What differs from the prepared set that was there before.
     """
 
     dataset: PreparedDataset
     fresh: bool
+    audit: dict[str, Any] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -67,26 +85,32 @@ def prepare(
     *,
     name: str = "",
     options: PrepareOptions | None = None,
-    synthetic: bool = False,
+    images: Path | None = None,
+    splits: Path | None = None,
+    force: bool = False,
     workers: int | None = None,
     track: Track = silent,
 ) -> Outcome:
-    """Prepare a data set.
+    """Prepare a data set, or find that it is prepared already.
 
     Parameters
     ----------
     dataset : str
         A key of `DATASETS`.
     source : Path
-        Where the source's files are.
+        Folder, archive or CSV file with the images.
     data_root : Path
         The result goes to ``data_root/prepared/NAME``.
     name : str, optional
         Default: `dataset`.
     options : PrepareOptions, optional
         What determines the result.
-    synthetic : bool
-        The images were generated for demonstration.
+    images : Path, optional
+        Folder that the paths of a table are relative to.
+    splits : Path, optional
+        A ``splits.json`` to apply instead of drawing a split.
+    force : bool
+        Prepare anew even if nothing changed.
     workers : int, optional
         Reading processes.
     track : Track
@@ -103,159 +127,245 @@ def prepare(
         If the source is not as expected.
     DataFaults
         If files are bad and `skip_bad` is off; all are listed and nothing was changed.
+    EnvironmentFault
+        If something cannot be written.
     """
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS.keys())
+    if images is not None and dataset != "table":
+        raise InputError(f"--images belongs to --dataset table, not to {dataset}.")
+    if not source.exists():
+        raise InputError(f"The source {source} is not there.", "Check --source.")
     spec, options = DATASETS[dataset], options or PrepareOptions()
-    name, modality = name or dataset, options.modality or spec.modality
-    listing = spec.list_cases(source)
-    if not listing.cases:
-        raise InputError(
-            f"No images were found in {source}.", "Check --source and the layout it should have."
-        )
-    with replacing(prepared_root(data_root, name)) as work:
-        job = ScanJob(
-            root=listing.root,
-            size=options.size,
-            channels=3 if modality == "photo" else 1,
-            negative_classes=spec.negative_classes,
-            mask_size=options.mask_size or spec.mask_size,
-            frames=options.frames,
-            key=identity_key(data_root) if spec.private else b"",
-        )
-        scans, faults = _read_all(listing, job, work=work, workers=workers, track=track)
-        if faults and not options.skip_bad:
-            raise DataFaults(
-                f"{len(faults)} of {len(listing.cases)} cases have bad files; nothing was changed.",
-                faults,
-                "Mend or remove them, or leave them out with --skip-bad.",
-            )
-        patients = [s.patient for s in scans]
-        groups = connected_groups(len(scans), [*same(patients), *same([s.pixel_sha256 for s in scans])])
-        labels = [s.case.label for s in scans]
-        split_groups = groups if options.split_by == "group" else np.arange(len(scans))
-        division = divide(labels, split_groups, options.folds, options.seed)
-        manifest = _manifest(scans, groups, division)
-        info = _info(name, spec, listing, options, manifest, synthetic=synthetic, patients=any(patients))
-        manifest.to_csv(work / MANIFEST, index=False)
-        write_durably(work / AUDIT, json.dumps(_audit(faults), indent=2).encode())
-        write_durably(work / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
-    return Outcome(PreparedDataset(prepared_root(data_root, name)), fresh=True, faults=tuple(faults))
+    if splits is not None:
+        options = options.model_copy(update={"splits_sha256": sha256_of(splits) if splits.is_file() else ""})
+    target = prepared_root(data_root, name or dataset)
+    recover(target)
+    recorded = {"dataset": dataset, **options.model_dump()}
+    archive_sha256 = sha256_of(source) if is_archive(source) else ""
+    differences = _option_changes(target, recorded)
+    former = read_sources(target / SOURCES)
+    unchanged = former is not None and not differences and not force
+    if unchanged and former is not None and archive_sha256 and archive_sha256 == former.archive_sha256:
+        return _as_it_was(target)
+    with opened(source, target.parent, track) as folder:
+        listing = table.list_cases(folder, images) if dataset == "table" else spec.list_cases(folder)
+        if not listing.cases and not listing.faults:
+            raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
+        if former is not None:
+            differences += _file_changes(former, listing, spec, track)
+            if not differences and not force:
+                return _as_it_was(target)
+        work = _Work(spec, options, listing, name or dataset, recorded, data_root)
+        outcome = work.run(target, splits, archive_sha256, workers, track)
+    return replace(outcome, changes=tuple(differences))
 
 
-def _read_all(
-    listing: Listing,
-    job: ScanJob,
-    *,
-    work: Path,
-    workers: int | None,
-    track: Track,
-) -> tuple[list[Facts], list[Fault]]:
-    """Read all cases and store their pixels; keep only the small facts in memory."""
-    has_masks = any(case.masks for case in listing.cases)
-    faults, facts = list(listing.faults), []
-    (work / ORIGINAL_MASKS).mkdir()
-    square = (job.size, job.size)
-    blank = np.zeros(square, dtype=np.uint8)
-    plane = (*square, 3) if job.channels == 3 else square
-    with (
-        PlaneWriter(work / IMAGES, plane) as images,
-        PlaneWriter(work / MASKS, square) as masks,
-        PlaneWriter(work / THUMBS, (THUMB, THUMB)) as thumbs,
-    ):
-        results = scan(listing.cases, job, workers)
-        for found in track(results, "Reading images", len(listing.cases)):
-            for item in found:
-                if isinstance(item, Fault):
-                    faults.append(item)
-                    continue
-                if item.mask_png:
-                    (work / ORIGINAL_MASKS / f"{images.count:06d}.png").write_bytes(item.mask_png)
-                images.append(item.square)
-                thumbs.append(item.thumb)
-                if has_masks:
-                    masks.append(blank if item.mask_square is None else item.mask_square)
-                facts.append(item.facts)
-    if not has_masks:
-        (work / MASKS).unlink()
-    return facts, faults
+def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
+    try:
+        former = json.loads((target / INFO).read_text(encoding="utf-8"))["options"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [
+        f"{key} is {recorded.get(key)!r}, was {former.get(key)!r}"
+        for key in sorted(recorded.keys() | former.keys())
+        if recorded.get(key) != former.get(key)
+    ]
 
 
-def _manifest(facts: list[Facts], groups: np.ndarray, division: Division) -> pd.DataFrame:
-    rows = []
-    for i, f in enumerate(facts):
-        rows.append(
-            {
-                "case_id": f.case_id,
-                "group_id": facts[groups[i]].patient or facts[groups[i]].case_id,
-                "source_path": f.case.image,
-                "source_sha256": f.source_sha256,
-                "mask_sha256": f.mask_sha256,
-                "pixel_sha256": f.pixel_sha256,
-                "label": f.case.label,
-                "split": division.split[i],
-                "fold": int(division.fold[i]),
-                "height": f.height,
-                "width": f.width,
-                "pixel_spacing": "" if f.spacing is None else f"{f.spacing[0]:.6g}x{f.spacing[1]:.6g}",
-                "has_mask": int(f.has_mask),
-                **f.attributes,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _info(
-    name: str,
-    spec: SourceSpec,
-    listing: Listing,
-    options: PrepareOptions,
-    manifest: pd.DataFrame,
-    *,
-    synthetic: bool,
-    patients: bool,
-) -> DatasetInfo:
-    by_image: Any = "image" if options.split_by == "image" else None
-    return DatasetInfo(
-        name=name,
-        title=spec.title + (" (synthetic demonstration images)" if synthetic else ""),
-        classes=list(listing.classes),
-        negative_classes=[c for c in spec.negative_classes if c in listing.classes],
-        modality=options.modality or spec.modality,
-        channels=3 if (options.modality or spec.modality) == "photo" else 1,
-        size=options.size,
-        n_cases=len(manifest),
-        has_masks=bool(manifest["has_mask"].any()),
-        mask_target=spec.mask_target,
-        synthetic=synthetic,
-        group_kind=by_image or ("patient" if patients else "near-duplicate"),
-        counts=_counts(manifest, listing.classes),
-        seed=options.seed,
-        folds=options.folds,
-        tool_version=__version__,
-        content_sha256=_content_sha256(manifest),
-        licence="" if synthetic else spec.licence,
-        citation="" if synthetic else spec.citation,
-        options=options.model_dump(),
+def _file_changes(former: Sources, listing: Listing, spec: SourceSpec, track: Track) -> list[str]:
+    return changes(
+        former, hash_files(listing, track), case_digests(listing.cases), name_files=not spec.private
     )
 
 
-def _counts(manifest: pd.DataFrame, classes: Iterable[str]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        labels = manifest.loc[manifest["split"] == split, "label"]
-        counts[split] = {"cases": len(labels), **{c: int((labels == c).sum()) for c in classes}}
-    return counts
+def _as_it_was(target: Path) -> Outcome:
+    audit = json.loads((target / AUDIT).read_text(encoding="utf-8"))
+    return Outcome(PreparedDataset(target), fresh=False, audit=audit)
 
 
-def _content_sha256(manifest: pd.DataFrame) -> str:
-    columns = ["source_sha256", "mask_sha256", "label", "group_id", "split", "fold"]
-    lines = sorted("\t".join(map(str, row)) for row in manifest[columns].itertuples(index=False))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+@dataclass(frozen=True)
+class _Work:
+    """One run: what goes in stays the same from step to step."""
+
+    spec: SourceSpec
+    options: PrepareOptions
+    listing: Listing
+    name: str
+    recorded: dict[str, Any]
+    data_root: Path
+
+    def run(
+        self, target: Path, splits: Path | None, archive_sha256: str, workers: int | None, track: Track
+    ) -> Outcome:
+        """Do all steps and put the result in its place."""
+        with replacing(target) as folder:
+            facts, faults = self._read(folder, workers, track)
+            if faults and not self.options.skip_bad:
+                raise DataFaults(
+                    f"{len(faults)} faults in {len(self.listing.cases)} cases; nothing was changed.",
+                    faults,
+                    "Mend or remove these files, or leave them out with --skip-bad.",
+                )
+            if not facts:
+                raise DataFaults("Not one image can be used; nothing was changed.", faults)
+            search = self._search(folder, facts, track)
+            conflicts = find_conflicts(facts, search, self.options.conflicts)
+            facts, search, dropped = self._without_conflicts(folder, facts, search, conflicts)
+            groups = _groups(facts, search)
+            division, group_ids, warnings = self._divide(facts, groups, splits)
+            manifest, left_out = build_manifest(facts, group_ids, division, private=self.spec.private)
+            info = build_info(
+                manifest,
+                name=self.name,
+                spec=self.spec,
+                listing=self.listing,
+                options=self.options,
+                recorded=self.recorded,
+                folds=division.folds,
+                synthetic=is_synthetic(self.listing.root),
+                patients=any(f.patient for f in facts),
+            )
+            audit = build_audit(
+                facts,
+                search,
+                groups,
+                division,
+                classes=self.listing.classes,
+                faults=faults,
+                dropped=dropped,
+                conflicts=conflicts,
+                colour_expected=info.modality == "photo",
+                private=self.spec.private,
+            )
+            manifest.to_csv(folder / MANIFEST, index=False)
+            write_fingerprints(folder / FINGERPRINTS, facts)
+            keys = [content_key(f.source_sha256, f.case_id) for f in facts]
+            write_split_file(folder / SPLIT_FILE, self.name, keys, group_ids, division)
+            Sources(hash_files(self.listing), case_digests(self.listing.cases), archive_sha256).write(
+                folder / SOURCES
+            )
+            (folder / AUDIT).write_text(json.dumps(audit, indent=2) + "\n", encoding="utf-8")
+            write_audit_page(folder, info, audit)
+            write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
+        warnings = [*self.listing.notes, *warnings, *_warnings(audit, left_out, self.options)]
+        return Outcome(
+            PreparedDataset(target), fresh=True, audit=audit, faults=tuple(faults), warnings=tuple(warnings)
+        )
+
+    def _read(self, folder: Path, workers: int | None, track: Track) -> tuple[list[Facts], list[Fault]]:
+        """Read all cases and store their pixels; keep only the small facts in memory."""
+        modality = self.options.modality or self.spec.modality
+        job = ScanJob(
+            root=self.listing.root,
+            size=self.options.size,
+            channels=3 if modality == "photo" else 1,
+            negative_classes=self.spec.negative_classes,
+            mask_size=self.options.mask_size or self.spec.mask_size,
+            frames=self.options.frames,
+            key=identity_key(self.data_root) if self.spec.private else b"",
+        )
+        facts: list[Facts] = []
+        faults = list(self.listing.faults)
+        (folder / ORIGINAL_MASKS).mkdir()
+        square = (job.size, job.size)
+        blank = np.zeros(square, dtype=np.uint8)
+        with (
+            PlaneWriter(folder / IMAGES, (*square, 3) if job.channels == 3 else square) as images,
+            PlaneWriter(folder / MASKS, square) as masks,
+            PlaneWriter(folder / THUMBS, (THUMB, THUMB)) as thumbs,
+        ):
+            results = scan(self.listing.cases, job, workers)
+            for found in track(results, "Reading images", len(self.listing.cases)):
+                for item in found:
+                    if isinstance(item, Fault):
+                        faults.append(item)
+                        continue
+                    if item.mask_png:
+                        (folder / ORIGINAL_MASKS / f"{images.count:06d}.png").write_bytes(item.mask_png)
+                    images.append(item.square)
+                    masks.append(blank if item.mask_square is None else item.mask_square)
+                    thumbs.append(item.thumb)
+                    facts.append(item.facts)
+        if not any(f.has_mask for f in facts):
+            (folder / MASKS).unlink()
+        return facts, faults
+
+    def _search(self, folder: Path, facts: Sequence[Facts], track: Track) -> Search:
+        return find_duplicates(
+            [f.pixel_sha256 for f in facts],
+            [f.fingerprint for f in facts],
+            PlaneReader(folder / THUMBS),
+            self.options.modality or self.spec.modality,
+            track,
+        )
+
+    def _without_conflicts(
+        self, folder: Path, facts: list[Facts], search: Search, conflicts: Sequence[dict[str, Any]]
+    ) -> tuple[list[Facts], Search, list[Facts]]:
+        """Leave out the images with conflicting labels, if that is the policy."""
+        if self.options.conflicts == "keep-together" or not conflicts:
+            return facts, search, []
+        named = {c[side] for c in conflicts for side in ("first", "second")}
+        pixels = {f.pixel_sha256 for f in facts if f.case_id in named}
+        kept = np.array([f.pixel_sha256 not in pixels for f in facts], dtype=bool)
+        rows = np.flatnonzero(kept)
+        keep_rows(folder, rows)
+        new_row = np.cumsum(kept) - 1
+        pairs = tuple(
+            replace(p, first=int(new_row[p.first]), second=int(new_row[p.second]))
+            for p in search.pairs
+            if kept[p.first] and kept[p.second]
+        )
+        dropped = [f for f, keep in zip(facts, kept, strict=True) if not keep]
+        return [facts[row] for row in rows], replace(search, pairs=pairs), dropped
+
+    def _divide(
+        self, facts: Sequence[Facts], groups: np.ndarray, splits: Path | None
+    ) -> tuple[Division, list[str], list[str]]:
+        """The split: from a file, from the source, or drawn. Also the groups' names, and warnings."""
+        names = [facts[group].patient or facts[group].case_id for group in groups]
+        options, labels = self.options, [f.case.label for f in facts]
+        if splits is not None:
+            keys = [content_key(f.source_sha256, f.case_id) for f in facts]
+            division, names, unused = apply_split_file(read_split_file(splits), keys)
+            warnings = [f"{unused} entries of the split file have no image here."] if unused else []
+            return division, names, warnings
+        unit = groups if options.split_by == "group" else np.arange(len(facts))
+        given, given_folds = [f.case.split for f in facts], [f.case.fold for f in facts]
+        if any(given) or any(fold is not None for fold in given_folds):
+            draw = partial(complete, given=given, given_folds=given_folds)
+            division = draw(labels, unit, folds=options.folds, seed=options.seed)
+            empty = [s for s in ("train", "val", "test") if not (division.split == s).any()]
+            return division, names, [f"The source's split has no '{s}' cases." for s in empty]
+        return divide(labels, unit, options.folds, options.seed), names, []
 
 
-def _audit(faults: list[Fault]) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "quarantined": [{"path": f.path, "reason": f.reason, "detail": f.detail} for f in faults],
-    }
+def _groups(facts: Sequence[Facts], search: Search) -> np.ndarray:
+    """What must stay together: patients, exact copies, near-duplicates, and what these connect."""
+    pairs = [*same([f.patient for f in facts]), *((p.first, p.second) for p in search.pairs)]
+    return connected_groups(len(facts), pairs)
+
+
+def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOptions) -> list[str]:
+    s = audit["summary"]
+    texts = []
+    if s["label_conflicts"]:
+        done = "left out" if options.conflicts == "drop" else "kept in one group (or use --conflicts drop)"
+        texts.append(f"{s['label_conflicts']} pairs show one picture under two labels; they were {done}.")
+    if s["groups_on_both_sides"]:
+        texts.append(
+            f"{s['groups_on_both_sides']} groups of one patient or picture lie on both sides of the split; "
+            "results will be too good."
+        )
+    if s["shortcut_suspects"]:
+        first = next(r for r in audit["shortcuts"] if r["suspicious"])
+        texts.append(
+            f"{s['shortcut_suspects']} simple properties tell the classes apart, first of all "
+            f"{first['feature']}; see the audit's shortcuts."
+        )
+    if left_out:
+        texts.append(
+            f"{', '.join(left_out)} left out: nearly every row has its own value, so it may name a person."
+        )
+    return texts

@@ -1,0 +1,89 @@
+"""Which pictures two prepared data sets share: an external test set must not hold training images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gcsam_med.preparation.audit_page import write_overlap_page
+from gcsam_med.preparation.duplicates import Pair, find_overlap
+from gcsam_med.preparation.fingerprints import FINGERPRINTS, read_fingerprints
+from gcsam_med.preparation.store import THUMBS, PlaneReader
+from gcsam_med.prepared import PreparedDataset
+from gcsam_med.progress import Track, silent
+
+
+def overlap(
+    dataset: PreparedDataset, other: PreparedDataset, output: Path, track: Track = silent
+) -> tuple[dict[str, Any], list[Path]]:
+    """Find shared pictures and write ``overlap-OTHER.json`` and ``overlap-OTHER.html``.
+
+    Parameters
+    ----------
+    dataset, other : PreparedDataset
+        The two data sets.
+    output : Path
+        Folder to write to.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    result : dict
+        ``summary`` and ``pairs``, each with case ids, labels, splits, kind and agreement.
+    paths : list of Path
+        The two files.
+    """
+    both = [read_fingerprints(d.root / FINGERPRINTS) for d in (dataset, other)]
+    ids, pixels, prints = zip(*both, strict=True)
+    search = find_overlap(
+        (pixels[0], pixels[1]),
+        (prints[0], prints[1]),
+        (PlaneReader(dataset.root / THUMBS), PlaneReader(other.root / THUMBS)),
+        dataset.info.modality,
+        track,
+    )
+    pairs = [_record(pair, dataset, other, ids) for pair in search.pairs]
+    result = {
+        "schema": 1,
+        "summary": {
+            "first": dataset.info.name,
+            "second": other.info.name,
+            "cases_of_first": len(dataset),
+            "cases_of_second": len(other),
+            "exact_pairs": sum(p.kind == "exact" for p in search.pairs),
+            "near_pairs": sum(p.kind == "near" for p in search.pairs),
+            "shared_of_first": len({p.first for p in search.pairs}),
+            "shared_of_second": len({p.second for p in search.pairs}),
+            "label_conflicts": sum(
+                p["first_label"] != p["second_label"] for p in pairs if p["first_label"] and p["second_label"]
+            ),
+            "hash_distance_searched": search.limit,
+        },
+        "pairs": pairs,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    stem = output / f"overlap-{other.info.name}"
+    data, page = stem.with_suffix(".json"), stem.with_suffix(".html")
+    data.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    names = dataset.info.title or dataset.info.name, other.info.title or other.info.name
+    write_overlap_page(page, names, (dataset.root, other.root), result)
+    return result, [data, page]
+
+
+def _record(
+    pair: Pair, dataset: PreparedDataset, other: PreparedDataset, ids: tuple[list[str], list[str]]
+) -> dict[str, Any]:
+    one, two = dataset.manifest.iloc[pair.first], other.manifest.iloc[pair.second]
+    return {
+        "first": ids[0][pair.first],
+        "second": ids[1][pair.second],
+        "first_label": str(one["label"]),
+        "second_label": str(two["label"]),
+        "first_split": str(one["split"]),
+        "second_split": str(two["split"]),
+        "kind": pair.kind,
+        "agreement": pair.agreement,
+        "mirrored": pair.mirrored,
+    }

@@ -1,0 +1,88 @@
+"""A contact sheet of what training will see: images, their masks, and random transforms of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gcsam_med.prepared import PreparedDataset, Split
+from gcsam_med.reporting.drawing import TRUTH, draw_outlines, to_rgb
+
+MIN_TILE = 160  # pixels; smaller squares are enlarged so that one can see something
+GAP = 4
+
+
+def preview(
+    dataset: PreparedDataset,
+    path: Path,
+    *,
+    cases: int = 6,
+    variants: int = 5,
+    split: Split = "train",
+    seed: int = 0,
+) -> Path:
+    """Write a PNG with a row a case: the stored square, then `variants` transforms of it, masks outlined.
+
+    Parameters
+    ----------
+    dataset : PreparedDataset
+        What to show.
+    path : Path
+        File to write.
+    cases, variants : int
+        Rows, and transformed images in each.
+    split : {"train", "val", "test"}
+        Where cases are drawn from.
+    seed : int
+        Of the draw and of the transforms.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    import torch
+    from PIL import Image
+
+    from gcsam_med.transforms import sample_seed, to_channels, training_transform
+
+    torch.set_num_threads(1)
+    info = dataset.info
+    augment = training_transform(info.modality, "segmentation" if info.has_masks else "classification")
+    rows = dataset.rows(split)
+    drawn = np.sort(np.random.default_rng(seed).choice(rows, min(cases, len(rows)), replace=False))
+    lines = []
+    for row in drawn:
+        square = dataset.images([row])
+        mask = dataset.masks([row])[0] if info.has_masks else None
+        tiles = [_tile(square[0], mask)]
+        plane = to_channels(square, info.channels)[0]
+        outline = None if mask is None else torch.from_numpy(mask).float()[None]
+        for epoch in range(variants):
+            image, moved = augment(plane, outline, sample_seed(seed, epoch, int(row)))
+            pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            shown = pixels[..., 0] if info.channels == 1 else pixels
+            tiles.append(_tile(shown, None if moved is None else moved[0].numpy()))
+        lines.append(_joined(tiles, axis=1))
+    sheet = _joined(lines, axis=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path)
+    return path
+
+
+def _tile(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    factor = max(1, -(-MIN_TILE // pixels.shape[0]))
+    large = np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
+    if mask is None:
+        return to_rgb(large)
+    return draw_outlines(
+        large, [(mask.repeat(factor, axis=0).repeat(factor, axis=1) > 0.5, TRUTH, False)], width=1
+    )
+
+
+def _joined(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    shape = list(parts[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, dtype=np.uint8)
+    return np.concatenate([x for part in parts for x in (part, gap)][:-1], axis=axis)
