@@ -77,9 +77,10 @@ class RunConfig(BaseModel):
     )
     weight_decay: NonNegative = Field(default=0.0, description="Weight decay of the base optimizer.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum of sgd.")
-    rho: NonNegative | None = Field(
+    rho: NonNegative | Literal["auto"] | None = Field(
         default=None,
-        description="Radius of the climb; left open: the optimizer's own, 0.05 for gcsam and sam.",
+        description="Radius of the climb; left open: the optimizer's own, 0.05 for gcsam and sam; auto: "
+        "chosen on the validation split by short runs.",
     )
     rho_schedule: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="How rho falls over the run."
@@ -251,11 +252,13 @@ def _build(
     try:
         return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        faults = []
+        said: dict[str, list[str]] = {}
         for item in error.errors():
+            # A field that takes one of several kinds reports a fault for each.
             message = item["msg"].removeprefix("Value error, ")
-            field = ".".join(str(part) for part in item["loc"])
-            faults.append(f"{field}: {message}, but got {item['input']!r}" if field else message)
+            found = f", but got {item['input']!r}" if item["loc"] else ""
+            said.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(message + found)
+        faults = [": ".join(filter(None, (field, "; or: ".join(texts)))) for field, texts in said.items()]
         source = f" in {file}" if file else ""
         raise ConfigError(f"The configuration{source} does not hold: " + "; ".join(faults) + ".") from error
 

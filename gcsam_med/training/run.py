@@ -24,6 +24,7 @@ from gcsam_med.training.lock import locked
 from gcsam_med.training.logs import observers_for
 from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
+from gcsam_med.training.rho_search import find_rho, same_settings
 from gcsam_med.training.session import build_session
 
 # What may differ when a run goes on: it changes where and for how long, not what is computed.
@@ -111,6 +112,8 @@ def start_training(
         See `gcsam_med.errors`.
     """
     dataset = open_prepared(config.data_root, config.dataset)
+    if config.rho == "auto":
+        config = _with_found_rho(config, output, observer or Silent())
     plan = make_plan(config, dataset)
     # The first process alone chooses the folder: the others might find it taken already.
     run = RunFolder(_new_folder(plan, output) if int(os.environ.get("RANK", "0")) == 0 else Path())
@@ -160,6 +163,31 @@ def resume_training(
     _check_same_data(run, dataset)
     checkpoint = load_checkpoint(run.checkpoints)
     return _go(make_plan(config, dataset), run, checkpoint, observer or Silent(), extended=extend)
+
+
+def _with_found_rho(config: RunConfig, output: Path | None, observer: Observer) -> RunConfig:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "--rho auto works in one process only.", "Find rho with one process, then give it to all."
+        )
+    base = output or Path("runs") / f"{config.dataset}-{config.optimizer}-seed{config.seed}"
+
+    def train(short: RunConfig, folder: Path) -> tuple[str, float]:
+        run = RunFolder(folder)
+        if not run.config_file.is_file():
+            result = start_training(short, folder, observer)
+        elif same_settings(run, short):
+            result = resume_training(folder, observer=observer)
+        else:
+            raise InputError(
+                f"{folder} was made with other settings.", "Remove it, or choose another --output."
+            )
+        return result.metric, result.best
+
+    search = find_rho(config, base.with_name(f"{base.name}-rho-search"), train)
+    listing = ", ".join(f"{rho:g}: {value:.4f}" for rho, value in search.values.items())
+    observer.note(f"rho {search.chosen:g} was chosen by validation {search.metric} ({listing})")
+    return config.model_copy(update={"rho": search.chosen})
 
 
 def _go(

@@ -128,7 +128,7 @@ def build_session(plan: Plan) -> Session:
         config.optimizer,
         _groups(network, config.weight_decay),
         base=config.base,
-        rho=config.rho,
+        rho=float(config.rho or 0),
         base_options=_base_options(config),
         **_climb_options(config),
     )
