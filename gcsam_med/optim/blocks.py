@@ -1,11 +1,10 @@
 """The walk over all parameters, in blocks small enough to stay in cache.
 
 A climb needs several passes over the gradient: mean, centre, norm, scale, add. Done one after the other over
-the whole network each of them fetches every number from main memory; done block by block only the first one
-does. A block also bounds the length of a float32 sum, so that the norm of millions of numbers is right to
-1e-7 (`torch.linalg.vector_norm` on a CPU is off by 6e-5 for two million), and since it holds the *centred*
-gradient before the norm is taken, nothing cancels as it would in ||g||^2 - n mean^2. On a GPU a block is a
-fixed share of the network, so that the number of kernels does not grow with the number of parameters.
+the whole network, each of them fetches every number from main memory; done block by block, only the first one
+does. A block holds the *centred* gradient before the norm is taken, so that nothing cancels as it would in
+||g||^2 - n mean^2. On an accelerator a block is a fixed share of the network, so that the number of kernels does
+not grow with the number of parameters.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CPU_ELEMENTS = 1 << 16
-"""Elements of a block on a CPU: its gradient, weights, backup and scratch fit a core's second-level cache."""
+SHARE = 16
+"""Least number of blocks that a network is cut into: scratch is at most this part of the weights."""
 
-SMALL_SHARE = 64
-"""A small network on a CPU is cut into this many blocks, so that scratch stays small beside its weights."""
+CPU_ELEMENTS = 1 << 18
+"""Elements of a block on a CPU: what a step works on (1 MiB of each float32 vector) stays in cache."""
 
-GPU_SHARE = 16
-"""Blocks that a network on a GPU is cut into."""
+SUM_ELEMENTS = 1 << 16
+"""Longest float32 sum on a CPU: of this length it is right to 2e-7, of two million numbers to 7e-6 only."""
 
 LEAST_ELEMENTS = 1 << 12
 """Below this the calls cost more than the numbers."""
@@ -135,6 +134,8 @@ class Block:
         self._end_run(scratch[start:used], length)
         self._flat = scratch[:used]
         self._sizes = None if sizes is None else sizes[:used]
+        self._may_borrow = kind.device.type == "cpu" and sizes is None  # else the direction is written to
+        self._let_go()
 
     def _end_run(self, region: Tensor, length: int) -> None:
         if length:
@@ -147,43 +148,64 @@ class Block:
 
     def load(self, tensors: Sequence[Tensor]) -> None:
         """Fetch this block's part of `tensors` into the scratch."""
+        self._let_go()
         torch._foreach_copy_(self._views, self.of(tensors))
 
-    def load_centred(self, tensors: Sequence[Tensor], again: bool = False) -> None:
-        """Fetch this block's part of `tensors`, centred by rows where centralization applies.
+    def load_direction(self, tensors: Sequence[Tensor], centre: bool, again: bool = False) -> None:
+        """Fetch what to climb along, to be handed to `squares` and `add_to`.
+
+        A single part needs no copy: it is centred on its way into the scratch, or read where it lies.
 
         Parameters
         ----------
         tensors : sequence of Tensor
             Parallel to the parameters.
+        centre : bool
+            Centre by rows, where centralization applies.
         again : bool
-            They have not changed since the last time: the means are known.
+            The tensors have not changed since they were last centred: their means are known.
         """
+        self._let_go()
         parts = self.of(tensors)
-        if len(parts) == 1 and self._runs and parts[0].is_contiguous():
-            rows, mean = self._runs[0]
-            source = parts[0].view(rows.shape)
-            if not again:
-                torch.mean(source, 1, keepdim=True, out=mean, dtype=mean.dtype)
-            torch.sub(source, mean, out=rows)
-            return
+        runs = self._runs if centre else []
+        if len(parts) == 1 and parts[0].is_contiguous():
+            (part,) = parts
+            if runs:
+                rows, mean = runs[0]
+                part = part.view(rows.shape)
+                if not again:
+                    torch.mean(part, 1, keepdim=True, out=mean, dtype=mean.dtype)
+                torch.sub(part, mean, out=rows)
+                return
+            if self._may_borrow and part.dtype == self._flat.dtype:
+                self._direction, self._parts = part.view(-1), parts
+                return
         torch._foreach_copy_(self._views, parts)
-        for rows, mean in self._runs:
+        for rows, mean in runs:
             if not again:
                 torch.mean(rows, 1, keepdim=True, out=mean)
             rows.sub_(mean)
 
-    def add_to(self, tensors: Sequence[Tensor], factor: Tensor) -> None:
-        """Add the scratch times a number to this block's part of `tensors`; the scratch is spent.
+    def squares(self) -> list[Tensor]:
+        """Squared lengths of stretches of the direction, no dimension each; their sum is its squared length."""
+        cut = SUM_ELEMENTS if self.kind.device.type == "cpu" else len(self._direction)
+        return [torch.dot(stretch, stretch) for stretch in self._direction.split(cut)]
 
-        On a CPU the number is at hand, which saves a pass over the scratch; from a GPU it must not be
-        fetched.
+    def add_to(self, tensors: Sequence[Tensor], factor: Tensor) -> None:
+        """Add the direction times a number to this block's part of `tensors`.
+
+        On a CPU the number is at hand, which saves a pass; from an accelerator it must not be fetched.
         """
         if factor.device.type == "cpu":
-            torch._foreach_add_(self.of(tensors), self._views, alpha=factor.item())
+            torch._foreach_add_(self.of(tensors), self._parts, alpha=factor.item())
         else:
             self._flat.mul_(factor)
             torch._foreach_add_(self.of(tensors), self._views)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Work on the scratch, and keep no gradient alive."""
+        self._direction, self._parts = self._flat, self._views
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Add this block's part of `tensors` to the scratch."""
@@ -210,10 +232,6 @@ class Block:
     def sum(self) -> Tensor:
         """Sum of the scratch, no dimension."""
         return self._flat.sum()
-
-    def square(self) -> Tensor:
-        """Squared length of the scratch, no dimension."""
-        return torch.dot(self._flat, self._flat)
 
 
 class Walk:
@@ -273,9 +291,8 @@ def _shaped(region: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _capacity(device: torch.device, elements: int) -> int:
-    if device.type == "cpu":
-        return max(LEAST_ELEMENTS, min(CPU_ELEMENTS, elements // SMALL_SHARE))
-    return max(LEAST_ELEMENTS, math.ceil(elements / GPU_SHARE))
+    share = max(LEAST_ELEMENTS, math.ceil(elements / SHARE))
+    return min(CPU_ELEMENTS, share) if device.type == "cpu" else share
 
 
 def _cut(items: Sequence[Item]) -> Iterator[tuple[Kind, list[Piece]]]:

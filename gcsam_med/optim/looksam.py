@@ -109,7 +109,7 @@ class LookSAM(Sharpness):
             block.scale(-share.to(block.kind.device))
             block.add(after)
             block.store(kept)
-            squares.append(block.square())
+            squares += block.squares()
         self._length = total(squares).sqrt()
 
     def _reuse(self, length: Tensor) -> None:

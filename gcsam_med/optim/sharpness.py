@@ -192,17 +192,14 @@ class Sharpness:
         walk = self._walk_over(items)
         squares: list[Tensor] = []
         for block in walk.blocks:
-            if self.norm_of == "raw":
-                block.load(directions)
-            else:
-                block.load_centred(directions)
+            block.load_direction(directions, centre=self.norm_of == "centralized")
             block.scale_by_size(walk.parameters, self.eta)
-            squares.append(block.square())
+            squares += block.squares()
         self.norm = total(squares).sqrt()
         signed = [self._sign * rho for rho in radii]
         scales = _scales(signed, self.norm, {block.kind.device for block in walk.blocks})
         for block in walk.blocks:
-            block.load_centred(directions, again=self.norm_of == "centralized")
+            block.load_direction(directions, centre=True, again=self.norm_of == "centralized")
             block.scale_by_size(walk.parameters, self.eta)
             block.scale_by_size(walk.parameters, self.eta)
             torch._foreach_copy_(block.of(walk.backup), block.of(walk.parameters))

@@ -61,13 +61,14 @@ def test_scratch_carries_centred_rows_there_and_back(shapes: list[tuple[int, ...
     items = _items(shapes, seed)
     walk = Walk(items)
     vectors = [torch.randn_like(item.parameter) for item in items]
-    back = [torch.full_like(vector, math.nan) for vector in vectors]
+    one = torch.ones((), dtype=torch.float64)
     for again in (False, True):
+        back = [torch.zeros_like(vector) for vector in vectors]
         squares = []
         for block in walk.blocks:
-            block.load_centred(vectors, again=again)
-            squares.append(block.square())
-            block.store(back)
+            block.load_direction(vectors, centre=True, again=again)
+            squares += block.squares()
+            block.add_to(back, one)
         for item, vector, result in zip(items, vectors, back, strict=True):
             expected = vector
             if item.centred:
@@ -84,8 +85,8 @@ def test_large_parameters_are_cut() -> None:
     assert max(block._flat.numel() for block in walk.blocks) <= CPU_ELEMENTS
     squares = []
     for block in walk.blocks:
-        block.load([weights])
-        squares.append(float(block.square()))
+        block.load_direction([weights], centre=False)
+        squares += map(float, block.squares())
     exact = float(weights.double().square().sum())
     assert math.sqrt(sum(squares)) == pytest.approx(math.sqrt(exact), rel=2e-7)
 
