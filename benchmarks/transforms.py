@@ -4,9 +4,9 @@
 
     python benchmarks/transforms.py --size 128
 
-Prints milliseconds a case (image and mask): each pipeline, each of its steps where it acts, and for
-comparison what a user would write with MONAI's dictionary transforms. All are taken in turn, round after
-round, in one run; the figure is the median over the rounds, with the fastest and the slowest.
+Prints milliseconds of processor time a case (image and mask): each pipeline, each of its steps where it acts,
+and for comparison what a user would write with MONAI's dictionary transforms. All are taken in turn, round
+after round, in one run; the figure is the median over the rounds, with the fastest and the slowest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     mask = (image[:1] > 0.5).float()
     cases = {**pipelines(), **steps(), "MONAI, one by one": monai_pipeline()}
     times = measure(cases, image, mask, arguments.rounds, arguments.calls)
-    print(f"{arguments.channels} x {arguments.size} x {arguments.size} and a mask, ms a case")
+    print(f"{arguments.channels} x {arguments.size} x {arguments.size} and a mask, ms of processor time a case")
     for name, taken in times.items():
         middle = statistics.median(taken)
         print(f"{name:36s} {middle:6.3f}   ({min(taken):.3f} .. {max(taken):.3f})")
@@ -49,15 +49,15 @@ def main() -> None:
 def measure(
     cases: dict[str, Case], image: torch.Tensor, mask: torch.Tensor, rounds: int, calls: int
 ) -> dict[str, list[float]]:
-    """Milliseconds a call, one figure a round for each case."""
+    """Milliseconds of processor time a call, one figure a round for each case."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(rounds + 1):
         for name, case in cases.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for call in range(calls):
                 case(image, mask, sample_seed(0, number, call))
             if number:  # the first round warms up
-                times[name].append((time.perf_counter() - start) / calls * 1e3)
+                times[name].append((time.process_time() - start) / calls * 1e3)
     return times
 
 
