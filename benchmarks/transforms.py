@@ -40,7 +40,8 @@ def main() -> None:
     mask = (image[:1] > 0.5).float()
     cases = {**pipelines(), **steps(), "MONAI, one by one": monai_pipeline()}
     times = measure(cases, image, mask, arguments.rounds, arguments.calls)
-    print(f"{arguments.channels} x {arguments.size} x {arguments.size} and a mask, ms of processor time a case")
+    shape = " x ".join(map(str, image.shape))
+    print(f"image {shape} and mask: milliseconds of processor time a case")
     for name, taken in times.items():
         middle = statistics.median(taken)
         print(f"{name:36s} {middle:6.3f}   ({min(taken):.3f} .. {max(taken):.3f})")
