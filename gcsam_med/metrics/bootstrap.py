@@ -46,7 +46,7 @@ def replicate(statistic: Statistic, resamples: Resamples) -> Floats:
     return np.concatenate([statistic(w) for w in resamples.weights()])
 
 
-def bootstrap(statistic: Statistic, resamples: Resamples, *, n: int | None = None) -> Estimate:
+def bootstrap(statistic: Statistic, resamples: Resamples, replicates: Floats | None = None) -> Estimate:
     """Return a statistic with its 95 % interval by bootstrap over groups.
 
     Parameters
@@ -55,8 +55,8 @@ def bootstrap(statistic: Statistic, resamples: Resamples, *, n: int | None = Non
         From `mean_of`, `function_of_sums` or `weighted`.
     resamples : Resamples
         The draws.
-    n : int, optional
-        What to report as n. Default: the number of cases.
+    replicates : ndarray of float, shape [B], optional
+        What `replicate` gave for them, to save computing it again.
 
     Returns
     -------
@@ -65,13 +65,13 @@ def bootstrap(statistic: Statistic, resamples: Resamples, *, n: int | None = Non
         both widened for few groups. No interval, with a reason, for a single group, for a statistic that
         never moves, or if more than 5 % of resamples leave it undefined.
     """
-    n = len(resamples.group) if n is None else n
+    n = len(resamples.group)
     point = float(statistic(np.ones((1, resamples.n_groups)))[0])
     if not np.isfinite(point):
         return Estimate.undefined("not defined for these cases", n)
     if resamples.n_groups < 2:
         return Estimate(point, None, n, "none", "all cases belong to one group")
-    values = replicate(statistic, resamples)
+    values = replicate(statistic, resamples) if replicates is None else replicates
     finite = values[np.isfinite(values)]
     if len(finite) < (1 - _MAX_UNDEFINED) * len(values):
         share = 1 - len(finite) / len(values)

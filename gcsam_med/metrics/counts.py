@@ -1,8 +1,8 @@
 """Figures of a two-by-two table: sensitivity, specificity, predictive values, F1, MCC.
 
-Each is a function of `Counts`, which may hold numbers or arrays: the same line of code serves one test set
-and two thousand bootstrap resamples of it. Over arrays an undefined entry is NaN; what leaves for a person
-goes through `defined` and is ``None`` instead.
+Each is a function of `Counts`, which may hold numbers or arrays of shape [...], and returns a number or an
+array of that shape: the same line of code serves one test set and two thousand bootstrap resamples of it. An
+undefined entry is NaN there; what leaves for a person goes through `defined` and is ``None`` instead.
 
 When a figure is undefined (and nothing else is put in its place):
 

@@ -70,11 +70,11 @@ def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) 
     def difference(weights: Floats) -> Floats:
         return first(weights) - second(weights)
 
-    estimate = bootstrap(difference, resamples)
     method = "paired bootstrap by group"
+    values = replicate(difference, resamples)
+    estimate = bootstrap(difference, resamples, values)
     if estimate.value is None or resamples.n_groups < 2:
         return PairedTest(estimate, None, method)
-    values = replicate(difference, resamples)
     values = values[np.isfinite(values)]
     tail = min((values <= 0).sum(), (values >= 0).sum())
     return PairedTest(estimate, min(1.0, 2 * float(tail + 1) / (len(values) + 1)), method)

@@ -183,9 +183,9 @@ def test_p_values_hold_their_level():
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 3)
     rejected = np.zeros(2)
-    for _ in range(1500):
+    for _ in range(800):
         a, b = (0.7 * rng.normal(size=40)[group] + rng.normal(size=120) for _ in range(2))
-        draws = resample_groups(group, rng, n_resamples=500)
+        draws = resample_groups(group, rng, n_resamples=400)
         rejected[0] += paired_bootstrap(mean_of(a, draws), mean_of(b, draws), draws).p_value < 0.05
         rejected[1] += wilcoxon_signed_rank(a, b, group).p_value < 0.05
-    assert ((rejected / 1500 > 0.03) & (rejected / 1500 < 0.075)).all()
+    assert ((rejected / 800 > 0.03) & (rejected / 800 < 0.075)).all()
