@@ -3,8 +3,8 @@
 A climb needs several passes over the gradient: mean, centre, norm, scale, add. Done one after the other over
 the whole network, each of them fetches every number from main memory; done block by block, only the first one
 does. A block holds the *centred* gradient before the norm is taken, so that nothing cancels as it would in
-||g||^2 - n mean^2. On an accelerator a block is a fixed share of the network, so that the number of kernels does
-not grow with the number of parameters.
+||g||^2 - n mean^2. On an accelerator a block is a fixed share of the network, so that the number of kernels
+does not grow with the number of parameters.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Block:
             rows.sub_(mean)
 
     def squares(self) -> list[Tensor]:
-        """Squared lengths of stretches of the direction, no dimension each; their sum is its squared length."""
+        """Squared lengths of stretches of the direction; their sum is its squared length."""
         cut = SUM_ELEMENTS if self.kind.device.type == "cpu" else len(self._direction)
         return [torch.dot(stretch, stretch) for stretch in self._direction.split(cut)]
 
