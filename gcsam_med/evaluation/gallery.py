@@ -79,12 +79,14 @@ def _choose_calls(findings: Findings) -> Iterator[tuple[str, int]]:
     sure = np.array([case[f"prob_{case['predicted']}"] for _, case in cases.iterrows()], dtype=float)
     right = cases["correct"].to_numpy() == 1
     order = np.argsort(-sure, kind="stable")
-    wrong = [int(i) for i in order if not right[i]]
-    yield from (("Confident errors", i) for i in wrong[: 2 * A_KIND])
-    unsure = [int(i) for i in order[::-1] if right[i]]
-    sure_right = [int(i) for i in order if right[i]]
-    yield from (("Right and sure", i) for i in sure_right[:A_KIND])
-    yield from (("Right but unsure", i) for i in unsure[:A_KIND] if i not in sure_right[:A_KIND])
+    # With a threshold away from one half, a class can be called against the likelier one.
+    confident = [int(i) for i in order if not right[i] and sure[i] >= 0.5][: 2 * A_KIND]
+    yield from (("Confident errors", i) for i in confident)
+    others = [int(i) for i in order if not right[i] and i not in confident][:A_KIND]
+    yield from (("Other errors", i) for i in others)
+    good = [int(i) for i in order if right[i]]
+    yield from (("Right and sure", i) for i in good[:A_KIND])
+    yield from (("Right but unsure", i) for i in good[A_KIND:][::-1][:A_KIND])
 
 
 def _draw_masks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 import zipfile
@@ -105,12 +106,8 @@ def _expand(argument: str) -> Iterator[_Found]:
             raise InputError(f"There is no file or folder {argument}.", "Check the spelling and the folder.")
         yield from _open(path, PurePosixPath(path.name))
     else:
-        base = Path(path.anchor) if path.anchor else Path()
-        pattern = str(path.relative_to(path.anchor)) if path.anchor else argument
-        try:
-            matches = sorted(base.glob(pattern))
-        except (ValueError, NotImplementedError) as error:
-            raise InputError(f"'{argument}' is not a valid pattern: {error}.") from error
+        # Unlike Path.glob this one passes over hidden files, as a shell does.
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
         if not matches:
             raise InputError(f"The pattern '{argument}' matches no file.", "Check it, or give a folder.")
         for match in matches:

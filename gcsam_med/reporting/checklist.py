@@ -89,7 +89,10 @@ def _training(r: Report) -> str:
     if not r.config:
         return ""
     keys = ("optimizer", "base", "lr", "rho", "batch_size", "epochs", "schedule", "augment", "patience")
-    return "; ".join(f"{k} {r.config[k]}" for k in keys if k in r.config) + ". All settings are listed above."
+    return (
+        "; ".join(f"{k} {r.config[k]}" for k in keys if r.config.get(k) is not None)
+        + ". All settings are listed above."
+    )
 
 
 def _external(r: Report) -> str:

@@ -61,6 +61,8 @@ def dice_distribution(report: Report) -> Figure:
 
 def size_dice(report: Report) -> Figure:
     """Dice against the lesion's area: small lesions are the hard ones."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     table = lesions(report)
     figure, axes = new_figure(5.2, 3.6)
     for k, (name, part) in enumerate(table.groupby("label", sort=True)):
@@ -75,8 +77,9 @@ def size_dice(report: Report) -> Figure:
             label=label(str(name)) or "all",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(-0.02, 1.02), xlabel=f"True area ({area_unit(report)}, log scale)", ylabel="Dice")
     axes.legend(loc="lower right")
     return figure

@@ -81,14 +81,17 @@ def _training(report: Report) -> str:
     if method is not None and method.perturbation is not None and config:
         rho = method.rho if config.get("rho") is None else config["rho"]
         how += f" (rho {rho:g}) on {config.get('base')}"
-    rate = f", peak learning rate {config['lr']}" if "lr" in config else ""
-    batch = f", batch size {config['batch_size']}" if "batch_size" in config else ""
-    epochs = f", at most {config['epochs']} epochs" if "epochs" in config else ""
-    seed = f", seed {config['seed']}" if "seed" in config else ""
+    told = (
+        ("lr", "peak learning rate {}"),
+        ("batch_size", "batch size {}"),
+        ("epochs", "at most {} epochs"),
+        ("seed", "seed {}"),
+    )
+    details = "".join(f", {text.format(config[k])}" for k, text in told if config.get(k) is not None)
     return (
         f"A {subject.model} with {subject.parameters:,} parameters was trained for {report.task} on "
         f"{subject.trained_on} at {subject.size} x {subject.size} pixels (aspect ratio kept, padded) with "
-        f"{how}{rate}{batch}{epochs}{seed}. The weights of epoch {subject.epoch} were kept, the best on "
+        f"{how}{details}. The weights of epoch {subject.epoch} were kept, the best on "
         f"the validation split. Software: gcsam-med {subject.tool_version}"
         + (f", PyTorch {_package(report, 'torch')}" if _package(report, "torch") else "")
         + (f", MONAI {_package(report, 'monai')}" if _package(report, "monai") else "")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's title, and whether its cells stand to the right."""
+    """A column's title, whether its cells stand to the right, and whether their lines stay whole."""
 
     title: str
     numeric: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

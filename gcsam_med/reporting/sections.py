@@ -98,7 +98,7 @@ def _by_class_table(report: Report, named: Mapping[str, Estimates]) -> Table:
     ]
     columns = [
         Column("Figure"),
-        *(Column(f"{name} ({report.material.classes.get(name, 0)})") for name in named),
+        *(Column(f"{name} ({report.material.classes.get(name, 0)})", whole=True) for name in named),
     ]
     rows = []
     for key in keys:
@@ -155,7 +155,11 @@ def _calibration(report: Report, figures: Figures) -> list[Part]:
             f"{sure} there). Whether that helps is seen on these cases, which took no part in fitting. All "
             "other figures use the probabilities as the network gives them."
         )
-    columns = [Column("Figure"), Column("As the network gives them"), Column("After temperature scaling")]
+    columns = [
+        Column("Figure"),
+        Column("As the network gives them", whole=True),
+        Column("After temperature scaling", whole=True),
+    ]
     rows = [
         Row(
             [
@@ -183,7 +187,7 @@ def _subgroups(report: Report, figures: Figures) -> list[Part]:
         Column("Value"),
         Column("Cases", numeric=True),
         Column("Groups", numeric=True),
-        *(Column(metric_name(k, report.task).title) for k in keys),
+        *(Column(metric_name(k, report.task).title, whole=True) for k in keys),
     ]
     rows = [
         Row(
@@ -214,7 +218,10 @@ def _postprocessing(report: Report, figures: Figures) -> list[Part]:
     if not report.postprocessing:
         return []
     keys = list(next(iter(report.postprocessing.values())))
-    columns = [Column("Option of predict"), *(Column(metric_name(k, report.task).title) for k in keys)]
+    columns = [
+        Column("Option of predict"),
+        *(Column(metric_name(k, report.task).title, whole=True) for k in keys),
+    ]
     rows = [Row(["none (all other figures)", *(_stacked(report.metrics, k) for k in keys)])]
     rows += [
         Row([name, *(_stacked(values, k) for k in keys)]) for name, values in report.postprocessing.items()
@@ -381,7 +388,9 @@ def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, 
 def _policies(report: Report, figures: Figures) -> list[Part]:
     del figures
     rows = [
-        Row([key.replace("_", " "), str(value)]) for key, value in report.policy.items() if value is not None
+        Row([key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value)])
+        for key, value in report.policy.items()
+        if value is not None
     ]
     meanings = [
         Row([metric_name(key, report.task).title, metric_name(key, report.task).meaning])

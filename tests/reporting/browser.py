@@ -122,4 +122,5 @@ class Browser:
 
     def pdf(self) -> bytes:
         """Print the page to PDF as the style sheet says (A4)."""
+        self.devtools("Emulation.setEmulatedMedia", media="", features=[])
         return base64.b64decode(self.devtools("Page.printToPDF", preferCSSPageSize=True)["data"])
