@@ -16,8 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHARE = 16
-"""Least number of blocks that a network is cut into: scratch is at most this part of the weights."""
+CPU_SHARE = 32
+"""Least number of blocks on a CPU: scratch is at most this part of the weights."""
+
+ACCELERATOR_SHARE = 16
+"""Number of blocks on an accelerator, and so of kernels, whatever the number of parameters."""
 
 CPU_ELEMENTS = 1 << 18
 """Elements of a block on a CPU: what a step works on (1 MiB of each float32 vector) stays in cache."""
@@ -291,8 +294,9 @@ def _shaped(region: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _capacity(device: torch.device, elements: int) -> int:
-    share = max(LEAST_ELEMENTS, math.ceil(elements / SHARE))
-    return min(CPU_ELEMENTS, share) if device.type == "cpu" else share
+    if device.type == "cpu":
+        return max(LEAST_ELEMENTS, min(CPU_ELEMENTS, math.ceil(elements / CPU_SHARE)))
+    return max(LEAST_ELEMENTS, math.ceil(elements / ACCELERATOR_SHARE))
 
 
 def _cut(items: Sequence[Item]) -> Iterator[tuple[Kind, list[Piece]]]:

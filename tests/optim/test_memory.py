@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gcsam_med.optim import GSAM, LookSAM, Sharpness
-from gcsam_med.optim.blocks import SHARE
+from gcsam_med.optim.blocks import CPU_SHARE
 
 SHAPES = [(256, 256, 3, 3), (256,), (1000, 512), (64, 3, 7, 7), (512, 512)]
 
@@ -38,7 +38,7 @@ def test_one_copy_of_the_weights_once_and_then_nothing(options: dict[str, Any]) 
     weights = _network()
     copy = sum(w.numel() * w.element_size() for w in weights)
     sharpness = Sharpness(weights, 0.05, **options)
-    scratch = (2 if "adaptive" in options else 1) * copy / SHARE + copy / 100
+    scratch = (2 if "adaptive" in options else 1) * copy / CPU_SHARE + copy / 100
     assert copy <= sum(_allocations(sharpness)) <= copy + scratch
     again = _allocations(sharpness)
     assert max(again) <= 1024
@@ -51,6 +51,6 @@ def test_methods_that_keep_a_gradient_take_a_second_copy_once(kind: type[Sharpne
     weights = _network()
     copy = sum(w.numel() * w.element_size() for w in weights)
     sharpness = kind(weights, 0.05, every=1)
-    assert 2 * copy <= sum(_allocations(sharpness)) <= copy * (2 + 1 / SHARE + 1 / 100)
+    assert 2 * copy <= sum(_allocations(sharpness)) <= copy * (2 + 1 / CPU_SHARE + 1 / 100)
     sharpness.finish_gradients()
     assert sum(_allocations(sharpness)) <= copy / 100
