@@ -152,8 +152,6 @@ def bootstrap_interval(
 def _acceleration(statistic: Statistic, resamples: Resamples) -> float | None:
     """Acceleration from a jackknife over groups within strata (Davison and Hinkley 1997, section 5.3.2)."""
     parts = [(statistic(weights), stratum) for weights, stratum in resamples.jackknife()]
-    if not parts:
-        return None
     values = np.concatenate([v for v, _ in parts])
     stratum = np.concatenate([h for _, h in parts])
     if not np.isfinite(values).all():

@@ -151,17 +151,24 @@ def test_when_there_is_no_interval_a_reason_is_given():
     assert "of resamples" in rare.reason
 
 
-def test_percentile_where_bca_does_not_apply():
-    """Oracle: the quantiles; the sum of squared weights is least for the data, so its bias has no measure."""
+def squares(weights):
+    return (weights**2).sum(axis=1)
+
+
+def mean_of_whole_draws(weights):
+    """Not defined with a group left out."""
+    whole = (weights == np.rint(weights)).all(axis=1)
+    return np.where(whole, weights @ np.arange(30.0), np.nan)
+
+
+@pytest.mark.parametrize("figure", [squares, mean_of_whole_draws])
+def test_percentile_where_bca_does_not_apply(figure):
+    """Oracle: the quantiles; the data lie at the end of all resamples, or no group can be left out."""
     draws = resample_groups(np.arange(30), np.random.default_rng(0), n_resamples=500)
-
-    def squares(weights):
-        return (weights**2).sum(axis=1)
-
-    estimate = bootstrap(squares, draws)
+    estimate = bootstrap(figure, draws)
     assert estimate.method.startswith("percentile")
     levels = stats.norm.cdf([-widened_z(draws), widened_z(draws)])
-    assert estimate.ci95 == pytest.approx(tuple(np.quantile(replicate(squares, draws), levels)))
+    assert estimate.ci95 == pytest.approx(tuple(np.quantile(replicate(figure, draws), levels)))
 
 
 def test_malformed_input_is_refused():

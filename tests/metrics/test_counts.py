@@ -100,6 +100,7 @@ def test_mcc_of_large_sets_does_not_overflow():
     assert multiclass_mcc(np.array([[3, 1], [1, 3]]) * 10**6) == pytest.approx(0.5)
 
 
+@settings(max_examples=200)
 @given(SHARE, SHARE, SHARE)
 def test_predictive_values_follow_bayes(sens, spec, prevalence):
     """Oracle: Bayes' theorem by shares of a population of one."""

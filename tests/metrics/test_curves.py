@@ -76,7 +76,7 @@ def test_stated_specificity_is_reached_despite_rounding():
 def test_reliability_equals_scikit_learn(strategy):
     """Oracle: sklearn.calibration.calibration_curve on probabilities away from bin edges."""
     rng = np.random.default_rng(0)
-    for _ in range(50):
+    for _ in range(100):
         p = rng.random(200)
         truth = rng.random(200) < p**2
         ours = reliability_curve(truth, p, 10, equal_mass=strategy == "quantile")
@@ -119,6 +119,18 @@ def test_net_benefit_by_hand():
     for bad in ([0.0], [1.0]):
         with pytest.raises(ValueError, match="thresholds"):
             decision_curve(truth, p, bad)
+
+
+def test_net_benefit_equals_its_definition():
+    """Oracle: true and false positives counted one threshold at a time, on 200 random sets."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        truth, p = rng.random(30) < 0.4, rng.random(30).round(1)
+        thresholds = rng.uniform(0.01, 0.99, 5)
+        curve = decision_curve(truth, p, thresholds)
+        for t, benefit in zip(thresholds, curve.model, strict=True):
+            hits, needless = ((p >= t) & truth).sum(), ((p >= t) & ~truth).sum()
+            assert benefit == pytest.approx(hits / 30 - needless / 30 * t / (1 - t))
 
 
 def test_roc_points_equal_scikit_learn():

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from gcsam_med.metrics.intervals import proportion, wilson
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.integers(1, 500), st.data())
 def test_wilson_equals_scipy(n, data):
     """Oracle: scipy.stats.binomtest(...).proportion_ci(method='wilson')."""

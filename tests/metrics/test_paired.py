@@ -84,6 +84,7 @@ def test_wilcoxon_differences_that_rounding_makes_tie():
     assert wilcoxon_signed_rank(a, b).effect_size == pytest.approx(whole.effect_size)
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemar_equals_statsmodels(pairs):
     """Oracle: statsmodels' exact McNemar; the difference is that of the accuracies."""

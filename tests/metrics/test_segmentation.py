@@ -53,7 +53,7 @@ def test_dice_and_iou_equal_monai():
     from monai.metrics import compute_dice, compute_iou
 
     rng = np.random.default_rng(0)
-    for _ in range(50):
+    for _ in range(200):
         pred, truth = rng.random((2, 8, 9)) < rng.random((2, 1, 1)) * 0.8 + 0.1
         truth[0, 0] = True
         p, t = (torch.tensor(m[None, None]).float() for m in (pred, truth))
