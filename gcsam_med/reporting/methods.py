@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.report import Report
 from gcsam_med.reporting.text import count
 
@@ -76,6 +75,8 @@ def methods_paragraphs(report: Report) -> list[str]:
 
 
 def _training(report: Report) -> str:
+    from gcsam_med.optim import OPTIMIZERS  # brings torch, which the page of a data set does without
+
     subject, config = report.subject, report.config
     how, method = subject.optimizer, OPTIMIZERS.get(subject.optimizer)
     if method is not None and method.perturbation is not None and config:
@@ -163,6 +164,8 @@ def _evaluation(report: Report) -> str:
 
 def references(report: Report) -> list[str]:
     """List what the methods paragraph and the report rest on."""
+    from gcsam_med.optim import OPTIMIZERS
+
     optimizer = report.subject.optimizer
     method = OPTIMIZERS.get(optimizer)
     climbs = method is not None and method.perturbation is not None
