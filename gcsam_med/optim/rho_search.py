@@ -50,10 +50,10 @@ def find_rho(
     candidates: Sequence[float] = RHO_CANDIDATES,
     budget: int = 1,
 ) -> RhoSearch:
-    """Pick rho by successive halving: train all briefly, keep the better half, train that longer.
+    """Pick rho by successive halving: train all briefly, and the better half again for longer.
 
-    Six candidates cost 6 + 3 x 2 + 2 x 4 = 20 budgets. Only validation data may enter the score: rho chosen on
-    test data makes the test score too good.
+    Six candidates cost 6 + 3 x 2 + 2 x 4 = 20 budgets. Only validation data may enter the score: rho chosen
+    on test data makes the test score too good.
 
     Parameters
     ----------
