@@ -42,6 +42,7 @@ ALLOWED_TAGS = (
     "BurnedInAnnotation",
 )
 DEFLATED = "1.2.840.10008.1.2.1.99"
+END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 CENTIMETRE = 3  # unit code of ultrasound region calibration, PS3.3 C.8.5.5.1.15
 
 
@@ -148,13 +149,17 @@ def _inflated(data: bytes, name: str) -> bytes:
     if (group, element, vr) != (2, 0, b"UL"):
         raise ImageFault("corrupt", name, "the file meta information is damaged.")
     start = 144 + length
-    engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    body = engine.decompress(data[start:], MAX_FILE_BYTES)
-    if engine.unconsumed_tail:
-        limit = MAX_FILE_BYTES // 2**20
-        raise ImageFault("too-large", name, f"the file inflates to more than {limit} MiB.")
     meta = data[132:start].replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0")
-    return data[:132] + meta + body
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    parts, total, rest = [data[:132], meta], 0, data[start:]
+    while rest and not engine.eof:
+        parts.append(engine.decompress(rest, 2**20))
+        rest = engine.unconsumed_tail
+        total += len(parts[-1])
+        if total > MAX_FILE_BYTES:
+            limit = MAX_FILE_BYTES // 2**20
+            raise ImageFault("too-large", name, f"the file inflates to more than {limit} MiB.")
+    return b"".join(parts)
 
 
 def _frame(dataset: Dataset, frame: int, name: str) -> np.ndarray:
@@ -176,13 +181,20 @@ def _frame(dataset: Dataset, frame: int, name: str) -> np.ndarray:
 
 
 def _check_codestream(dataset: Dataset, frame: int, name: str) -> None:
-    """Refuse a compressed frame whose own size is not the header's: decoders allocate what it asks for."""
+    """Refuse a compressed frame that is cut off, or whose own size is not the header's.
+
+    Decoders allocate what the frame asks for.
+    """
     from pydicom.encaps import get_frame
 
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
         return
     count = int(dataset.get("NumberOfFrames") or 1)
-    found = codestream_size(get_frame(dataset.PixelData, frame, number_of_frames=count))
+    stream = get_frame(dataset.PixelData, frame, number_of_frames=count)
+    found = codestream_size(stream)
+    if found is not None and not stream.rstrip(b"\0").endswith(END_OF_IMAGE):
+        # Decoders fill what is missing with grey and say nothing.
+        raise ImageFault("truncated", name, "the compressed image ends early.", "Export the file again.")
     expected = int(dataset.Columns), int(dataset.Rows)
     if found is not None and found != expected:
         said, held = (f"{width} x {height}" for width, height in (expected, found))

@@ -88,6 +88,7 @@ def _functional_group(dataset: Dataset, frame: int) -> Dataset:
     from pydicom import Dataset as NewDataset
 
     header = NewDataset()
+    header.set_original_encoding(*dataset.original_encoding, "")  # byte order of lookup tables
     keywords = (
         "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "WindowCenter",
         "WindowWidth", "VOILUTFunction", "PixelPaddingValue", "PixelRepresentation", "BitsStored",

@@ -125,7 +125,7 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "its name is not valid"
         raise ImageFault("unreadable", name, f"the file cannot be opened: {why}.") from None
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise ImageFault("not-a-file", name, "a regular file was expected, not a folder, pipe or device.")
@@ -136,7 +136,9 @@ def read_bytes(path: Path) -> bytes:
             raise ImageFault(
                 "too-large", name, f"the file has {state.st_size // 2**20} MiB; at most {limit} are read."
             )
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
-        except OSError as error:
-            raise ImageFault("unreadable", name, f"the file cannot be read: {error.strerror}.") from None
+    except OSError as error:
+        raise ImageFault("unreadable", name, f"the file cannot be read: {error.strerror}.") from None
+    finally:
+        os.close(descriptor)

@@ -6,9 +6,11 @@ import hashlib
 import io
 import multiprocessing
 import os
+import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -161,27 +163,53 @@ def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Ite
         yield from (scan_case(case, job) for case in cases)
         return
     chunks = [cases[i : i + CHUNK] for i in range(0, len(cases), CHUNK)]
+    for results in _in_order(chunks, job, count):
+        yield from results
+
+
+def _in_order(chunks: Sequence[Sequence[Case]], job: ScanJob, count: int) -> Iterator[list[Result]]:
+    """Results in order with few tasks under way, so that memory stays flat.
+
+    Where a decoder takes its process down with it, the cases at hand are read again one by one, each in a
+    process of its own, so that the bad file is named and the others are kept.
+    """
+    left = deque(chunks)
+    while left:
+        with _pool(count) as pool:
+            pending: deque[tuple[Sequence[Case], Future[list[Result]]]] = deque()
+            try:
+                while left or pending:
+                    while left and len(pending) < 4 * count:
+                        pending.append((left[0], pool.submit(_scan_chunk, left[0], job)))
+                        left.popleft()
+                    results = pending[0][1].result()
+                    pending.popleft()
+                    yield results
+                return
+            except BrokenProcessPool:
+                chunk = pending.popleft()[0] if pending else left.popleft()
+                left.extendleft(again for again, _ in reversed(pending))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        yield [_alone(case, job) for case in chunk]
+
+
+def _alone(case: Case, job: ScanJob) -> Result:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(scan_case, case, job).result()
+        except BrokenProcessPool:
+            return [Fault(case.image, "crash", "reading it crashed the decoder or ran out of memory.")]
+
+
+def _pool(count: int) -> ProcessPoolExecutor:
     # Not fork: the caller may have threads (progress bars, torch) that a forked child inherits half alive.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        try:
-            for results in _in_order(lambda c: pool.submit(_scan_chunk, c, job), chunks, window=4 * count):
-                yield from results
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts_to_parent)
 
 
-def _in_order(
-    submit: Callable[[Sequence[Case]], Future[list[Result]]], chunks: Sequence[Sequence[Case]], window: int
-) -> Iterator[list[Result]]:
-    """Results in order with at most `window` tasks under way, so that memory stays flat."""
-    pending: deque[Future[list[Result]]] = deque()
-    for chunk in chunks:
-        pending.append(submit(chunk))
-        if len(pending) >= window:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _scan_chunk(cases: Sequence[Case], job: ScanJob) -> list[Result]:

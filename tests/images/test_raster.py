@@ -1,0 +1,140 @@
+"""PNG, JPEG, TIFF and BMP of every mode become the grey or colour that they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from gcsam_med.images import ImageFault, decode_frames, decode_mask, read_frames, read_image
+from tests.images.malformed import encoded, picture
+
+GREY = picture()
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
+
+
+def decoded(data: bytes) -> np.ndarray:
+    return next(decode_frames(data, "test")).pixels
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_lossless_formats_give_the_pixels_that_were_written(kind: str, mode: str) -> None:
+    """Oracle: the array that was encoded; Pillow's own palette conversion for P."""
+    source = {
+        "1": Image.fromarray(GREY > 127),
+        "L": Image.fromarray(GREY),
+        "P": Image.fromarray(COLOUR).quantize(64),
+        "RGB": Image.fromarray(COLOUR),
+    }[mode]
+    expected = np.asarray(source.convert("RGB")) if mode in ("P", "RGB") else np.asarray(source.convert("L"))
+    np.testing.assert_array_equal(decoded(encoded(source, kind)), expected)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_dropped_and_not_blended(mode: str) -> None:
+    """A fully transparent pixel keeps its colour."""
+    alpha = np.zeros_like(GREY)
+    bands = [GREY, alpha] if mode == "LA" else [*np.moveaxis(COLOUR, 2, 0), alpha]
+    image = Image.merge(mode, [Image.fromarray(np.ascontiguousarray(b)) for b in bands])
+    expected = GREY if mode == "LA" else COLOUR
+    np.testing.assert_array_equal(decoded(encoded(image, "PNG")), expected)
+
+
+def test_colour_that_is_grey_everywhere_becomes_one_channel() -> None:
+    """A grey image saved as RGB or RGBA is grey."""
+    image = Image.fromarray(np.repeat(GREY[..., None], 3, axis=2))
+    assert decoded(encoded(image, "PNG")).shape == GREY.shape
+    assert decoded(encoded(image.convert("RGBA"), "PNG")).shape == GREY.shape
+
+
+@given(arrays(np.uint16, (12, 16), elements=st.integers(0, 65535)))
+def test_deep_grey_is_scaled_by_the_smallest_depth_that_holds_it(values: np.ndarray) -> None:
+    """Oracle: the documented rule, computed with Python integers."""
+    top = int(values.max())
+    full = next(2**b - 1 for b in (8, 10, 12, 14, 16) if top < 2**b)
+    got = decoded(encoded(Image.fromarray(values), "PNG"))
+    exact = values.astype(np.float64) * 255 / full
+    assert np.abs(got - exact).max() <= 0.5 + 1e-4
+
+
+def test_twelve_bit_radiograph_is_neither_black_nor_stretched() -> None:
+    """A 12-bit image in a 16-bit file: half of its full scale is half of ours."""
+    values = np.full((16, 16), 2048, dtype=np.uint16)
+    values[0, 0] = 4000
+    assert decoded(encoded(Image.fromarray(values), "PNG"))[8, 8] == 128
+
+
+def test_exif_orientation_is_applied() -> None:
+    """Orientation 6 means: turn by 90 degrees clockwise to view."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(GREY), "PNG", exif=exif)
+    np.testing.assert_array_equal(decoded(data), np.rot90(GREY, -1))
+
+
+def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
+    """First, middle, a number, all; and a number that is not there."""
+    pages = [Image.fromarray(picture(seed=i)) for i in range(5)]
+    path = tmp_path / "pages.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    for frame, number in (("first", 0), ("middle", 2), (4, 4)):
+        read = read_image(path, frame=frame)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(read.pixels, np.asarray(pages[number]))
+        assert (read.frame, read.n_frames, read.notes) == (number, 5, ("multi-frame",))
+    assert [p.frame for p in read_frames(path)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ImageFault, match="frame 5 was asked for; there are 5"):
+        read_image(path, frame=5)
+
+
+def test_jpeg_is_close_to_its_source() -> None:
+    """JPEG at quality 95 of smooth noise: mean error of a few levels."""
+    got = decoded(encoded(Image.fromarray(GREY), "JPEG", quality=95))
+    assert np.abs(got.astype(int) - GREY).mean() < 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_masks_of_every_mode_have_the_same_foreground(kind: str, mode: str) -> None:
+    """Alpha never counts: it is opaque everywhere here, transparent nowhere foreground."""
+    mask = GREY > 140
+    image = Image.fromarray(mask.astype(np.uint8) * 255).convert(mode)
+    if mode == "RGBA" and kind == "BMP":
+        pytest.skip("Pillow writes RGBA bitmaps without marking the alpha channel")
+    np.testing.assert_array_equal(decode_mask(encoded(image, kind), "mask"), mask)
+
+
+def test_transparent_foreground_counts_and_opaque_background_does_not() -> None:
+    """Only colour tells."""
+    mask = GREY > 140
+    values = mask.astype(np.uint8) * 255
+    rgba = np.dstack([values, values, values, 255 - values])
+    np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(rgba), "PNG"), "mask"), mask)
+
+
+@pytest.mark.parametrize("foreground", [1, 2, 20, 100, 128, 255])
+def test_masks_of_any_foreground_value(foreground: int) -> None:
+    """Label numbers and brightness alike."""
+    mask = GREY > 140
+    image = Image.fromarray(mask.astype(np.uint8) * np.uint8(foreground))
+    np.testing.assert_array_equal(decode_mask(encoded(image, "PNG"), "mask"), mask)
+
+
+def test_every_label_of_a_map_is_foreground_and_interpolated_greys_are_halved() -> None:
+    """Labels 0, 1, 2: both count. Greys between 0 and 255: from 128 on."""
+    labels = np.zeros((16, 16), dtype=np.uint8)
+    labels[:4], labels[8:12] = 1, 2
+    np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(labels), "PNG"), "m"), labels > 0)
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(ramp), "PNG"), "m"), ramp > 127)
+
+
+def test_jpeg_noise_of_an_empty_mask_is_not_foreground() -> None:
+    """Compression leaves small values in black areas."""
+    noisy = (picture() // 40).astype(np.uint8)
+    assert not decode_mask(encoded(Image.fromarray(noisy), "JPEG"), "mask").any()
