@@ -19,6 +19,7 @@ from gcsam_med.optim import OPTIMIZERS, Sharpness, build
 from gcsam_med.training.ema import moving_average
 from gcsam_med.training.losses import Loss, build_loss
 from gcsam_med.training.plan import Plan
+from gcsam_med.training.prior import foreground_fraction, start_from_prior
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -122,6 +123,8 @@ def build_session(plan: Plan) -> Session:
     initial = "random start"
     if plan.starts_from_imagenet:
         initial = "start from " + load_pretrained(network, str(config.model), weights=config.weights).source
+    if plan.task == "segmentation":
+        start_from_prior(network, foreground_fraction(plan))
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     averaged = moving_average(network, config.ema) if config.ema else None
     optimizer, sharpness = build(
