@@ -1,0 +1,184 @@
+"""Small data sets in each source's own layout, for tests."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def speckle(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
+    """An image unlike that of any other seed, uint8 (H, W)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (5, 7), dtype=np.uint8)
+    smooth = np.asarray(
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), dtype=float
+    )
+    return np.clip(smooth + rng.normal(0, 20, (height, width)), 0, 255).astype(np.uint8)
+
+
+def blob(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
+    """A lesion, bool (H, W)."""
+    rng = np.random.default_rng(seed)
+    y, x = rng.uniform(0.3, 0.7) * height, rng.uniform(0.3, 0.7) * width
+    rows, columns = np.ogrid[:height, :width]
+    return ((rows - y) / 8) ** 2 + ((columns - x) / 10) ** 2 < 1
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    """Write an image or a mask."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def busi(root: Path, counts: Sequence[int] = (8, 6, 4), seed: int = 0) -> Path:
+    """BUSI's layout: counts of benign, malignant and normal; ``benign (2)`` has two masks."""
+    folder = root / "Dataset_BUSI_with_GT"
+    for k, (label, n) in enumerate(zip(("benign", "malignant", "normal"), counts, strict=True)):
+        for i in range(1, n + 1):
+            number = seed + 1000 * k + i
+            save(folder / label / f"{label} ({i}).png", speckle(number))
+            mask = blob(number) & (label != "normal")
+            save(folder / label / f"{label} ({i})_mask.png", mask)
+    if counts[0] > 1:
+        save(folder / "benign" / "benign (2)_mask_1.png", blob(seed + 77))
+    return folder
+
+
+def busbra(root: Path, patients: int = 10) -> Path:
+    """BUS-BRA's layout: two images a patient, folds 1 to 5 by patient."""
+    folder = root / "BUSBRA"
+    data = ["ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"]
+    folds = ["ID,Pathology,kFold,valid_1,valid_2,valid_3,valid_4,valid_5"]
+    for case in range(1, patients + 1):
+        label = ("benign", "malignant")[case % 2]
+        for side in "lr":
+            name, number = f"bus_{case:04d}-{side}", 2 * case + (side == "r")
+            data.append(f'{name},{case},cyst,{label},{2 + case % 4},Maker A,56,40,left,"[1,2,3,4]"')
+            folds.append(f"{name},{label},{1 + case % 5},1,1,1,1,NaN")
+            save(folder / "Images" / f"{name}.png", speckle(number))
+            save(folder / "Masks" / f"{name.replace('bus', 'mask')}.png", blob(number))
+    (folder / "bus_data.csv").write_text("\n".join(data) + "\n")
+    (folder / "5-fold-cv.csv").write_text("\n".join(folds) + "\n")
+    return folder
+
+
+def lungs(root: Path, n: int = 12) -> Path:
+    """Shenzhen and Montgomery, the last image without a mask."""
+    folder = root / "Lung_Segmentation"
+    for i in range(n):
+        name = f"{('CHNCXR', 'MCUCXR')[i % 2]}_{i:04d}_{i // 2 % 2}"
+        save(folder / "cxr" / f"{name}.png", speckle(i))
+        if i < n - 1:
+            suffix = "_mask" if i % 4 == 0 else ""
+            save(folder / "masks" / f"{name}{suffix}.png", blob(i).astype(np.uint8) * 255)
+    return folder
+
+
+def covid(root: Path, n: int = 6, *, masks: bool = True, sheets: bool = True) -> Path:
+    """The official layout; masks have half the images' size."""
+    from openpyxl import Workbook
+
+    folder = root / "COVID-19_Radiography_Dataset"
+    for k, label in enumerate(("COVID", "Normal", "Viral Pneumonia")):
+        rows = [("FILE NAME", "FORMAT", "SIZE", "URL")]
+        for i in range(1, n + 1):
+            grey = speckle(100 * k + i, 48, 48)
+            save(folder / label / "images" / f"{label}-{i}.png", np.repeat(grey[..., None], 3, axis=2))
+            if masks:
+                half = np.repeat((blob(i, 24, 24).astype(np.uint8) * 255)[..., None], 3, axis=2)
+                save(folder / label / "masks" / f"{label}-{i}.png", half)
+            rows.append((f"{label.upper()}-{i}", "PNG", "256*256", f"https://collection.example/{k}"))
+        if sheets:
+            book = Workbook()
+            for row in rows:
+                book.active.append(row)
+            book.save(folder / f"{label}.metadata.xlsx")
+    return folder
+
+
+def class_folders(root: Path, classes: Sequence[str] = ("a", "b"), n: int = 8, *, masks: str = "") -> Path:
+    """Class folders; masks ``inside`` (CLASS/masks), ``beside`` (masks/CLASS), ``names`` or none."""
+    for k, label in enumerate(classes):
+        for i in range(n):
+            number = 500 * k + i
+            save(root / label / f"img{i}.png", speckle(number))
+            where = {
+                "inside": root / label / "masks" / f"img{i}.png",
+                "beside": root / "masks" / label / f"img{i}_mask.png",
+                "names": root / label / f"img{i}_mask.png",
+            }.get(masks)
+            if where is not None:
+                save(where, blob(number))
+    return root
+
+
+def cifar_pictures(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures, uint8 (n, 3, 32, 32), and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8), labels
+
+
+def cifar10_binary(root: Path, per_batch: int = 20) -> Path:
+    """cifar-10-batches-bin with few pictures."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
+    for b, batch in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
+        pictures, labels = cifar_pictures(per_batch, 10, seed=b)
+        records = (bytes([label]) + p.tobytes() for p, label in zip(pictures, labels, strict=True))
+        (folder / f"{batch}.bin").write_bytes(b"".join(records))
+    return folder
+
+
+def cifar100_binary(root: Path, n: int = 60) -> Path:
+    """cifar-100-binary with few pictures of three classes."""
+    folder = root / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    (folder / "fine_label_names.txt").write_text("apple\nbear\ncan\n")
+    (folder / "coarse_label_names.txt").write_text("fruit\ncarnivores\n")
+    for s, split in enumerate(("train", "test")):
+        pictures, labels = cifar_pictures(n, 3, seed=s)
+        records = (bytes([k % 2, k]) + p.tobytes() for p, k in zip(pictures, labels.tolist(), strict=True))
+        (folder / f"{split}.bin").write_bytes(b"".join(records))
+    return folder
+
+
+def python2_batch(pictures: np.ndarray, labels: Sequence[int], key: str = "labels") -> bytes:
+    """The bytes that Python 2 wrote for a batch: protocol 2, byte strings, an array built by NumPy 1.
+
+    Put together opcode by opcode, so that nothing is needed that could also load it.
+    """
+
+    def text(value: str) -> bytes:
+        return b"U" + bytes([len(value)]) + value.encode()
+
+    def number(value: int) -> bytes:
+        return b"K" + bytes([value]) if 0 <= value < 256 else b"J" + struct.pack("<i", value)
+
+    data = pictures.tobytes()
+    shape = b"".join(number(x) for x in (len(pictures), pictures[0].size)) + b"\x86"
+    dtype = b"cnumpy\ndtype\nq\x05" + text("u1") + number(0) + number(1) + b"\x87R"
+    dtype += b"(" + number(3) + text("|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
+    build = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+        + number(0)
+        + b"\x85"
+        + text("b")
+        + b"\x87R"
+    )
+    state = b"(" + number(1) + shape + dtype + b"\x89" + b"T" + struct.pack("<i", len(data)) + data + b"tb"
+    batch = text("batch_label") + text("training batch 1 of 5")
+    names = text(key) + b"]q\x03(" + b"".join(number(x) for x in labels) + b"e"
+    return b"\x80\x02}q\x01(" + batch + names + text("data") + build + state + b"u."
+
+
+def python2_names(names: Sequence[str], key: str = "label_names") -> bytes:
+    """The bytes of a meta file."""
+    items = b"".join(b"U" + bytes([len(n)]) + n.encode() for n in names)
+    return b"\x80\x02}q\x01(U" + bytes([len(key)]) + key.encode() + b"]q\x02(" + items + b"eu."
