@@ -206,10 +206,11 @@ def _check_not_empty(dataset: PreparedDataset, parts: dict[Split, np.ndarray], c
 
 
 def _default_lr(task: str, model: str, imagenet: bool) -> float:
-    # Transformers and pretrained weights are spoilt by a rate that suits a small network from scratch.
+    # Transformers and pretrained weights are spoilt by a rate that suits a small network from scratch; for
+    # that one see docs/decisions.md.
     if imagenet or model in {"vit-b-16", "swin-t", "swin-unetr", "convnext-tiny", "vgg16"}:
         return 1e-4
-    return 1e-3 if task == "segmentation" else 3e-4
+    return 3e-3 if task == "segmentation" else 3e-4
 
 
 def _default_workers(device: str) -> int:
