@@ -1,8 +1,8 @@
 """The first guess of a segmentation network: how much of a training image is foreground.
 
 A network that begins at probability one half everywhere spends its first epochs learning that most pixels are
-background: an adaptive optimizer moves the bias of the output by no more than the learning rate in a step. Lin
-et al., "Focal Loss for Dense Object Detection" (2017), section 4.1, set that bias to the prior instead.
+background: an adaptive optimizer moves the bias of the output by no more than the learning rate in a step.
+Lin et al., "Focal Loss for Dense Object Detection" (2017), section 4.1, set that bias to the prior instead.
 """
 
 from __future__ import annotations
