@@ -119,7 +119,7 @@ expect() {
 # The descendant that is number 1 in its own process namespace.
 first_process() {
     process=$1
-    until [ "$(awk '/^NSpid/ { print NF > 2 ? $NF : 0 }' "/proc/$process/status")" = 1 ]; do
+    until [ "$(awk '/^NSpid/ { print (NF > 2 ? $NF : 0) }' "/proc/$process/status")" = 1 ]; do
         process=$(cut -d ' ' -f 1 "/proc/$process/task/$process/children")
     done
     echo "$process"
@@ -133,7 +133,7 @@ expect_stop() {
     tries=0
     until [ -s "$WORK/runs/stopped/history.csv" ]; do
         tries=$((tries + 1))
-        [ "$tries" -lt 240 ] || fail "no first epoch within 2 minutes"
+        [ "$tries" -lt 600 ] || fail "no first epoch within 5 minutes"
         kill -0 "$outer" 2>/dev/null || fail "training ended before it was stopped"
         sleep 0.5
     done

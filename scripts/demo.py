@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
-    parser.add_argument("--cases", type=int, default=200, help="synthetic images")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--cases", type=int, default=160, help="synthetic images")
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--size", type=int, default=128, help="side of the stored images in pixels")
     given = parser.parse_args(arguments)
     trained, untrained = given.runs / "demo", given.runs / "demo-untrained"
