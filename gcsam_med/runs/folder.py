@@ -62,6 +62,11 @@ class RunFolder:
         return self.root / "model"
 
     @property
+    def sharpness(self) -> Path:
+        """What was measured of the minimum's sharpness."""
+        return self.root / "sharpness"
+
+    @property
     def ledger_file(self) -> Path:
         """One JSON line for every evaluation of a split: how often the test set was looked at."""
         return self.root / "evaluations.jsonl"

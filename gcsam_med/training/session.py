@@ -14,10 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from gcsam_med.config import RunConfig
 from gcsam_med.devices import pick_device
+from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
 from gcsam_med.training.ema import moving_average
-from gcsam_med.training.losses import Loss, build_loss
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.prior import foreground_fraction, start_from_prior
 
@@ -59,7 +59,7 @@ class Session:
     sharpness: Sharpness | None
     scaler: torch.amp.GradScaler
     averaged: AveragedModel | None
-    loss: Loss
+    loss: nn.Module
     precision: torch.dtype | None
     initial: str
 
@@ -144,7 +144,7 @@ def build_session(plan: Plan) -> Session:
         sharpness=sharpness,
         scaler=torch.amp.GradScaler(fabric.device.type, enabled=config.precision == "fp16"),
         averaged=averaged,
-        loss=build_loss(plan, fabric.device),
+        loss=_loss(plan).to(fabric.device),
         precision=AUTOCAST[config.precision],
         initial=initial,
     )
@@ -167,6 +167,13 @@ def _fabric(device: torch.device) -> Any:
     )
     fabric.launch()
     return fabric
+
+
+def _loss(plan: Plan) -> nn.Module:
+    config = plan.config
+    weighed = plan.task == "classification" and config.class_weights
+    weights = class_weights(plan.class_counts()) if weighed else None
+    return build_loss(str(config.loss), weights, config.label_smoothing)
 
 
 def _base_options(config: RunConfig) -> dict[str, Any]:

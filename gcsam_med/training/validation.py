@@ -15,7 +15,6 @@ from torch import nn
 
 from gcsam_med.metrics import classification
 from gcsam_med.training.batches import network_input, targets_of
-from gcsam_med.training.losses import Loss
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms import to_channels
 
@@ -24,7 +23,7 @@ from gcsam_med.transforms import to_channels
 def validate(
     plan: Plan,
     network: nn.Module,
-    loss: Loss,
+    loss: nn.Module,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
     rank: int = 0,
@@ -71,7 +70,7 @@ def validate(
     return _segmentation(table) if plan.task == "segmentation" else _classification(table)
 
 
-def _per_case(plan: Plan, logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> np.ndarray:
+def _per_case(plan: Plan, logits: torch.Tensor, targets: torch.Tensor, loss: nn.Module) -> np.ndarray:
     """Row a case: loss, then intersection, predicted and true pixels, or class and probabilities."""
     losses = torch.stack([loss(logits[i : i + 1], targets[i : i + 1]) for i in range(len(logits))])
     if plan.task == "segmentation":

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import InputError
+from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.training import EpochEnd, Silent, Start, start_training
-from gcsam_med.training.losses import LOSSES
 from tests.builders import make_prepared
 
 

@@ -3,82 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gcsam_med.training.plan import Plan
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def build_loss(plan: Plan, device: torch.device) -> Loss:
-    """Build the loss of a run.
+def build_loss(name: str, weights: torch.Tensor | None = None, smoothing: float = 0.0) -> nn.Module:
+    """Build a loss.
 
     Parameters
     ----------
-    plan : Plan
-        Names the loss; its class counts give the weights.
-    device : torch.device
-        Where logits will be.
+    name : str
+        A name in `LOSSES`.
+    weights : Tensor, shape (classes,), optional
+        Classification: weight of each class.
+    smoothing : float
+        Classification: label smoothing, in [0, 1).
 
     Returns
     -------
-    callable
+    torch.nn.Module
         (logits, targets) -> scalar. Segmentation: logits and targets (B, 1, S, S); classification: logits
         (B, classes), targets (B,).
     """
-    return LOSSES[str(plan.config.loss)](plan, device)
+    return LOSSES[name](weights, smoothing)
 
 
-def class_weights(plan: Plan) -> torch.Tensor | None:
-    """Weight of each class, shape (classes,): the inverse of its frequency, 1 on average over cases.
+def class_weights(counts: np.ndarray) -> torch.Tensor:
+    """Weigh each class by the inverse of its frequency, so that the mean weight over cases is 1.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (classes,)
+        Training cases of each class.
 
     Returns
     -------
-    Tensor or None
-        None if the run does not weigh classes. A class without a training case weighs 0.
+    Tensor, shape (classes,)
+        A class without a case weighs 0.
     """
-    if not plan.config.class_weights:
-        return None
-    counts = torch.from_numpy(plan.class_counts()).float()
-    present = counts > 0
-    weights = torch.zeros_like(counts)
-    weights[present] = counts.sum() / (present.sum() * counts[present])
+    numbers = torch.from_numpy(np.asarray(counts)).float()
+    present = numbers > 0
+    weights = torch.zeros_like(numbers)
+    weights[present] = numbers.sum() / (present.sum() * numbers[present])
     return weights
 
 
-def _dice_ce(plan: Plan, device: torch.device) -> Loss:
+def _dice_ce(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
     """Dice plus binary cross-entropy (Isensee et al. 2021 use the pair in nnU-Net)."""
     from monai.losses import DiceCELoss
 
     return DiceCELoss(sigmoid=True)
 
 
-def _dice_focal(plan: Plan, device: torch.device) -> Loss:
+def _dice_focal(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
     """Dice plus focal loss (Lin et al. 2017), for small lesions."""
     from monai.losses import DiceFocalLoss
 
     return DiceFocalLoss(sigmoid=True, gamma=2.0)
 
 
-def _dice(plan: Plan, device: torch.device) -> Loss:
+def _dice(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
     """Soft Dice (Milletari et al. 2016)."""
     from monai.losses import DiceLoss
 
     return DiceLoss(sigmoid=True)
 
 
-def _cross_entropy(plan: Plan, device: torch.device) -> Loss:
+def _cross_entropy(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
     """Weighted cross-entropy, averaged over cases and not over weights."""
-    weights = class_weights(plan)
-    return _Weighted(weights, plan.config.label_smoothing, gamma=0.0).to(device)
+    return _Weighted(weights, smoothing, gamma=0.0)
 
 
-def _focal(plan: Plan, device: torch.device) -> Loss:
+def _focal(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
     """Weighted focal loss with gamma 2 (Lin et al. 2017)."""
-    return _Weighted(class_weights(plan), plan.config.label_smoothing, gamma=2.0).to(device)
+    return _Weighted(weights, smoothing, gamma=2.0)
 
 
 class _Weighted(nn.Module):
@@ -101,7 +103,7 @@ class _Weighted(nn.Module):
         return per_case.mean()
 
 
-LOSSES: dict[str, Callable[[Plan, torch.device], Loss]] = {
+LOSSES: dict[str, Callable[[Any, float], nn.Module]] = {
     "dice-ce": _dice_ce,
     "dice-focal": _dice_focal,
     "dice": _dice,
