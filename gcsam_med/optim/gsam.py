@@ -45,6 +45,8 @@ class GSAM(Sharpness):
     local_first_pass = False
     """Both gradients join in the descent: they must be the same on every worker."""
 
+    _in_place = False
+
     def __init__(
         self,
         params: Optimizer | Iterable[Tensor] | Iterable[dict[str, Any]],
@@ -72,12 +74,13 @@ class GSAM(Sharpness):
     def finish_gradients(self) -> None:
         """Take the perpendicular part of the first gradient from the second."""
         if self._climbed and self._walk is not None:
-            walk, self._climbed = self._walk, False
-            after, before = gradients(walk.parameters), self._before.beside(walk.parameters)
-            share = ratio(inner(walk, before, after), inner(walk, after, after))
-            for block in walk.blocks:
+            blocks, parameters = self._walk.scratch_blocks, self._walk.parameters
+            after, before = gradients(parameters), self._before.beside(parameters)
+            share = ratio(inner(blocks, before, after), inner(blocks, after, after))
+            for block in blocks:
                 block.load(after)
                 block.scale((1 + self.alpha * share).to(block.kind.device))
                 block.store(after)
             torch._foreach_add_(after, before, alpha=-self.alpha)
+            self._climbed = False
         super().finish_gradients()

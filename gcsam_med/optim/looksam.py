@@ -49,6 +49,8 @@ class LookSAM(Sharpness):
     local_first_pass = False
     """The kept part joins both gradients: they must be the same on every worker."""
 
+    _in_place = False
+
     def __init__(
         self,
         params: Optimizer | Iterable[Tensor] | Iterable[dict[str, Any]],
@@ -98,30 +100,31 @@ class LookSAM(Sharpness):
             self._length = None
 
     def _decompose(self) -> None:
-        walk = self._walk
-        if walk is None:
+        if self._walk is None:
             return
-        after, kept = gradients(walk.parameters), self._kept.beside(walk.parameters)
-        share = ratio(inner(walk, kept, after), inner(walk, kept, kept))
+        blocks, parameters = self._walk.scratch_blocks, self._walk.parameters
+        after, kept = gradients(parameters), self._kept.beside(parameters)
+        share = ratio(inner(blocks, kept, after), inner(blocks, kept, kept))
         squares = []
-        for block in walk.blocks:
+        for block in blocks:
             block.load(kept)
             block.scale(-share.to(block.kind.device))
             block.add(after)
             block.store(kept)
-            squares += block.squares()
+            squares.append(block.inner(kept))
         self._length = total(squares).sqrt()
 
     def _reuse(self, length: Tensor) -> None:
-        items = [item for item in self._climbers()[0] if item.parameter in self._kept.tensors]
-        if not items:
+        climbers = self._climbers().only(self._kept.tensors)
+        if not climbers.parameters:
             return
-        walk = self._walk_over(items)
-        now, kept = gradients(walk.parameters), self._kept.beside(walk.parameters)
-        factor = self.alpha * ratio(inner(walk, now, now).sqrt(), length)
-        for block in walk.blocks:
+        blocks = self._walk_over(climbers).scratch_blocks
+        now, kept = climbers.directions, self._kept.beside(climbers.parameters)
+        factor = self.alpha * ratio(inner(blocks, now, now).sqrt(), length)
+        for block in blocks:
             block.load(kept)
-            block.add_to(now, factor.to(block.kind.device))
+            block.scale(factor.to(block.kind.device))
+            block.add_to(now)
 
     def state_dict(self) -> dict[str, Any]:
         """As `Sharpness`, and the kept part by number of the parameter."""

@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gcsam_med.optim.blocks import Block, Item, Walk
 from gcsam_med.optim.centralize import is_centralized
+from gcsam_med.optim.items import Item
 from gcsam_med.optim.sums import total
+from gcsam_med.optim.walk import Block, Walk
 
 Centralize = Literal["none", "ascent", "both"]
 Norm = Literal["centralized", "raw"]
+
+
+class Climbers(NamedTuple):
+    """Who takes part in a climb.
+
+    Parameters
+    ----------
+    parameters : list of Tensor
+        The weights that move.
+    directions : list of Tensor
+        Parallel to them: what each moves along.
+    rhos : list of int
+        Parallel to them: which radius each has.
+    radii : list of float
+        The radii, each once.
+    """
+
+    parameters: list[Tensor]
+    directions: list[Tensor]
+    rhos: list[int]
+    radii: list[float]
+
+    def only(self, wanted: Container[Tensor]) -> Climbers:
+        """Those among `wanted`."""
+        kept = [n for n, parameter in enumerate(self.parameters) if parameter in wanted]
+        return Climbers(
+            [self.parameters[n] for n in kept],
+            [self.directions[n] for n in kept],
+            [self.rhos[n] for n in kept],
+            self.radii,
+        )
 
 
 class Sharpness:
@@ -91,6 +123,9 @@ class Sharpness:
 
     _sign = 1.0
     """Of the climb along `_direction`."""
+
+    _in_place = True
+    """Whether blocks may do without scratch."""
 
     def __init__(
         self,
@@ -185,26 +220,21 @@ class Sharpness:
             raise RuntimeError(
                 "The weights are perturbed already: leave perturbed(), or call restore(), first."
             )
-        items, directions, radii = self._climbers()
-        if not items:
+        climbers = self._climbers()
+        if not climbers.parameters:
             self._nothing_to_climb()
             return
-        walk = self._walk_over(items)
+        walk = self._walk_over(climbers)
         squares: list[Tensor] = []
         for block in walk.blocks:
-            block.load_direction(directions, centre=self.norm_of == "centralized")
-            block.scale_by_size(walk.parameters, self.eta)
-            squares += block.squares()
+            squares += block.squares(climbers.directions, centre=self.norm_of == "centralized")
         self.norm = total(squares).sqrt()
-        signed = [self._sign * rho for rho in radii]
+        signed = [self._sign * rho for rho in climbers.radii]
         scales = _scales(signed, self.norm, {block.kind.device for block in walk.blocks})
         for block in walk.blocks:
-            block.load_direction(directions, centre=True, again=self.norm_of == "centralized")
-            block.scale_by_size(walk.parameters, self.eta)
-            block.scale_by_size(walk.parameters, self.eta)
-            torch._foreach_copy_(block.of(walk.backup), block.of(walk.parameters))
+            block.save()
             self._moved.append(block)
-            block.add_to(walk.parameters, scales[block.kind.device, block.kind.rho])
+            block.move(scales[block.kind.device, block.kind.rho])
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -215,10 +245,10 @@ class Sharpness:
         if not self._moved or self._walk is None:
             return
         if len(self._moved) == len(self._walk.blocks):
-            torch._foreach_copy_(self._walk.parameters, self._walk.backup)
+            self._walk.restore()
         else:
             for block in self._moved:
-                torch._foreach_copy_(block.of(self._walk.parameters), block.of(self._walk.backup))
+                block.restore()
         self._moved.clear()
 
     # --- The descent
@@ -259,44 +289,45 @@ class Sharpness:
         """What to climb along: the gradient."""
         return parameter.grad
 
-    def _climbers(self) -> tuple[list[Item], list[Tensor], list[float]]:
-        items: list[Item] = []
-        directions: list[Tensor] = []
-        radii: list[float] = []
+    def _climbers(self) -> Climbers:
+        """Who climbs now, along what, and how far."""
+        found = Climbers([], [], [], [])
         for group in self.param_groups:
             rho = self._rho(group)
             if rho == 0:
                 continue
-            if rho not in radii:
-                radii.append(rho)
+            if rho not in found.radii:
+                found.radii.append(rho)
+            number = found.radii.index(rho)
             for parameter in group["params"]:
                 direction = self._direction(parameter)
                 if direction is None or not parameter.requires_grad or parameter.numel() == 0:
                     continue
-                if direction.layout is not torch.strided:
-                    raise RuntimeError(
-                        f"Cannot climb along the sparse gradient of a parameter of shape "
-                        f"{tuple(parameter.shape)}: use sparse=False in its layer, or rho=0 in its group."
-                    )
-                if parameter.is_complex():
-                    raise RuntimeError(
-                        "Cannot climb a complex parameter: hold its real view, or use rho=0 in its group."
-                    )
-                centred = self.centralize != "none" and is_centralized(parameter, self.conv_only)
-                adaptive = self.adaptive and not (self.exempt_vectors and parameter.ndim <= 1)
-                items.append(Item(parameter, centred, adaptive, radii.index(rho)))
-                directions.append(direction)
-        return items, directions, radii
+                _check(parameter, direction)
+                found.parameters.append(parameter)
+                found.directions.append(direction)
+                found.rhos.append(number)
+        return found
 
     def _nothing_to_climb(self) -> None:
         if any(p.requires_grad for group in self.param_groups if self._rho(group) for p in group["params"]):
             raise RuntimeError("No parameter has a gradient to climb along: run a backward pass first.")
 
-    def _walk_over(self, items: list[Item]) -> Walk:
-        if self._walk is None or not self._walk.fits(items):
+    def _walk_over(self, climbers: Climbers) -> Walk:
+        if self._walk is None or not self._walk.fits(climbers.parameters, climbers.rhos):
             self._walk = None  # the former copy of the weights goes before the next is made
-            self._walk = Walk(items)
+            pairs = zip(climbers.parameters, climbers.rhos, strict=True)
+            items = [self._item(parameter, rho) for parameter, rho in pairs]
+            self._walk = Walk(items, self.eta, in_place=self._in_place)
         return self._walk
+
+    def _item(self, parameter: Tensor, rho: int) -> Item:
+        return Item(
+            parameter,
+            centred=self.centralize != "none" and is_centralized(parameter, self.conv_only),
+            adaptive=self.adaptive and not (self.exempt_vectors and parameter.ndim <= 1),
+            rho=rho,
+        )
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -316,6 +347,16 @@ def _groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> list[dict[st
         seen |= dict.fromkeys(members)
         _require(group.get("rho", 0) >= 0, f"rho of a group must be at least 0, but is {group.get('rho')}")
     return groups
+
+
+def _check(parameter: Tensor, direction: Tensor) -> None:
+    if direction.layout is not torch.strided:
+        raise RuntimeError(
+            f"Cannot climb along the sparse gradient of a parameter of shape {tuple(parameter.shape)}: "
+            "use sparse=False in its layer, or rho=0 in its group."
+        )
+    if parameter.is_complex():
+        raise RuntimeError("Cannot climb a complex parameter: hold its real view, or use rho=0 in its group.")
 
 
 def _require(condition: bool, message: str) -> None:

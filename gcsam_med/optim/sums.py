@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gcsam_med.optim.blocks import Walk
+from gcsam_med.optim.scratch import ScratchBlock
 
 
-def inner(walk: Walk, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """Inner product of two vectors that run parallel to the walk's parameters."""
+def inner(blocks: Sequence[ScratchBlock], first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Inner product of two vectors that run parallel to the parameters of the blocks."""
     parts = []
-    for block in walk.blocks:
+    for block in blocks:
         block.load(first)
-        block.multiply_by(second)
-        parts.append(block.sum())
+        parts.append(block.inner(second))
     return total(parts)
 
 

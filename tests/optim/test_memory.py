@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gcsam_med.optim import GSAM, LookSAM, Sharpness
-from gcsam_med.optim.blocks import CPU_SHARE
+from gcsam_med.optim.walk import CPU_SHARE
 
 SHAPES = [(256, 256, 3, 3), (256,), (1000, 512), (64, 3, 7, 7), (512, 512)]
 

@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcsam_med.optim import Sharpness
-from gcsam_med.optim.blocks import CPU_ELEMENTS, Item, Walk
+from gcsam_med.optim.in_place import RowBlock
+from gcsam_med.optim.items import Item
+from gcsam_med.optim.scratch import ScratchBlock
+from gcsam_med.optim.walk import ROW_ELEMENTS, Walk
 
 SHAPES = st.lists(
     st.one_of(
@@ -43,52 +46,76 @@ def _items(shapes: list[tuple[int, ...]], seed: int) -> list[Item]:
 
 
 @settings(deadline=None)
-@given(SHAPES, st.integers(0, 1000))
-def test_blocks_cover_each_element_once(shapes: list[tuple[int, ...]], seed: int) -> None:
-    """Oracle: adding one to every block's part adds one to every element."""
+@given(SHAPES, st.integers(0, 1000), st.booleans())
+def test_every_element_is_saved_moved_and_restored_once(
+    shapes: list[tuple[int, ...]], seed: int, in_place: bool
+) -> None:
+    """Oracle: centring, scaling and adding parameter by parameter; the bytes before."""
     items = _items(shapes, seed)
-    walk = Walk(items)
-    counts = [torch.zeros_like(item.parameter) for item in items]
-    for block in walk.blocks:
-        torch._foreach_add_(block.of(counts), 1.0)
-    assert all(bool((count == 1).all()) for count in counts)
+    walk = Walk(items, eta=0.5, in_place=in_place)
+    before = [item.parameter.clone() for item in items]
+    for odd_layout in (False, True):
+        directions = [torch.randn_like(w) for w in before]
+        if odd_layout:
+            directions = [d.movedim(0, -1).contiguous().movedim(-1, 0) if d.ndim else d for d in directions]
+        centred, sized = [], []
+        for item, w, direction in zip(items, before, directions, strict=True):
+            over = tuple(range(1, direction.ndim))
+            centred.append(direction - direction.mean(over, keepdim=True) if item.centred else direction)
+            sized.append(w.abs() + 0.5 if item.adaptive else torch.ones_like(w))
+        squares = [s for block in walk.blocks for s in block.squares(directions, centre=True)]
+        assert float(sum(squares)) == pytest.approx(
+            sum(float((t * d).square().sum()) for t, d in zip(sized, centred, strict=True)), rel=1e-9
+        )
+        for block in walk.blocks:
+            block.save()
+            block.move(torch.tensor(0.25, dtype=torch.float64))
+        for item, w, d, t in zip(items, before, centred, sized, strict=True):
+            torch.testing.assert_close(item.parameter, w + 0.25 * t * t * d, rtol=1e-9, atol=1e-9)
+        walk.restore()
+        assert all(torch.equal(item.parameter, w) for item, w in zip(items, before, strict=True))
 
 
 @settings(deadline=None)
 @given(SHAPES, st.integers(0, 1000))
-def test_scratch_carries_centred_rows_there_and_back(shapes: list[tuple[int, ...]], seed: int) -> None:
-    """Oracle: centring parameter by parameter."""
+def test_vector_algebra_block_by_block(shapes: list[tuple[int, ...]], seed: int) -> None:
+    """Oracle: the same on whole tensors."""
     items = _items(shapes, seed)
-    walk = Walk(items)
-    vectors = [torch.randn_like(item.parameter) for item in items]
-    one = torch.ones((), dtype=torch.float64)
-    for again in (False, True):
-        back = [torch.zeros_like(vector) for vector in vectors]
-        squares = []
-        for block in walk.blocks:
-            block.load_direction(vectors, centre=True, again=again)
-            squares += block.squares()
-            block.add_to(back, one)
-        for item, vector, result in zip(items, vectors, back, strict=True):
-            expected = vector
-            if item.centred:
-                expected = vector - vector.mean(dim=tuple(range(1, vector.ndim)), keepdim=True)
-            torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
-        total = sum(float((result**2).sum()) for result in back)
-        assert float(sum(squares)) == pytest.approx(total)
+    walk = Walk(items, in_place=False)
+    x, y = ([torch.randn_like(item.parameter) for item in items] for _ in range(2))
+    expected = [2 * a + b for a, b in zip(x, y, strict=True)]
+    product = sum(float((a * b).sum()) for a, b in zip(x, y, strict=True))
+    inner = 0.0
+    for block in walk.scratch_blocks:
+        block.load(x)
+        inner += float(block.inner(y))
+        block.load(x)
+        block.scale(torch.tensor(2.0))
+        block.add(y)
+        block.store(x)
+    assert inner == pytest.approx(
+        sum(float(((e - b) / 2 * b).sum()) for e, b in zip(expected, y, strict=True))
+    )
+    torch.testing.assert_close(x, expected)
+    assert len(walk.scratch_blocks) == len(walk.blocks)
 
 
-def test_large_parameters_are_cut() -> None:
-    """Oracle: the length that a block may have, and of float32 sums in float64."""
-    weights = torch.randn(3000, 1000)
-    walk = Walk([Item(weights, True, False, 0)])
-    assert max(block._flat.numel() for block in walk.blocks) <= CPU_ELEMENTS
-    squares = []
-    for block in walk.blocks:
-        block.load_direction([weights], centre=False)
-        squares += map(float, block.squares())
-    exact = float(weights.double().square().sum())
-    assert math.sqrt(sum(squares)) == pytest.approx(math.sqrt(exact), rel=2e-7)
+def test_large_parameters_are_cut_so_that_sums_stay_exact() -> None:
+    """Oracle: the length that a block may have, and float64."""
+    weights = torch.zeros(3000, 1000)
+    g = torch.randn(3000, 1000)
+    walk = Walk([Item(weights, False, False, 0)])
+    assert all(isinstance(block, RowBlock) for block in walk.blocks)
+    assert len(walk.blocks) == math.ceil(weights.numel() / ROW_ELEMENTS)
+    squares = sum(float(s) for block in walk.blocks for s in block.squares([g], centre=False))
+    assert math.sqrt(squares) == pytest.approx(float(g.double().norm()), rel=2e-7)
+
+
+def test_half_precision_works_in_scratch() -> None:
+    """Oracle: the kind of block, and the type that it computes in."""
+    (block,) = Walk([Item(torch.zeros(30, 20, dtype=torch.bfloat16), True, False, 0)]).blocks
+    assert isinstance(block, ScratchBlock)
+    assert block.kind.precise == torch.float32
 
 
 def test_norm_survives_a_large_mean() -> None:
