@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,6 +118,8 @@ def prepare(
     from gcsam_med.preparation import PrepareOptions, probe
     from gcsam_med.preparation import prepare as run
 
+    # Leaving by an exception, not at once, so that reading processes end and half-written files go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = {
         "size": size,
         "seed": seed,

@@ -15,8 +15,8 @@ from gcsam_med.preparation.scan import Facts
 from gcsam_med.preparation.splits import Division
 from gcsam_med.prepared import SPLITS, DatasetInfo
 
-# A text column of a private table with more values than this, and than a quarter of the cases, names cases or
-# people instead of grouping them.
+# A text column of a private table with more values than this and than a quarter of the cases, or than half of
+# them, names cases or people instead of grouping them.
 MAX_TEXT_VALUES = 20
 
 
@@ -82,7 +82,7 @@ def _spacing(spacing: tuple[float, float] | None) -> str:
 
 def _names_people(values: Sequence[str]) -> bool:
     known = [v for v in values if v]
-    if len(set(known)) <= max(MAX_TEXT_VALUES, len(values) // 4):
+    if len(set(known)) <= min(max(MAX_TEXT_VALUES, len(values) // 4), len(values) // 2):
         return False
     return bool(pd.to_numeric(pd.Series(known), errors="coerce").isna().any())
 

@@ -120,4 +120,5 @@ def cramers_v(first: Sequence[str], second: Sequence[str]) -> float | None:
     phi2 = chi2_contingency(table, correction=False).statistic / n
     phi2 = max(0.0, phi2 - (r - 1) * (c - 1) / (n - 1))
     r, c = r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)
-    return float(np.sqrt(phi2 / max(min(r - 1, c - 1), 1e-9)))
+    # In tiny tables the correction may pass 1.
+    return min(1.0, float(np.sqrt(phi2 / max(min(r - 1, c - 1), 1e-9))))

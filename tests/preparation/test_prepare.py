@@ -1,0 +1,435 @@
+"""The whole of `prepare` on small data sets in every layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from gcsam_med.datasets import DATASETS
+from gcsam_med.errors import DataFaults, Fault, InputError
+from gcsam_med.geometry import Geometry
+from gcsam_med.images import read_image, read_mask
+from gcsam_med.preparation import Outcome, PrepareOptions, prepare
+from gcsam_med.preparation import scan as scanning
+from gcsam_med.preparation.scan import ScanJob, scan
+from gcsam_med.prepared import PreparedDataset
+from tests.datasets import layouts
+from tests.images.malformed import dicom
+
+SMALL = PrepareOptions(size=32, folds=3)
+
+
+def table(root: Path) -> Path:
+    rows = ["image,mask,label,group,site,note"]
+    for i in range(18):
+        layouts.save(root / f"i{i}.png", layouts.speckle(i))
+        layouts.save(root / f"m{i}.png", layouts.blob(i))
+        rows.append(f"i{i}.png,m{i}.png,{'ab'[i % 2]},patient {i // 2},site {i % 3},free text {i} {i}")
+    (root / "table.csv").write_text("\n".join(rows) + "\n")
+    return root / "table.csv"
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "busi": layouts.busi,
+    "busbra": layouts.busbra,
+    "covid-radiography": layouts.covid,
+    "lungs": lambda root: layouts.lungs(root, 20),
+    "cifar10": layouts.cifar10_binary,
+    "cifar100": layouts.cifar100_binary,
+    "folder": lambda root: layouts.class_folders(root, masks="inside"),
+    "table": table,
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+def files_of(outcome: Outcome) -> set[str]:
+    return {p.name for p in outcome.dataset.root.iterdir()}
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_source_becomes_a_data_set_that_holds_together(name: str, root: Path, tmp_path: Path) -> None:
+    """The contract's files and columns; no group on two sides; pixels and masks of the right rows."""
+    source = SOURCES[name](root)
+    dataset = prepare(name, source, tmp_path / "data", options=SMALL, workers=1).dataset
+    info, manifest = dataset.info, dataset.manifest
+    assert info.n_cases == len(manifest) == len(set(manifest["case_id"]))
+    assert {"audit.json", "audit.html", "splits.json", "images.npy", "manifest.csv"} <= {
+        p.name for p in dataset.root.iterdir()
+    }
+    spec = DATASETS[name]
+    given = name.startswith("cifar")
+    if not given:
+        assert (manifest.groupby("group_id")["split"].nunique() == 1).all()
+    assert set(manifest["split"]) == {"train", "val", "test"}
+    assert sum(c["cases"] for c in info.counts.values()) == info.n_cases
+    listing = spec.list_cases(source)
+    if listing.cases[0].offset is None:
+        row = info.n_cases // 2
+        path = str(manifest["source_path"].iloc[row])
+        read = read_image(listing.root / path)
+        shown = read.grey if info.channels == 1 else read.pixels
+        square = Geometry(*shown.shape[:2], 32).place_image(shown)
+        np.testing.assert_array_equal(dataset.images([row])[0], square)
+        case = next(c for c in listing.cases if c.image == path)
+        if case.masks and spec.mask_size == "refuse":
+            union = np.any([read_mask(listing.root / m) for m in case.masks], axis=0)
+            np.testing.assert_array_equal(dataset.original_mask(row), union)
+    if info.has_masks:
+        for row in range(0, info.n_cases, 3):
+            mask, geometry = dataset.original_mask(row), dataset.geometry(row)
+            np.testing.assert_array_equal(dataset.masks([row])[0], geometry.place_mask(mask))
+
+
+def test_busi_facts(root: Path, tmp_path: Path) -> None:
+    """Normal images have an empty mask; the union has both lesions; the citation is kept."""
+    dataset = prepare("busi", layouts.busi(root), tmp_path, options=SMALL).dataset
+    manifest = dataset.manifest.set_index("case_id")
+    assert manifest.loc["normal (1)", "has_mask"]
+    rows = {case: row for row, case in enumerate(dataset.manifest["case_id"])}
+    assert not dataset.original_mask(rows["normal (1)"]).any()
+    expected = layouts.blob(2) | layouts.blob(77)
+    np.testing.assert_array_equal(dataset.original_mask(rows["benign (2)"]), expected)
+    assert dataset.info.negative_classes == ["normal"]
+    assert "Al-Dhabyani" in dataset.info.citation
+    assert (dataset.info.group_kind, dataset.info.synthetic) == ("near-duplicate", False)
+
+
+def test_cifar_pixels_are_the_record(root: Path, tmp_path: Path) -> None:
+    """Rows of the batch files, in order."""
+    source = layouts.cifar10_binary(root)
+    dataset = prepare("cifar10", source, tmp_path, options=PrepareOptions(folds=4), workers=1).dataset
+    pictures, _ = layouts.cifar_pictures(20, 10, seed=2)
+    row = 2 * 20 + 7
+    enlarged = Geometry(32, 32, 256).place_image(pictures[7].transpose(1, 2, 0))
+    np.testing.assert_array_equal(dataset.images([row])[0], enlarged)
+    assert (dataset.info.channels, dataset.info.modality, dataset.info.folds) == (3, "photo", 4)
+    assert dataset.info.counts["test"]["cases"] == 20
+
+
+def test_covid_masks_are_brought_to_the_images_size(root: Path, tmp_path: Path) -> None:
+    """24 x 24 masks of 48 x 48 images; refused on request; another shape is refused in any case."""
+    source = layouts.covid(root)
+    dataset = prepare("covid-radiography", source, tmp_path, options=SMALL).dataset
+    half = layouts.blob(1, 24, 24)
+    whole = dataset.original_mask(0)
+    assert whole.shape == (48, 48)
+    assert abs(whole.sum() - 4 * half.sum()) < 0.1 * whole.sum()
+    with pytest.raises(DataFaults) as caught:
+        prepare(
+            "covid-radiography", source, tmp_path, options=SMALL.model_copy(update={"mask_size": "refuse"})
+        )
+    assert {f.reason for f in caught.value.faults} == {"size-differs"}
+    layouts.save(source / "COVID" / "masks" / "COVID-1.png", layouts.blob(1, 24, 40))
+    with pytest.raises(DataFaults) as caught:
+        prepare("covid-radiography", source, tmp_path, options=SMALL)
+    assert [f.path for f in caught.value.faults] == ["COVID/masks/COVID-1.png"]
+
+
+def test_official_folds_of_busbra(root: Path, tmp_path: Path) -> None:
+    """Patients, four folds and the test set of fold 5."""
+    dataset = prepare("busbra", layouts.busbra(root), tmp_path).dataset
+    assert (dataset.info.folds, dataset.info.group_kind) == (4, "patient")
+    assert (dataset.manifest.groupby("group_id")["fold"].nunique() == 1).all()
+    assert set(dataset.manifest.query("group_id == '4'")["split"]) == {"test"}
+
+
+def test_all_faults_are_listed_and_the_former_set_stays(root: Path, tmp_path: Path) -> None:
+    """Faults of the layout and of the content together; then --skip-bad leaves out and records them."""
+    source = layouts.busi(root)
+    former = prepare("busi", source, tmp_path, options=SMALL).dataset.info.content_sha256
+    (source / "benign" / "benign (1).png").write_bytes(b"")
+    (source / "benign" / "benign (2)_mask.png").unlink()
+    layouts.save(source / "malignant" / "malignant (1)_mask.png", layouts.blob(1, 41, 56))
+    layouts.save(source / "malignant" / "malignant (2)_mask.png", np.zeros((40, 56), dtype=bool))
+    (source / "malignant" / "malignant (3).png").unlink()
+    with pytest.raises(DataFaults) as caught:
+        prepare("busi", source, tmp_path, options=SMALL)
+    assert {f.path: f.reason for f in caught.value.faults} == {
+        "benign/benign (1).png": "empty",
+        "malignant/malignant (1)_mask.png": "size-differs",
+        "malignant/malignant (2)_mask.png": "empty-mask",
+        "malignant/malignant (3)_mask.png": "no-image",
+    }
+    assert PreparedDataset(tmp_path / "prepared" / "busi").info.content_sha256 == former
+    outcome = prepare("busi", source, tmp_path, options=SMALL.model_copy(update={"skip_bad": True}))
+    assert len(outcome.faults) == 4
+    assert outcome.dataset.info.n_cases == 14
+    recorded = json.loads((outcome.dataset.root / "audit.json").read_text())["quarantined"]
+    assert {r["reason"] for r in recorded} == {"empty", "size-differs", "empty-mask", "no-image"}
+
+
+def test_a_second_run_does_nothing_and_a_changed_source_is_told(root: Path, tmp_path: Path) -> None:
+    """Same source and options: untouched. Then a changed, an added and a removed file, then an option."""
+    source = layouts.busi(root)
+    first = prepare("busi", source, tmp_path, options=SMALL)
+    stamp = (first.dataset.root / "images.npy").stat().st_mtime_ns
+    again = prepare("busi", source, tmp_path, options=SMALL)
+    assert (again.fresh, again.changes) == (False, ())
+    assert (first.dataset.root / "images.npy").stat().st_mtime_ns == stamp
+    assert again.audit == first.audit
+    layouts.save(source / "benign" / "benign (1).png", layouts.speckle(999))
+    layouts.save(source / "normal" / "normal (9).png", layouts.speckle(998))
+    (source / "malignant" / "malignant (6).png").unlink()
+    (source / "malignant" / "malignant (6)_mask.png").unlink()
+    changed = prepare("busi", source, tmp_path, options=SMALL)
+    assert changed.fresh
+    assert changed.changes == (
+        "1 file added (normal/normal (9).png)",
+        "2 files removed (malignant/malignant (6).png, malignant/malignant (6)_mask.png)",
+        "1 file changed (benign/benign (1).png)",
+    )
+    larger = prepare("busi", source, tmp_path, options=PrepareOptions(size=48, folds=3))
+    assert larger.changes == ("size is 48, was 32",)
+    assert prepare("busi", source, tmp_path, options=PrepareOptions(size=48, folds=3), force=True).fresh
+
+
+def test_changed_labels_of_a_table_are_told_without_names(root: Path, tmp_path: Path) -> None:
+    """The images are the same; the table is not."""
+    path = table(root)
+    prepare("table", path, tmp_path, options=SMALL)
+    path.write_text(path.read_text().replace("i3.png,m3.png,b", "i3.png,m3.png,a"))
+    (root / "i4.png").write_bytes((root / "i5.png").read_bytes())
+    changes = prepare("table", path, tmp_path, options=SMALL).changes
+    assert changes == ("1 file changed", "label, patient, split or attributes of 1 cases changed")
+
+
+def test_a_zip_gives_the_same_as_its_folder_and_is_known_again(root: Path, tmp_path: Path) -> None:
+    """By the archive's hash, without unpacking."""
+    source = layouts.busi(root)
+    archive = tmp_path / "busi.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(source.rglob("*.png")):
+            file.write(path, path.relative_to(root))
+    a = prepare("busi", source, tmp_path / "a", options=SMALL).dataset.info
+    b = prepare("busi", archive, tmp_path / "b", options=SMALL).dataset.info
+    assert a.content_sha256 == b.content_sha256
+    assert not prepare("busi", archive, tmp_path / "b", options=SMALL).fresh
+    assert [p.name for p in (tmp_path / "b" / "prepared").iterdir()] == ["busi"]
+
+
+def test_private_sources_hide_names_and_group_by_hashed_patient(root: Path, tmp_path: Path) -> None:
+    """Case ids, groups, audit and page hold no file name and no patient; free text columns are left out."""
+    outcome = prepare("table", table(root), tmp_path, options=SMALL)
+    dataset = outcome.dataset
+    assert dataset.info.group_kind == "patient"
+    assert dataset.manifest["group_id"].nunique() == 9
+    assert dataset.manifest["case_id"].str.fullmatch(r"c[0-9a-f]{16}").all()
+    assert "site" in dataset.manifest
+    assert "note" not in dataset.manifest
+    assert any("note left out" in w for w in outcome.warnings)
+    for name in ("audit.json", "audit.html", "splits.json", "dataset.json", "fingerprints.csv"):
+        text = (dataset.root / name).read_text()
+        assert "i3.png" not in text
+        assert "patient 3" not in text
+    assert not (dataset.manifest["source_path"].str.startswith("/")).any()
+    other = prepare("table", root / "table.csv", tmp_path / "elsewhere", options=SMALL).dataset
+    assert not set(other.manifest["group_id"]) & set(dataset.manifest["group_id"])
+
+
+def test_dicom_folders_group_by_patient_and_know_the_device(root: Path, tmp_path: Path) -> None:
+    """Two files a patient, names without suffix; the frames of one file stay together."""
+    for i in range(16):
+        frames = np.stack([layouts.speckle(10 * i + k, 48, 64) for k in range(3)])
+        path = root / "ab"[i % 2] / f"IM{i:04d}"
+        path.parent.mkdir(exist_ok=True)
+        tags = {"PatientID": f"patient-{i // 2}", "Manufacturer": "Maker", "PixelSpacing": [0.2, 0.1]}
+        path.write_bytes(dicom(frames.tobytes(), NumberOfFrames=3, **tags))
+    outcome = prepare("folder", root, tmp_path, options=SMALL.model_copy(update={"frames": "all"}))
+    dataset, manifest = outcome.dataset, outcome.dataset.manifest
+    assert len(dataset) == 48
+    assert dataset.info.group_kind == "patient"
+    assert manifest.groupby("group_id").size().tolist() == [6] * 8
+    assert set(manifest["device"]) == {"Maker"}
+    assert dataset.spacing(0) == (0.2, 0.1)
+    assert manifest["case_id"].str.match(r"c[0-9a-f]{16}-f000[012]$").all()
+    assert outcome.audit["notes"] == [{"note": "burned-in-annotation-unknown", "cases": 48}]
+    second = dataset.images([1])
+    middle = prepare("folder", root, tmp_path, options=SMALL.model_copy(update={"frames": "middle"})).dataset
+    np.testing.assert_array_equal(middle.images([0]), second)
+
+
+def busi_with_copies(root: Path) -> Path:
+    """A copy under the other label, a mirrored copy, and an exact copy."""
+    source = layouts.busi(root, (12, 10, 4))
+    image = Image.open(source / "benign" / "benign (3).png")
+    shutil.copy(source / "benign" / "benign (3).png", source / "malignant" / "malignant (1).png")
+    ImageOps.mirror(image).save(source / "benign" / "benign (7).png")
+    shutil.copy(source / "benign" / "benign (5).png", source / "benign" / "benign (6).png")
+    return source
+
+
+def test_duplicates_are_grouped_and_conflicts_told(root: Path, tmp_path: Path) -> None:
+    """One picture under two labels; all copies on one side."""
+    outcome = prepare("busi", busi_with_copies(root), tmp_path, options=SMALL)
+    manifest = outcome.dataset.manifest.set_index("case_id")
+    assert {manifest.loc[c, "group_id"] for c in ("benign (7)", "malignant (1)")} == {"benign (3)"}
+    assert manifest.loc["benign (6)", "group_id"] == "benign (5)"
+    (conflict,) = outcome.audit["conflicts"]
+    assert (conflict["first"], conflict["second"], conflict["kind"]) == (
+        "benign (3)",
+        "malignant (1)",
+        "exact",
+    )
+    assert conflict["action"] == "keep-together"
+    assert outcome.audit["summary"]["exact_duplicate_pairs"] == 2
+    assert outcome.audit["summary"]["near_duplicate_pairs"] == 1
+    assert 0 < outcome.audit["summary"]["random_split_leak"] < 0.4
+    assert "under two labels" in outcome.warnings[0]
+
+
+def test_conflicts_are_dropped_on_request(root: Path, tmp_path: Path) -> None:
+    """Both images go, their mirrored copy stays; pixels and masks of the rest are their own."""
+    source = busi_with_copies(root)
+    whole = prepare("busi", source, tmp_path / "a", options=SMALL).dataset
+    options = SMALL.model_copy(update={"conflicts": "drop"})
+    outcome = prepare("busi", source, tmp_path / "b", options=options)
+    kept = outcome.dataset
+    assert outcome.audit["dropped"] == ["benign (3)", "malignant (1)"]
+    assert outcome.audit["conflicts"][0]["action"] == "drop"
+    assert len(kept) == len(whole) - 2
+    rows = {c: r for r, c in enumerate(whole.manifest["case_id"])}
+    for row, case in enumerate(kept.manifest["case_id"]):
+        np.testing.assert_array_equal(kept.images([row]), whole.images([rows[case]]))
+        np.testing.assert_array_equal(kept.original_mask(row), whole.original_mask(rows[case]))
+
+
+def test_split_by_image_is_stamped_and_its_leak_is_told(root: Path, tmp_path: Path) -> None:
+    """Many copies: some land on the other side."""
+    source = layouts.busi(root, (16, 8, 0))
+    for i in range(2, 17):
+        shutil.copy(source / "benign" / "benign (1).png", source / "benign" / f"benign ({i}).png")
+    outcome = prepare("busi", source, tmp_path, options=SMALL.model_copy(update={"split_by": "image"}))
+    assert outcome.dataset.info.group_kind == "image"
+    assert outcome.audit["summary"]["groups_on_both_sides"] == 1
+    assert any("both sides" in w for w in outcome.warnings)
+    assert "Split by image" in (outcome.dataset.root / "audit.html").read_text()
+
+
+def test_a_given_split_that_leaks_is_honoured_and_told(root: Path, tmp_path: Path) -> None:
+    """The patient in train and test is reported, not moved."""
+    path = table(root)
+    lines = path.read_text().splitlines()
+    rows = [f"{line},{'train' if i < 11 else 'test'}" for i, line in enumerate(lines[1:])]
+    path.write_text("\n".join([lines[0] + ",split", *rows]) + "\n")
+    outcome = prepare("table", path, tmp_path, options=SMALL)
+    assert outcome.dataset.info.counts["test"]["cases"] == 7
+    assert outcome.audit["summary"]["groups_on_both_sides"] == 1
+    assert len(outcome.audit["leaks"]) == 1
+
+
+def test_a_split_file_is_applied_under_other_names(root: Path, tmp_path: Path) -> None:
+    """A colleague's copy: renamed, in another layout, other seed: the same split by content."""
+    source = layouts.busi(root, (8, 6, 0))
+    ours = prepare("busi", source, tmp_path / "ours", options=SMALL).dataset
+    theirs_source = tmp_path / "theirs"
+    for path in source.rglob("*.png"):
+        masks = "_mask" in path.name
+        name = path.name.replace(" ", "").replace("(", "x").replace(")", "")
+        target = theirs_source / path.parent.name / ("masks" if masks else "") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    splits = ours.root / "splits.json"
+    options = PrepareOptions(size=48, seed=9, folds=3)
+    theirs = prepare("folder", theirs_source, tmp_path / "data", options=options, splits=splits).dataset
+    columns = ["source_sha256", "split", "fold", "group_id"]
+    one, two = (d.manifest[columns].sort_values("source_sha256").to_numpy() for d in (ours, theirs))
+    np.testing.assert_array_equal(one, two)
+    again = prepare("folder", theirs_source, tmp_path / "data", options=options, splits=splits)
+    assert not again.fresh
+    layouts.save(theirs_source / "benign" / "new.png", layouts.speckle(12345))
+    layouts.save(theirs_source / "benign" / "masks" / "new.png", layouts.blob(1))
+    with pytest.raises(InputError, match="1 of 15 images are not in the split file"):
+        prepare("folder", theirs_source, tmp_path / "data", options=options, splits=splits)
+    splits.write_text("[]")
+    with pytest.raises(InputError, match="not a split file"):
+        prepare("folder", theirs_source, tmp_path / "data", options=options, splits=splits)
+
+
+def test_processes_read_the_same_as_one(root: Path) -> None:
+    """In order, with faults in their places; nothing of the parent is needed."""
+    source = layouts.busi(root, (60, 10, 0))
+    (source / "benign" / "benign (9).png").write_bytes(b"broken")
+    cases = DATASETS["busi"].list_cases(source).cases
+    job = ScanJob(source, 16, 1, ("normal",))
+    alone, together = (list(scan(cases, job, workers)) for workers in (1, 2))
+    assert len(alone) == len(together) == 70
+    for one, two in zip(alone, together, strict=True):
+        assert [type(x) for x in one] == [type(x) for x in two]
+        assert isinstance(one[0], Fault) or one[0].facts == two[0].facts  # type: ignore[union-attr]
+
+
+def test_a_crashing_decoder_costs_one_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case whose reading kills its process is named; the others are kept, in order."""
+    source = layouts.busi(root, (12, 4, 0))
+    cases = DATASETS["busi"].list_cases(source).cases
+    monkeypatch.setattr(scanning, "POOL_FROM", 1)
+    monkeypatch.setattr(scanning, "_scan_chunk", _crashing_chunk)
+    monkeypatch.setattr(scanning, "scan_case", _crashing_case)
+    found = list(scan(cases, ScanJob(source, 16, 1, ("normal",)), workers=2))
+    assert [isinstance(x[0], Fault) for x in found] == [c.name == "benign (7)" for c in cases]
+    (fault,) = found[6]
+    assert isinstance(fault, Fault)
+    assert fault.reason == "crash"
+
+
+def _crashing_case(case, job):  # type: ignore[no-untyped-def]
+    if case.name == "benign (7)":
+        import os
+
+        os._exit(139)
+    return scanning.scan_case(case, job)
+
+
+def _crashing_chunk(cases, job):  # type: ignore[no-untyped-def]
+    return [_crashing_case(case, job) for case in cases]
+
+
+def test_preparing_imports_no_torch(root: Path, tmp_path: Path) -> None:
+    """A process that prepares a data set never loads torch (its import takes longer than most data sets)."""
+    import subprocess
+
+    source = layouts.busi(root)
+    code = (
+        "import sys; from pathlib import Path; from gcsam_med.preparation import *;"
+        "o = PrepareOptions(size=32, folds=3);"
+        f"prepare('busi', Path({str(source)!r}), Path({str(tmp_path)!r}), options=o);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dataset": "bsui"}, "Unknown data set 'bsui'"),
+        ({"images": Path()}, "belongs to --dataset table"),
+        ({"source": Path("nowhere")}, "is not there"),
+        ({"splits": Path("nowhere")}, "cannot be read"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: dict[str, object], message: str, root: Path, tmp_path: Path
+) -> None:
+    """What a person can mistype."""
+    given = {
+        "dataset": "busi",
+        "source": layouts.busi(root),
+        "data_root": tmp_path,
+        "options": SMALL,
+    } | arguments
+    with pytest.raises(InputError, match=message):
+        prepare(**given)  # type: ignore[arg-type]
