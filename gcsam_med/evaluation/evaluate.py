@@ -10,6 +10,7 @@ import numpy as np
 from gcsam_med import __version__
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
 from gcsam_med.evaluation.examination import Examination, open_examination
+from gcsam_med.evaluation.familiar import reference_of
 from gcsam_med.evaluation.findings import Findings, Options
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.ledger import add_to_ledger, former_looks
@@ -18,6 +19,7 @@ from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import Material, Report, Subject
 from gcsam_med.runs.operating import save_operating
+from gcsam_med.runs.reference import save_reference
 
 
 def evaluate_run(
@@ -122,6 +124,9 @@ def evaluate_run(
     add_to_ledger(exam.run, look)
     if findings.saved_point is not None:
         save_operating(exam.run.model, findings.saved_point)
+    reference = reference_of(exam)
+    if reference is not None:
+        save_reference(exam.run.model, reference)
     return report
 
 

@@ -13,6 +13,7 @@ from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
 from gcsam_med.runs.operating import OperatingFile, load_operating
+from gcsam_med.runs.reference import Reference, load_reference
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +48,14 @@ class Ensemble:
         What evaluation chose for each on validation.
     flip : bool
         Also ask about the mirrored image.
+    reference : Reference or None
+        What the first model's training images look like.
     """
 
     models: tuple[TrainedModel, ...]
     points: tuple[OperatingFile | None, ...]
     flip: bool = False
+    reference: Reference | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -156,4 +160,4 @@ def load_ensemble(runs: Sequence[Path], *, device: str = "auto", flip: bool = Fa
                     f"The runs of an ensemble must agree in {what}: {runs[0]} has {theirs}, {run} has {mine}."
                 )
     points = tuple(load_operating(f, m.card.weights_sha256) for f, m in zip(folders, models, strict=True))
-    return Ensemble(models, points, flip)
+    return Ensemble(models, points, flip, load_reference(folders[0], first.dataset_sha256))

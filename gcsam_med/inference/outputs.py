@@ -37,6 +37,10 @@ class Ready:
         Row and column in mm.
     notes : tuple of str
         How it was read.
+    flags : tuple of str
+        In which way it is unlike the training images.
+    unlikeness : float or None
+        Distance from the training images over the limit; above 1 is flagged.
     """
 
     item: Input
@@ -45,6 +49,8 @@ class Ready:
     geometry: Geometry
     spacing: tuple[float, float] | None
     notes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    unlikeness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def segment(
         drawn = draw_outlines(ready.pixels, [(mask, PREDICTION, False)], width=width, halo=False)
         write_png(how.folder / OVERLAYS / name, drawn)
     area = int(np.count_nonzero(mask))
-    flags = ["nothing marked"] if not area else []
+    flags = [*ready.flags, *(["nothing marked"] if not area else [])]
     row = base_row(ready.item) | {
         "height": mask.shape[0],
         "width": mask.shape[1],
@@ -120,6 +126,7 @@ def segment(
         "area_share": round(area / mask.size, 6),
         "max_probability": _round(original.max()),
         "mean_probability": _round(original[mask].mean()) if area else None,
+        "unlikeness": ready.unlikeness,
         "disagreement": None,
     }
     if disagreement is not None:

@@ -35,8 +35,11 @@ from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.runs.masks import Postprocessing
+from gcsam_med.runs.reference import image_features
 
 BATCH = 8
+# Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
+COLOURED = 0.2
 PREDICTIONS, SETTINGS = "predictions.csv", "predictions.json"
 
 
@@ -211,6 +214,14 @@ def _write_tables(output: Path, rows: list[dict[str, Any]], settings: dict[str, 
     write_durably(output / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
 
 
+def _coloured_share(pixels: np.ndarray) -> float:
+    """Share of clearly coloured pixels (channels more than 24 of 255 apart), on a sample."""
+    if pixels.ndim == 2:
+        return 0.0
+    sample = pixels[::4, ::4].astype(np.int16)
+    return float((np.ptp(sample, axis=2) > 24).mean())
+
+
 class _Work:
     """The stream from inputs to rows.
 
@@ -259,10 +270,35 @@ class _Work:
                     else item
                 )
                 square = geometry.place_image(pixels)
-                ready.append(Ready(named, picture.pixels, square, geometry, picture.spacing, picture.notes))
+                flags, unlikeness = self._compare(picture.pixels, square, geometry)
+                ready.append(
+                    Ready(
+                        named,
+                        picture.pixels,
+                        square,
+                        geometry,
+                        picture.spacing,
+                        picture.notes,
+                        flags,
+                        unlikeness,
+                    )
+                )
         except ImageFault as fault:
             ready.append(fault)
         return item, ready
+
+    def _compare(
+        self, pixels: np.ndarray, square: np.ndarray, geometry: Geometry
+    ) -> tuple[tuple[str, ...], float | None]:
+        """Tell in which way an image is unlike the training images."""
+        coloured = self.ensemble.card.modality != "photo" and _coloured_share(pixels) > COLOURED
+        flags = ["coloured"] if coloured else []
+        reference = self.ensemble.reference
+        if reference is None:
+            return tuple(flags), None
+        distance = float(reference.distance(image_features(square, geometry)[None])[0]) / reference.limit
+        flags += ["unlike the training images"] if distance > 1 else []
+        return tuple(flags), round(distance, 4)
 
     def _several(self, n_frames: int) -> bool:
         return self.options.frames == "all" and n_frames > 1
@@ -316,7 +352,8 @@ class _Work:
         if len(temperatures) == len(self.ensemble.models) == 1:
             calibrated = apply_temperature(probability[None].astype(np.float64), temperatures[0])[0]
             row |= {f"calibrated_{n}": round(float(p), 6) for n, p in zip(classes, calibrated, strict=True)}
-        flags = []
+        row["unlikeness"] = ready.unlikeness
+        flags = list(ready.flags)
         if unsure is not None:
             row["disagreement"] = round(float(unsure), 6)
             flags += ["models disagree"] if float(unsure) > 0.05 else []

@@ -199,3 +199,20 @@ def test_settings_are_kept_with_the_predictions(images, tmp_path):
     assert content["weights_sha256"] == [load_model(run / "model").card.weights_sha256]
     assert content["synthetic"] is True
     assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_an_image_unlike_the_training_images_is_flagged(images, tmp_path):
+    """Oracle: by construction; a black image, an inverted one and a coloured one among usual ones."""
+    run = copied_run(tmp_path, "segmentation")
+    evaluate_run(run, n_resamples=100, device="cpu")
+    usual = png(images / "case0.png")
+    Image.fromarray(np.zeros_like(usual)).save(images / "black.png")
+    Image.fromarray(255 - usual).save(images / "inverted.png")
+    tinted = np.stack([usual, usual // 2, usual // 3], axis=2)
+    Image.fromarray(tinted).save(images / "tinted.png")
+    rows = {r["name"]: r for r in predict([run], [images], tmp_path / "out", CPU).rows}
+    for name in ("black", "inverted"):
+        assert "unlike the training images" in rows[name]["flags"]
+        assert rows[name]["unlikeness"] > 1
+    assert "coloured" in rows["tinted"]["flags"]
+    assert "unlike" not in rows["case0"]["flags"]
