@@ -146,7 +146,7 @@ class PreparedDataset:
             return np.zeros((geometry.height, geometry.width), dtype=bool)
         try:
             with Image.open(path, formats=["PNG"]) as image:
-                # Not straight from mode "1": Pillow's array of it holds 255 for True, which torch takes as 255.
+                # Through "L": in an array of mode "1" Pillow stores True as 255, which torch takes as 255.
                 mask = np.asarray(image.convert("L")) > 127
         except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged PNGs
             raise InputError(f"{path.name} is damaged: {error}.", _AGAIN) from error
