@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gcsam_med.optim.memory import Memory, gradients
+from gcsam_med.optim.memory import Memory, gradients, inner
 from gcsam_med.optim.sharpness import Sharpness
-from gcsam_med.optim.sums import inner, ratio
+from gcsam_med.optim.sums import ratio
 
 
 class GSAM(Sharpness):

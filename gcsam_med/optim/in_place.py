@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from gcsam_med.optim.items import Item, Kind, Piece, is_channels_last
-
-SUM_ELEMENTS = 1 << 17
-"""Longest float32 sum of squares: of this length it is right to 3e-7, of two million numbers to 7e-6 only."""
+from gcsam_med.optim.sums import squared_length
 
 CANCELLED = 0.75
 """Part of a squared length that may be subtracted before too many digits are lost."""
@@ -33,10 +31,19 @@ class RowBlock:
         That parameter.
     weights, backup : sequence of Tensor
         Parallel to the parameters: the weights without their gradients, and room for their copy.
+    lengths : Tensor
+        Room for `squared_length`.
     """
 
     def __init__(
-        self, kind: Kind, piece: Piece, item: Item, *, weights: Sequence[Tensor], backup: Sequence[Tensor]
+        self,
+        kind: Kind,
+        piece: Piece,
+        item: Item,
+        *,
+        weights: Sequence[Tensor],
+        backup: Sequence[Tensor],
+        lengths: Tensor,
     ) -> None:
         self.kind = kind
         self._piece = piece
@@ -46,6 +53,7 @@ class RowBlock:
         self._backup = self._rows_of(backup)
         rows = piece.stop - piece.start if item.centred else 0
         self._means, self._shifts = torch.empty(2, rows, 1, dtype=kind.dtype)
+        self._lengths = lengths
         self._source = self._weights[:0]
         self._cancels = False
 
@@ -59,21 +67,18 @@ class RowBlock:
     def squares(self, directions: Sequence[Tensor], centre: bool) -> list[Tensor]:
         """Squared length of the direction, in parts; the direction is remembered until `move`."""
         self._source = rows = self._rows_of(directions)
-        flat = rows.view(-1)
-        raw = [torch.dot(stretch, stretch) for stretch in _stretches(flat)]
+        square = squared_length(rows.view(-1), self._lengths)
         self._cancels = False
         if not len(self._means):
-            return raw
+            return [square]
         torch.mean(rows, 1, keepdim=True, out=self._means)
         if not centre:
-            return raw
-        means = self._means.view(-1)
-        removed = self._length * torch.dot(means, means)
-        if removed > CANCELLED * sum(raw):
-            self._cancels = True
-            flat = (rows - self._means).view(-1)
-            return [torch.dot(stretch, stretch) for stretch in _stretches(flat)]
-        return [*raw, -removed]
+            return [square]
+        removed = self._length * squared_length(self._means.view(-1), self._lengths)
+        self._cancels = bool(removed > CANCELLED * square)
+        if self._cancels:
+            return [squared_length((rows - self._means).view(-1), self._lengths)]
+        return [square - removed]
 
     def save(self) -> None:
         """Copy the weights."""
@@ -120,7 +125,7 @@ class VectorBlock:
         """Squared length of the direction, which is remembered until `move`."""
         del centre
         self._source = [directions[n] for n in self._numbers]
-        norms = torch.stack(torch._foreach_norm(self._source))
+        norms = torch.stack(torch._foreach_norm(self._source, dtype=torch.float64))
         return [torch.dot(norms, norms)]
 
     def save(self) -> None:
@@ -135,7 +140,3 @@ class VectorBlock:
     def restore(self) -> None:
         """Write the copy back over the weights."""
         torch._foreach_copy_(self._weights, self._backup)
-
-
-def _stretches(flat: Tensor) -> Sequence[Tensor]:
-    return [flat] if len(flat) <= SUM_ELEMENTS else flat.split(SUM_ELEMENTS)

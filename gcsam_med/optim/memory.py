@@ -1,4 +1,4 @@
-"""Vectors as long as the network, kept beside it."""
+"""Vectors as long as the network, kept beside it, and their products."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from gcsam_med.optim.scratch import ScratchBlock
+from gcsam_med.optim.sums import total
 
 
 class Memory:
@@ -35,3 +38,12 @@ class Memory:
 def gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     """The gradients of parameters; zeros, where one vanished between two passes."""
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+
+
+def inner(blocks: Sequence[ScratchBlock], first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Inner product of two vectors that run parallel to the parameters of the blocks."""
+    parts = []
+    for block in blocks:
+        block.load(first)
+        parts.append(block.inner(second))
+    return total(parts)

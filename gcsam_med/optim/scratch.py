@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gcsam_med.optim.items import Item, Kind, Piece, is_channels_last
+from gcsam_med.optim.sums import squared_length
 
 
 class Scratch(NamedTuple):
@@ -20,10 +21,13 @@ class Scratch(NamedTuple):
         For what is climbed along.
     sizes : Tensor, shape (elements,), or None
         For the size of the weights, where the climb is adaptive.
+    lengths : Tensor
+        For `squared_length`.
     """
 
     direction: Tensor
     sizes: Tensor | None
+    lengths: Tensor
 
 
 class ScratchBlock:
@@ -81,6 +85,7 @@ class ScratchBlock:
             used = end
         self._end_run(scratch.direction[start:used], length)
         self._flat = scratch.direction[:used]
+        self._lengths = scratch.lengths
         self._sizes = scratch.sizes[:used] if kind.adaptive and scratch.sizes is not None else None
 
     def _end_run(self, region: Tensor, length: int) -> None:
@@ -105,7 +110,7 @@ class ScratchBlock:
         if centre:
             self._centre()
         self._scale_by_size()
-        return [torch.dot(self._flat, self._flat)]
+        return [squared_length(self._flat, self._lengths)]
 
     def save(self) -> None:
         """Copy the weights."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from gcsam_med.optim.in_place import RowBlock, VectorBlock
 from gcsam_med.optim.items import Item, Kind, cut, is_channels_last, kind_of
 from gcsam_med.optim.scratch import Scratch, ScratchBlock
+from gcsam_med.optim.sums import lengths_of
 
 Block = ScratchBlock | RowBlock | VectorBlock
 
@@ -81,14 +82,19 @@ class Walk:
 
     def _add_in_place(self, numbers: list[int], items: Sequence[Item]) -> None:
         room = {"weights": self._weights, "backup": self._backup}
+        lengths: dict[torch.dtype, Tensor] = {}
         vectors: dict[Kind, list[int]] = {}
         for number in numbers:
             item = items[number]
             if not item.centred and item.parameter.numel() <= SMALL_ELEMENTS:
                 vectors.setdefault(kind_of(item), []).append(number)
                 continue
-            for pieces in cut(items, [number], ROW_ELEMENTS):
-                self.blocks += [RowBlock(kind_of(item), piece, item, **room) for piece in pieces]
+            kind = kind_of(item)
+            for (piece,) in cut(items, [number], ROW_ELEMENTS):
+                elements = (piece.stop - piece.start) * item.row_length
+                if kind.dtype not in lengths or len(lengths[kind.dtype]) < lengths_of(elements):
+                    lengths[kind.dtype] = torch.empty(lengths_of(elements), dtype=kind.dtype)
+                self.blocks.append(RowBlock(kind, piece, item, **room, lengths=lengths[kind.dtype]))
         self.blocks += [VectorBlock(kind, members, **room) for kind, members in vectors.items()]
 
     def _add_scratch(self, members: list[int], items: Sequence[Item], eta: float) -> None:
@@ -108,7 +114,9 @@ class Walk:
         scratch = {}
         for (device, dtype), used in room.items():
             direction = torch.empty(used, device=device, dtype=dtype)
-            scratch[device, dtype] = Scratch(direction, torch.empty_like(direction) if adaptive else None)
+            lengths = torch.empty(lengths_of(used), device=device, dtype=dtype)
+            sizes = torch.empty_like(direction) if adaptive else None
+            scratch[device, dtype] = Scratch(direction, sizes, lengths)
         for kind, pieces in plans:
             shared = scratch[kind.device, kind.precise]
             block = ScratchBlock(
