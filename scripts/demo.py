@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
-    parser.add_argument("--cases", type=int, default=160, help="synthetic images")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--cases", type=int, default=200, help="synthetic images")
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--size", type=int, default=128, help="side of the stored images in pixels")
     given = parser.parse_args(arguments)
     trained, untrained = given.runs / "demo", given.runs / "demo-untrained"
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _do("evaluate", str(untrained), "--quiet")
     before, after = _metrics(untrained), _metrics(trained)
     print("\nTest split of the synthetic images, each figure with its 95 % interval:\n")
-    print(f"  {'':14}{'untrained':>26}{'trained with GCSAM':>26}")
-    for key in ("dice", "iou", "hd95"):
-        print(f"  {key:14}{_figure(before[key]):>26}{_figure(after[key]):>26}")
+    print(f"  {'':12}{'untrained':>28}{'trained with GCSAM':>28}")
+    for key, name in (("dice", "Dice"), ("iou", "IoU"), ("hd95", "HD95 (px)")):
+        print(f"  {name:12}{_figure(before[key]):>28}{_figure(after[key]):>28}")
     print(f"\nReport:      {_report(trained)}")
     print(f"Predictions: {given.output / 'overlays'}")
     return 0
@@ -92,7 +92,8 @@ def _figure(estimate: dict[str, object]) -> str:
     if estimate["value"] is None:
         return "none"
     low, high = estimate["ci95"]  # type: ignore[misc]
-    return f"{estimate['value']:.3f} ({low:.3f} to {high:.3f})"
+    places = 3 if estimate["value"] < 10 else 0  # type: ignore[operator]
+    return f"{estimate['value']:.{places}f} ({low:.{places}f} to {high:.{places}f})"
 
 
 def _save_untrained(trained: Path, untrained: Path) -> None:
