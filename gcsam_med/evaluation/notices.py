@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from gcsam_med.evaluation.examination import Examination
 from gcsam_med.evaluation.findings import Findings
+from gcsam_med.evaluation.provenance import audit
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count
 
@@ -37,6 +36,7 @@ def notices(exam: Examination, findings: Findings, looks: Sequence[dict[str, Any
         *_synthetic(exam),
         *_leak(exam),
         *_split(exam),
+        *_conflicts(exam),
         *_size(exam, findings),
         *_missed(findings),
         *_ledger(exam, looks),
@@ -146,6 +146,22 @@ def _split(exam: Examination) -> list[Notice]:
             )
         ]
     return []
+
+
+def _conflicts(exam: Examination) -> list[Notice]:
+    """Near-identical images with different labels, as the data set's audit found them."""
+    summary = audit(exam).get("summary")
+    n = summary.get("label_conflicts", 0) if isinstance(summary, dict) else 0
+    if not isinstance(n, int) or n < 1:
+        return []
+    return [
+        Notice(
+            "label-conflicts",
+            "One picture, two labels",
+            f"The audit found {count(n, 'pair')} of nearly identical images with different labels in the "
+            "data set. No model can be right about both.",
+        )
+    ]
 
 
 def _size(exam: Examination, findings: Findings) -> list[Notice]:
@@ -258,8 +274,3 @@ def _excluded(exam: Examination) -> list[Notice]:
             f"{reasons}. That is {share:.0%} of the split.",
         )
     ]
-
-
-def order_by_weight(found: Sequence[Notice]) -> list[Notice]:
-    """Return stamps before the others, each in their order."""
-    return [found[i] for i in np.argsort([not n.stamp for n in found], kind="stable")]

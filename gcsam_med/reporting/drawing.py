@@ -39,10 +39,12 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 
     if not mask.any():
         return []
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = rows[0], columns[0]
     # A frame of background closes the outlines of regions at the border.
-    padded = np.pad(mask, 1).astype(np.float32)
+    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.float32)
     lines = contourpy.contour_generator(z=padded, line_type=contourpy.LineType.Separate).lines(0.5)
-    return [np.asarray(line) - 1 for line in lines]
+    return [np.asarray(line) + np.array([left - 1, top - 1]) for line in lines]
 
 
 def draw_outlines(
@@ -78,6 +80,41 @@ def draw_outlines(
                     pen.line(points, fill=_HALO, width=width + 2)
                 pen.line(points, fill=colour, width=width)
     return np.asarray(canvas)
+
+
+def overlay(
+    image: np.ndarray, mask: np.ndarray, colour: Colour = PREDICTION, *, width: int = 2
+) -> Image.Image:
+    """Draw a mask's outline for a file of its own.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W) or (H, W, 3)
+        The picture.
+    mask : ndarray of bool, shape (H, W)
+        What is outlined.
+    colour : tuple of int
+        Of the line.
+    width : int
+        Of the line, in pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Of mode RGB for colour; for grey of mode P, a third of the bytes to compress, whose last entry is the
+        line's colour and whose white is one level darker.
+    """
+    from PIL import Image, ImageDraw
+
+    grey = image.ndim == 2
+    canvas: Image.Image = Image.fromarray(np.minimum(image, 254) if grey else image)
+    pen = ImageDraw.Draw(canvas)
+    for line in outlines(mask):
+        pen.line(line.ravel().tolist(), fill=255 if grey else colour, width=width)
+    if grey:
+        palette = [value for value in range(255) for _ in range(3)] + list(colour)
+        canvas.putpalette(palette)
+    return canvas
 
 
 def _dashes(line: np.ndarray, on: float, off: float) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run
@@ -56,7 +57,14 @@ def test_masks_are_those_of_the_network_in_the_input_s_own_size(images, tmp_path
         assert (expected != (mask > 0)).mean() < 0.002
         assert row["area_px"] == (mask > 0).sum()
         with Image.open(tmp_path / "out" / row["overlay"]) as overlay:
-            assert (overlay.mode, overlay.size) == ("RGB", pixels.shape[::-1])
+            assert overlay.size == pixels.shape[::-1]
+            drawn = np.asarray(overlay.convert("RGB"))
+        coloured = np.ptp(drawn, axis=2) > 0
+        assert coloured.any() == mask.any()
+        far = ~ndimage.binary_dilation(
+            ndimage.binary_dilation(mask > 0) & ~ndimage.binary_erosion(mask > 0), None, 3
+        )
+        np.testing.assert_array_equal(drawn[far][:, 0], np.minimum(pixels, 254)[far])
 
 
 def test_the_table_has_a_row_for_every_input_and_bad_files_say_why(images, tmp_path):
