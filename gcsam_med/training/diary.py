@@ -27,8 +27,10 @@ class Diary:
         Rows of ``history.csv``.
     best, best_epoch : float, int
         Best validation metric and its epoch (0: none yet).
-    loss_sum, cases : float, int
-        Of the epoch under way; `cases` of this process.
+    loss_sum, weight : float
+        Losses of the steps of the epoch under way, each times its cases, and the sum of those.
+    cases : int
+        Cases that this process saw in it.
     epoch_seconds, seconds : float
         Time spent in steps, in the epoch under way and in all.
     skipped, skipped_in_row : int
@@ -42,8 +44,8 @@ class Diary:
     best: float = float("-inf")
     best_epoch: int = 0
     loss_sum: float = 0.0
+    weight: float = 0.0
     cases: int = 0
-    counted: int = 0
     epoch_seconds: float = 0.0
     seconds: float = 0.0
     skipped: int = 0
@@ -53,14 +55,14 @@ class Diary:
     @property
     def train_loss(self) -> float:
         """Mean loss of this epoch's cases so far, without skipped steps."""
-        return self.loss_sum / self.counted if self.counted else 0.0
+        return self.loss_sum / self.weight if self.weight else 0.0
 
     @property
     def images_per_second(self) -> float:
         """Of this process, in this epoch so far."""
         return self.cases / self.epoch_seconds if self.epoch_seconds else 0.0
 
-    def count(self, loss: float, cases: int, skipped: bool, seconds: float) -> None:
+    def count(self, loss: float, weight: float, cases: int, skipped: bool, seconds: float) -> None:
         """Enter a step."""
         self.step += 1
         self.cases += cases
@@ -71,13 +73,13 @@ class Diary:
             self.skipped_in_row += 1
         else:
             self.skipped_in_row = 0
-            self.loss_sum += loss * cases
-            self.counted += cases
+            self.loss_sum += loss * weight
+            self.weight += weight
 
     def end_epoch(self, row: dict[str, float | int], metric: str) -> bool:
         """Enter an epoch's row; True if it is the best so far."""
         self.history.append(row)
-        self.loss_sum, self.cases, self.counted, self.epoch_seconds = 0.0, 0, 0, 0.0
+        self.loss_sum, self.weight, self.cases, self.epoch_seconds = 0.0, 0.0, 0, 0.0
         value = float(row[f"val_{metric}"])
         if value > self.best:
             self.best, self.best_epoch = value, len(self.history)

@@ -91,7 +91,9 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
             if session.averaged is not None and not outcome.skipped:
                 session.averaged.update_parameters(session.network)
             cases = sum(len(batch.images) for batch in micro_batches)
-            diary.count(float(outcome.loss), cases, outcome.skipped, time.monotonic() - started)
+            # The same in every process, however the step's cases were dealt out.
+            weight = cases / sum(batch.share for batch in micro_batches)
+            diary.count(float(outcome.loss), weight, cases, outcome.skipped, time.monotonic() - started)
             if diary.skipped_in_row >= config.nonfinite_limit:
                 raise _diverged(plan, batches, diary)
 
