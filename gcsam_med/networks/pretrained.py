@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
-from gcsam_med.errors import EnvironmentFault, InputError
+from gcsam_med.errors import CheckpointError, EnvironmentFault, InputError
 from gcsam_med.progress import Track, silent
 
 if TYPE_CHECKING:
@@ -190,7 +189,6 @@ def _is_whole(path: Path, name: str) -> bool:
 
 def _read(path: Path) -> State:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -203,16 +201,12 @@ def _read(path: Path) -> State:
                 # torch warns of pickle protocols that it then reads, or refuses with an error.
                 warnings.simplefilter("ignore", UserWarning)
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        LookupError,
-        ValueError,
-    ) as error:
-        raise InputError(
-            f"{path} is not a sound file of tensors.",
+    except (MemoryError, EnvironmentFault):
+        raise
+    except Exception as error:
+        # Of whatever kind: what a hostile or broken file makes the readers raise cannot be listed.
+        raise CheckpointError(
+            f"{path} is not a sound file of tensors ({type(error).__name__}).",
             "Give safetensors, or a torch file that holds tensors only (weights_only).",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
