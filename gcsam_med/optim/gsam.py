@@ -65,7 +65,7 @@ class GSAM(Sharpness):
     def climb(self) -> None:
         """Climb, and keep the gradient for the decomposition."""
         super().climb()
-        if self._moved and self._walk is not None:
+        if self._perturbed and self._walk is not None:
             with torch.no_grad():
                 self._before.keep_gradients(self._walk.parameters)
             self._climbed = True

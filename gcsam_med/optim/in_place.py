@@ -8,98 +8,116 @@ import torch
 from torch import Tensor
 
 from gcsam_med.optim.items import Item, Kind, Piece, is_channels_last
-from gcsam_med.optim.sums import squared_length
+from gcsam_med.optim.sums import Lengths
 
 CANCELLED = 0.75
 """Part of a squared length that may be subtracted before too many digits are lost."""
 
 
-class RowBlock:
-    r"""Rows of one parameter, centred without a centred copy.
+class RowsBlock:
+    r"""Rows of parameters of one kind, centred without a centred copy.
 
     The norm comes from :math:`\lVert g - m \rVert^2 = \lVert g \rVert^2 - n \lVert m \rVert^2`, the climb
     from adding g and subtracting m, which saves a vector to write and to read. Where the means are most of
-    the gradient the difference would lose its digits; there the block is centred in a temporary copy.
+    the gradient the difference would lose its digits; then rows are centred in temporary copies.
 
     Parameters
     ----------
     kind : Kind
         Of full precision, on a CPU, not adaptive.
-    piece : Piece
-        Which rows of which parameter, dense in memory.
-    item : Item
-        That parameter.
+    pieces : list of Piece
+        Which rows of which parameters, all centred or none, dense in memory, each small enough for a cache.
+    items : sequence of Item
+        All parameters.
     weights, backup : sequence of Tensor
-        Parallel to the parameters: the weights without their gradients, and room for their copy.
-    lengths : Tensor
-        Room for `squared_length`.
+        Parallel to them: the weights without their gradients, and room for their copy.
     """
 
     def __init__(
         self,
         kind: Kind,
-        piece: Piece,
-        item: Item,
+        pieces: list[Piece],
+        items: Sequence[Item],
         *,
         weights: Sequence[Tensor],
         backup: Sequence[Tensor],
-        lengths: Tensor,
     ) -> None:
         self.kind = kind
-        self._piece = piece
-        self._length = item.row_length
-        self._channels_last = is_channels_last(item.parameter)
+        self._pieces = pieces
+        self._row_lengths = [items[piece.number].row_length for piece in pieces]
+        self._channels_last = [is_channels_last(items[piece.number].parameter) for piece in pieces]
         self._weights = self._rows_of(weights)
         self._backup = self._rows_of(backup)
-        rows = piece.stop - piece.start if item.centred else 0
-        self._means, self._shifts = torch.empty(2, rows, 1, dtype=kind.dtype)
-        self._lengths = lengths
-        self._source = self._weights[:0]
+        self._lengths = Lengths([rows.numel() for rows in self._weights], kind.dtype)
+        self._centred = items[pieces[0].number].centred
+        counts = [len(rows) if self._centred else 0 for rows in self._weights]
+        self._all_means, self._all_shifts, self._row_elements = torch.empty(
+            3, sum(counts), 1, dtype=kind.dtype
+        )
+        self._means = self._all_means.split(counts)
+        self._shifts = self._all_shifts.split(counts)
+        for part, length in zip(self._row_elements.split(counts), self._row_lengths, strict=True):
+            part.fill_(length)
+        self._source: list[Tensor] = []
         self._cancels = False
+        self._moved = 0
 
-    def _rows_of(self, tensors: Sequence[Tensor]) -> Tensor:
-        """As a matrix of rows: a view, unless a gradient lies otherwise than its parameter."""
-        part = self._piece.of(tensors)
-        if self._channels_last:
-            part = part.movedim(1, -1)
-        return part.reshape(-1, self._length).contiguous()
+    def _rows_of(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Matrices of rows: views, unless a gradient lies otherwise than its parameter."""
+        parts = []
+        for piece, length, last in zip(self._pieces, self._row_lengths, self._channels_last, strict=True):
+            part = piece.of(tensors)
+            if last:
+                part = part.movedim(1, -1)
+            parts.append(part.reshape(-1, length).contiguous())
+        return parts
 
     def squares(self, directions: Sequence[Tensor], centre: bool) -> list[Tensor]:
         """Squared length of the direction, in parts; the direction is remembered until `move`."""
-        self._source = rows = self._rows_of(directions)
-        square = squared_length(rows.view(-1), self._lengths)
+        self._source = self._rows_of(directions)
         self._cancels = False
-        if not len(self._means):
+        for number, rows in enumerate(self._source):
+            if self._centred:
+                torch.mean(rows, 1, keepdim=True, out=self._means[number])
+            self._lengths.take(number, rows.view(-1))
+        square = self._lengths.squared_total()
+        if not (self._centred and centre):
             return [square]
-        torch.mean(rows, 1, keepdim=True, out=self._means)
-        if not centre:
-            return [square]
-        removed = self._length * squared_length(self._means.view(-1), self._lengths)
+        removed = (
+            torch.mul(self._all_means, self._all_means, out=self._all_shifts).mul_(self._row_elements).sum()
+        )
         self._cancels = bool(removed > CANCELLED * square)
-        if self._cancels:
-            return [squared_length((rows - self._means).view(-1), self._lengths)]
-        return [square - removed]
-
-    def save(self) -> None:
-        """Copy the weights."""
-        self._backup.copy_(self._weights)
+        if not self._cancels:
+            return [square - removed]
+        for number, rows in enumerate(self._source):
+            self._lengths.take(number, (rows - self._means[number]).view(-1))
+        return [self._lengths.squared_total()]
 
     def move(self, factor: Tensor) -> None:
-        """Add the direction times a number to the weights."""
-        source, self._source = self._source, self._weights[:0]
-        if self._cancels:
-            self._weights.add_(source - self._means, alpha=factor.item())
-            return
-        self._weights.add_(source, alpha=factor.item())
-        if len(self._means):
-            self._weights.sub_(torch.mul(self._means, factor, out=self._shifts))
+        """Copy the weights, and add the direction times a number to them."""
+        alpha = factor.item()
+        source, self._source = self._source, []
+        torch.mul(self._all_means, factor, out=self._all_shifts)
+        for number, (weights, backup, rows) in enumerate(
+            zip(self._weights, self._backup, source, strict=True)
+        ):
+            backup.copy_(weights)
+            self._moved = number + 1
+            if self._cancels:
+                weights.add_(rows - self._means[number], alpha=alpha)
+                continue
+            weights.add_(rows, alpha=alpha)
+            if self._centred:
+                weights.sub_(self._shifts[number])
 
     def restore(self) -> None:
-        """Write the copy back over the weights."""
-        self._weights.copy_(self._backup)
+        """Write the copy back over the weights that have moved."""
+        if self._moved:
+            torch._foreach_copy_(self._weights[: self._moved], self._backup[: self._moved])
+        self._moved = 0
 
 
-class VectorBlock:
+class VectorsBlock:
     """Many small parameters that are not centred: biases and norm layers.
 
     Parameters
@@ -109,7 +127,7 @@ class VectorBlock:
     numbers : list of int
         Which parameters.
     weights, backup : sequence of Tensor
-        Parallel to the parameters: the weights without their gradients, and room for their copy.
+        Parallel to all parameters: the weights without their gradients, and room for their copy.
     """
 
     def __init__(
@@ -120,6 +138,7 @@ class VectorBlock:
         self._weights = [weights[n] for n in numbers]
         self._backup = [backup[n] for n in numbers]
         self._source: list[Tensor] = []
+        self._moved = False
 
     def squares(self, directions: Sequence[Tensor], centre: bool) -> list[Tensor]:
         """Squared length of the direction, which is remembered until `move`."""
@@ -128,15 +147,15 @@ class VectorBlock:
         norms = torch.stack(torch._foreach_norm(self._source, dtype=torch.float64))
         return [torch.dot(norms, norms)]
 
-    def save(self) -> None:
-        """Copy the weights."""
-        torch._foreach_copy_(self._backup, self._weights)
-
     def move(self, factor: Tensor) -> None:
-        """Add the direction times a number to the weights."""
+        """Copy the weights, and add the direction times a number to them."""
         source, self._source = self._source, []
+        torch._foreach_copy_(self._backup, self._weights)
+        self._moved = True
         torch._foreach_add_(self._weights, source, alpha=factor.item())
 
     def restore(self) -> None:
-        """Write the copy back over the weights."""
-        torch._foreach_copy_(self._weights, self._backup)
+        """Write the copy back over the weights, if they have moved."""
+        if self._moved:
+            torch._foreach_copy_(self._weights, self._backup)
+        self._moved = False

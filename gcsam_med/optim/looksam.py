@@ -78,7 +78,7 @@ class LookSAM(Sharpness):
     def climb(self) -> None:
         """Climb, and keep the gradient for the decomposition."""
         super().climb()
-        if self._moved and self._walk is not None:
+        if self._perturbed and self._walk is not None:
             with torch.no_grad():
                 self._kept.keep_gradients(self._walk.parameters)
             self._climbed = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gcsam_med.optim.items import Item, Kind, Piece, is_channels_last
-from gcsam_med.optim.sums import squared_length
+from gcsam_med.optim.sums import Lengths
 
 
 class Scratch(NamedTuple):
@@ -21,13 +21,10 @@ class Scratch(NamedTuple):
         For what is climbed along.
     sizes : Tensor, shape (elements,), or None
         For the size of the weights, where the climb is adaptive.
-    lengths : Tensor
-        For `squared_length`.
     """
 
     direction: Tensor
     sizes: Tensor | None
-    lengths: Tensor
 
 
 class ScratchBlock:
@@ -85,7 +82,8 @@ class ScratchBlock:
             used = end
         self._end_run(scratch.direction[start:used], length)
         self._flat = scratch.direction[:used]
-        self._lengths = scratch.lengths
+        self._lengths = Lengths([used], kind.precise, kind.device)
+        self._moved = False
         self._sizes = scratch.sizes[:used] if kind.adaptive and scratch.sizes is not None else None
 
     def _end_run(self, region: Tensor, length: int) -> None:
@@ -110,25 +108,26 @@ class ScratchBlock:
         if centre:
             self._centre()
         self._scale_by_size()
-        return [squared_length(self._flat, self._lengths)]
-
-    def save(self) -> None:
-        """Copy the weights."""
-        torch._foreach_copy_(self._backup, self._weights)
+        self._lengths.take(0, self._flat)
+        return [self._lengths.squared_total()]
 
     def move(self, factor: Tensor) -> None:
-        """Add the direction times a number, of no dimension and on the block's device, to the weights."""
+        """Copy the weights, and add the direction times a number, on the block's device, to them."""
         torch._foreach_copy_(self._views, self._source)
         self._source = []
         self._centre()
         self._scale_by_size()
         self._scale_by_size()
         self.scale(factor)
+        torch._foreach_copy_(self._backup, self._weights)
+        self._moved = True
         torch._foreach_add_(self._weights, self._views)
 
     def restore(self) -> None:
-        """Write the copy back over the weights."""
-        torch._foreach_copy_(self._weights, self._backup)
+        """Write the copy back over the weights, if they have moved."""
+        if self._moved:
+            torch._foreach_copy_(self._weights, self._backup)
+        self._moved = False
 
     def _centre(self) -> None:
         for rows, mean in self._runs:

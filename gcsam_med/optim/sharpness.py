@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from gcsam_med.optim.centralize import is_centralized
 from gcsam_med.optim.items import Item
 from gcsam_med.optim.sums import total
-from gcsam_med.optim.walk import Block, Walk
+from gcsam_med.optim.walk import Walk
 
 Centralize = Literal["none", "ascent", "both"]
 Norm = Literal["centralized", "raw"]
@@ -167,7 +167,7 @@ class Sharpness:
         self.norm: Tensor | None = None
         self._source = params if isinstance(params, Optimizer) else _groups(params)
         self._walk: Walk | None = None
-        self._moved: list[Block] = []
+        self._perturbed = False
 
     # --- What the coming step is
 
@@ -216,7 +216,7 @@ class Sharpness:
         weights are NaN, so that the second pass brings the fault to every worker and to every check of
         gradients without a look from the host.
         """
-        if self._moved:
+        if self._perturbed:
             raise RuntimeError(
                 "The weights are perturbed already: leave perturbed(), or call restore(), first."
             )
@@ -231,9 +231,8 @@ class Sharpness:
         self.norm = total(squares).sqrt()
         signed = [self._sign * rho for rho in climbers.radii]
         scales = _scales(signed, self.norm, {block.kind.device for block in walk.blocks})
+        self._perturbed = True  # from here on there may be something to restore
         for block in walk.blocks:
-            block.save()
-            self._moved.append(block)
             block.move(scales[block.kind.device, block.kind.rho])
 
     @torch.no_grad()
@@ -242,14 +241,9 @@ class Sharpness:
 
         Allocates nothing, so that it works when memory has run out.
         """
-        if not self._moved or self._walk is None:
-            return
-        if len(self._moved) == len(self._walk.blocks):
+        if self._perturbed and self._walk is not None:
             self._walk.restore()
-        else:
-            for block in self._moved:
-                block.restore()
-        self._moved.clear()
+        self._perturbed = False
 
     # --- The descent
 

@@ -8,37 +8,59 @@ import torch
 from torch import Tensor
 
 RUN = 256
-"""Longest float32 sum of squares."""
+"""About the longest float32 sum of squares."""
 
 
-def squared_length(flat: Tensor, room: Tensor) -> Tensor:
-    """Squared length of a vector, right to 1e-6 of itself for any numbers.
+class Lengths:
+    """Squared length of a vector in parts, right to 1e-6 of itself for any numbers.
 
     ``torch.dot`` and the norm of a whole vector add up float32 numbers one after the other, and are off by
-    1e-5 for a hundred thousand heavy-tailed ones; float64 all the way takes four times as long.
+    1e-5 for a hundred thousand heavy-tailed ones; float64 all the way takes four times as long. Here parts
+    are cut into short runs, whose lengths are kept in room that is allocated once.
 
     Parameters
     ----------
-    flat : Tensor, shape (n,)
-        The vector.
-    room : Tensor, shape (at least `lengths_of` n,)
-        Of the same type and device, overwritten: so nothing has to be allocated.
-
-    Returns
-    -------
-    Tensor, no dimension
-        On the same device, in float64 where the device has it.
+    sizes : sequence of int
+        Elements of each part.
+    dtype : torch.dtype
+        Of the parts.
+    device : torch.device
+        Of the parts.
     """
-    runs = len(flat) // RUN
-    lengths = room[: runs + 1]
-    torch.linalg.vector_norm(flat[: runs * RUN].view(-1, RUN), dim=1, out=lengths[:runs])
-    torch.linalg.vector_norm(flat[runs * RUN :], out=lengths[runs])
-    return lengths.square_().sum(dtype=_widest(flat.device))
+
+    def __init__(self, sizes: Sequence[int], dtype: torch.dtype, device: torch.device | None = None) -> None:
+        plans = [_runs(size) for size in sizes]
+        count = sum(stop // run for plan in plans for stop, run in plan)
+        self._all = torch.zeros(count, dtype=dtype, device=device)
+        self._plans: list[list[tuple[int, int, int, Tensor]]] = []
+        used = 0
+        for plan in plans:
+            start = 0
+            self._plans.append([])
+            for elements, run in plan:
+                room = self._all[used : used + elements // run]
+                self._plans[-1].append((start, start + elements, run, room))
+                start, used = start + elements, used + elements // run
+
+    def take(self, number: int, part: Tensor) -> None:
+        """Take the lengths of the runs of one part, of one dimension."""
+        for start, stop, run, room in self._plans[number]:
+            stretch = part if stop - start == len(part) else part[start:stop]
+            torch.linalg.vector_norm(stretch.view(-1, run), dim=1, out=room)
+
+    def squared_total(self) -> Tensor:
+        """Squared length of all parts as last taken, no dimension; the lengths are spent."""
+        return self._all.square_().sum().to(_widest(self._all.device))
 
 
-def lengths_of(elements: int) -> int:
-    """Room that `squared_length` needs for a vector of so many elements."""
-    return elements // RUN + 1
+def _runs(elements: int) -> list[tuple[int, int]]:
+    """Cut a length into stretches of equal runs: pairs of a stretch's elements and its run."""
+    for run in range(2 * RUN, RUN // 2, -1):
+        if elements % run == 0:
+            return [(elements, run)]
+    even = elements // RUN * RUN
+    stretches = [(even, RUN), (elements - even, elements - even)]
+    return [(stretch, run) for stretch, run in stretches if stretch]
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:

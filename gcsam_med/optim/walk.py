@@ -14,16 +14,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gcsam_med.optim.in_place import RowBlock, VectorBlock
+from gcsam_med.optim.in_place import RowsBlock, VectorsBlock
 from gcsam_med.optim.items import Item, Kind, cut, is_channels_last, kind_of
 from gcsam_med.optim.scratch import Scratch, ScratchBlock
-from gcsam_med.optim.sums import lengths_of
 
-Block = ScratchBlock | RowBlock | VectorBlock
+Block = ScratchBlock | RowsBlock | VectorsBlock
 
 ROW_ELEMENTS = 1 << 19
-"""Elements of a block in place: three float32 vectors of it, 6 MiB, stay in cache from one pass to the
-next."""
+"""Elements worked on in place at a time: three float32 vectors of it, 6 MiB, stay in cache between passes."""
 
 SMALL_ELEMENTS = 1 << 12
 """Parameters up to this length are taken together: the calls would cost more than the numbers."""
@@ -77,25 +75,24 @@ class Walk:
         return self._key == _key(parameters, rhos)
 
     def restore(self) -> None:
-        """Write the copy back over all weights, in one call that nothing can interrupt."""
-        torch._foreach_copy_(self._weights, self._backup)
+        """Write the copy back over all weights that have moved."""
+        for block in self.blocks:
+            block.restore()
 
     def _add_in_place(self, numbers: list[int], items: Sequence[Item]) -> None:
         room = {"weights": self._weights, "backup": self._backup}
-        lengths: dict[torch.dtype, Tensor] = {}
         vectors: dict[Kind, list[int]] = {}
+        rows: dict[tuple[Kind, bool], list[int]] = {}
         for number in numbers:
             item = items[number]
             if not item.centred and item.parameter.numel() <= SMALL_ELEMENTS:
                 vectors.setdefault(kind_of(item), []).append(number)
-                continue
-            kind = kind_of(item)
-            for (piece,) in cut(items, [number], ROW_ELEMENTS):
-                elements = (piece.stop - piece.start) * item.row_length
-                if kind.dtype not in lengths or len(lengths[kind.dtype]) < lengths_of(elements):
-                    lengths[kind.dtype] = torch.empty(lengths_of(elements), dtype=kind.dtype)
-                self.blocks.append(RowBlock(kind, piece, item, **room, lengths=lengths[kind.dtype]))
-        self.blocks += [VectorBlock(kind, members, **room) for kind, members in vectors.items()]
+            else:
+                rows.setdefault((kind_of(item), item.centred), []).append(number)
+        for (kind, _), members in rows.items():
+            pieces = [piece for n in members for (piece,) in cut(items, [n], ROW_ELEMENTS)]
+            self.blocks.append(RowsBlock(kind, pieces, items, **room))
+        self.blocks += [VectorsBlock(kind, members, **room) for kind, members in vectors.items()]
 
     def _add_scratch(self, members: list[int], items: Sequence[Item], eta: float) -> None:
         families: dict[Kind, list[int]] = {}
@@ -114,9 +111,8 @@ class Walk:
         scratch = {}
         for (device, dtype), used in room.items():
             direction = torch.empty(used, device=device, dtype=dtype)
-            lengths = torch.empty(lengths_of(used), device=device, dtype=dtype)
             sizes = torch.empty_like(direction) if adaptive else None
-            scratch[device, dtype] = Scratch(direction, sizes, lengths)
+            scratch[device, dtype] = Scratch(direction, sizes)
         for kind, pieces in plans:
             shared = scratch[kind.device, kind.precise]
             block = ScratchBlock(

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcsam_med.optim import GSAM, LookSAM, MomentumSAM, Sharpness, build
-from gcsam_med.optim.in_place import RowBlock
 from tests.optim import oracle
 
 FLOATS = [0.0, -0.0, 1.0, -1.5, 1e-40, -1e-45, 3e38, float("inf"), float("-inf"), float("nan")]
@@ -250,25 +250,32 @@ def test_a_fault_in_the_gradient_is_handed_on_and_leaves_no_trace(fault: float) 
     assert all(bool(e.isfinite().all()) for e in moved(sharpness, weights))
 
 
-@pytest.mark.parametrize("after", [0, 1, 2])
-def test_an_interrupt_half_way_up_is_undone(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the bytes before a climb that Ctrl-C breaks off between two blocks."""
+@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_an_interrupt_half_way_up_is_undone(
+    after: int, adaptive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the bytes before a climb that Ctrl-C breaks off between two operations."""
     weights = parameters([(3000, 900), (40, 30), (7,)])
     before = bits(weights)
-    real, calls = RowBlock.move, iter(range(100))
+    sharpness = Sharpness(weights, 0.1, centralize="ascent", adaptive=adaptive)
+    moved(sharpness, weights)
 
-    def breaking(block: RowBlock, factor: Tensor) -> None:
-        real(block, factor)
-        if next(calls) == after:
-            raise KeyboardInterrupt
+    class Breaking(TorchDispatchMode):
+        left = after
 
-    monkeypatch.setattr(RowBlock, "move", breaking)
-    sharpness = Sharpness(weights, 0.1)
-    with pytest.raises(KeyboardInterrupt), sharpness.perturbed():
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if func._schema.name.endswith(("::add_", "::_foreach_add_", "::copy_")):
+                self.left -= 1
+                if not self.left:
+                    raise KeyboardInterrupt
+            return result
+
+    with pytest.raises(KeyboardInterrupt), Breaking(), sharpness.perturbed():
         pass
     assert bits(weights) == before
-    monkeypatch.undo()
-    assert float(oracle.norm(moved(sharpness, weights))) == pytest.approx(0.1, rel=1e-3)
+    assert float(oracle.norm(moved(sharpness, weights))) > 0
 
 
 def test_gradients_may_appear_and_vanish_between_the_passes() -> None:

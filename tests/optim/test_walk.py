@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcsam_med.optim import Sharpness
-from gcsam_med.optim.in_place import RowBlock
+from gcsam_med.optim.in_place import RowsBlock
 from gcsam_med.optim.items import Item
 from gcsam_med.optim.scratch import ScratchBlock
-from gcsam_med.optim.sums import lengths_of, squared_length
+from gcsam_med.optim.sums import Lengths
 from gcsam_med.optim.walk import ROW_ELEMENTS, Walk
 
 SHAPES = st.lists(
@@ -69,7 +68,6 @@ def test_every_element_is_saved_moved_and_restored_once(
             sum(float((t * d).square().sum()) for t, d in zip(sized, centred, strict=True)), rel=1e-9
         )
         for block in walk.blocks:
-            block.save()
             block.move(torch.tensor(0.25, dtype=torch.float64))
         for item, w, d, t in zip(items, before, centred, sized, strict=True):
             torch.testing.assert_close(item.parameter, w + 0.25 * t * t * d, rtol=1e-9, atol=1e-9)
@@ -102,18 +100,21 @@ def test_vector_algebra_block_by_block(shapes: list[tuple[int, ...]], seed: int)
 def test_large_parameters_are_cut() -> None:
     """Oracle: the length that a block may have."""
     walk = Walk([Item(torch.zeros(3000, 1000), False, False, 0)])
-    assert all(isinstance(block, RowBlock) for block in walk.blocks)
-    assert len(walk.blocks) == math.ceil(3_000_000 / ROW_ELEMENTS)
+    (block,) = walk.blocks
+    assert isinstance(block, RowsBlock)
+    assert max(rows.numel() for rows in block._weights) <= ROW_ELEMENTS
 
 
 @pytest.mark.parametrize("make", [torch.randn, torch.rand, torch.ones, lambda n: torch.randn(n) ** 3])
-@pytest.mark.parametrize("length", [1, 255, 256, 1000, 300_000])
-def test_squared_length(make: Any, length: int) -> None:
+@pytest.mark.parametrize("length", [1, 255, 256, 521, 1000, 300_000, 300_007])
+def test_lengths(make: Any, length: int) -> None:
     """Oracle: float64; the sum of a constant is where float32 loses most."""
     torch.manual_seed(0)
     vector = 0.3 * make(length)
-    found = squared_length(vector, torch.empty(lengths_of(length)))
-    assert float(found) == pytest.approx(float(vector.double().square().sum()), rel=1e-6)
+    halves = Lengths([length, length], torch.float32)
+    halves.take(0, vector)
+    halves.take(1, torch.zeros(length))
+    assert float(halves.squared_total()) == pytest.approx(float(vector.double().square().sum()), rel=1e-6)
 
 
 def test_half_precision_works_in_scratch() -> None:
