@@ -82,7 +82,7 @@ def _choose_calls(findings: Findings) -> Iterator[tuple[str, int]]:
     # With a threshold away from one half, a class can be called against the likelier one.
     confident = [int(i) for i in order if not right[i] and sure[i] >= 0.5][: 2 * A_KIND]
     yield from (("Confident errors", i) for i in confident)
-    others = [int(i) for i in order if not right[i] and i not in confident][:A_KIND]
+    others = [int(i) for i in order if not right[i] and sure[i] < 0.5][:A_KIND]
     yield from (("Other errors", i) for i in others)
     good = [int(i) for i in order if right[i]]
     yield from (("Right and sure", i) for i in good[:A_KIND])

@@ -7,7 +7,7 @@ import hashlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -253,8 +253,3 @@ def with_frame(item: Input, frame: int, n_frames: int) -> Input:
     """Return the input for one frame of a file of several."""
     digits = len(str(n_frames - 1))
     return replace(item, name=f"{item.name}_f{frame:0{digits}d}", label=f"{item.label}#{frame}")
-
-
-def only(items: Iterable[Input], done: set[str]) -> list[Input]:
-    """Return the inputs whose key is not among those done."""
-    return [item for item in items if item.key not in done]

@@ -18,7 +18,8 @@ class MetricName:
     better : str
         ``"higher"``, ``"lower"`` or ``""``.
     unit : str
-        ``"share"`` (0 to 1), ``"distance"``, ``"area"``, ``"count"`` or ``""``.
+        ``"share"`` (0 to 1), ``"tolerance"`` (a share at a distance), ``"distance"``, ``"area"``, ``"count"``
+        or ``""``.
     """
 
     title: str
@@ -36,7 +37,9 @@ METRIC_NAMES: dict[str, MetricName] = {
     "hd95": MetricName("HD95", "95th percentile of the distances between outlines.", "lower", "distance"),
     "hd": MetricName("Hausdorff distance", "Largest distance between outlines.", "lower", "distance"),
     "assd": MetricName("Surface distance", "Average distance between outlines.", "lower", "distance"),
-    "nsd": MetricName("NSD", "Share of both outlines within the tolerance of each other."),
+    "nsd": MetricName(
+        "NSD", "Share of both outlines within the tolerance of each other.", "higher", "tolerance"
+    ),
     "lesion_sensitivity": MetricName("Lesions found", "Share of lesions hit by a predicted region."),
     "false_positives_per_image": MetricName(
         "False regions an image", "Predicted regions that hit no lesion, all images.", "lower", "count"

@@ -56,10 +56,11 @@ def summary_facts(report: Report) -> list[tuple[str, str]]:
     material, subject = report.material, report.subject
     unit = ("patient", "patients") if material.group_kind == "patient" else ("group", "groups")
     groups = count(material.n_groups, *unit)
+    joint = "of" if material.group_kind == "patient" else "in"
     facts = [
         ("Model", f"{subject.model} trained with {subject.optimizer} on {subject.trained_on}"),
         ("Data", f"{material.title}, {material.split} split" + (" (external)" if material.external else "")),
-        ("Cases", f"{count(material.n_cases, 'image')} of {groups}"),
+        ("Cases", f"{count(material.n_cases, 'image')} {joint} {groups}"),
         ("Classes", ", ".join(f"{name} {n:,}" for name, n in material.classes.items())),
     ]
     if report.task == "segmentation":

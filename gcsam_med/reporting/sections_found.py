@@ -63,6 +63,8 @@ def unit_text(report: Report, unit: str) -> str:
     measured = str(report.policy.get("distance_unit", "px"))
     if unit == "distance":
         return f" ({measured})"
+    if unit == "tolerance":
+        return f" (within {report.policy.get('nsd_tolerance'):g} {measured})"
     if unit == "area":
         return f" ({measured}²)"
     return ""

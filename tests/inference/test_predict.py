@@ -224,3 +224,17 @@ def test_an_image_unlike_the_training_images_is_flagged(images, tmp_path):
         assert rows[name]["unlikeness"] > 1
     assert "coloured" in rows["tinted"]["flags"]
     assert "unlike" not in rows["case0"]["flags"]
+
+
+def test_every_frame_of_a_file_has_its_own_mask(images, tmp_path):
+    """Oracle: three pages, three rows and files; by default only the first."""
+    pages = [Image.fromarray(png(images / f"case{i}.png")) for i in range(3)]
+    source = tmp_path / "clip.tif"
+    pages[0].save(source, save_all=True, append_images=pages[1:])
+    run = trained_runs()["segmentation"]
+    every = predict([run], [source], tmp_path / "all", PredictOptions(device="cpu", frames="all"))
+    assert [row["name"] for row in every.rows] == ["clip_f0", "clip_f1", "clip_f2"]
+    sizes = [png(tmp_path / "all" / row["mask"]).shape for row in every.rows]
+    assert sizes == [page.size[::-1] for page in pages]
+    first = predict([run], [source], tmp_path / "first", CPU)
+    assert [row["name"] for row in first.rows] == ["clip"]
