@@ -134,7 +134,10 @@ def open_examination(
     home, home_note = _home(root, config.data_root, model)
     if dataset is None or (home is not None and dataset == home.info.name):
         if home is None:
-            raise InputError(home_note, "Or name a data set with --dataset to evaluate as on external data.")
+            raise InputError(
+                home_note,
+                "Say where prepared data are with --data-root, or name other data with --dataset (external).",
+            )
         data = home
     else:
         data = open_prepared(root, dataset)

@@ -153,8 +153,8 @@ def measure(
     sweep = np.full((len(rows), BINS - 1), np.nan)
     stream = answers(exam.model, data, rows, batch_size=batch_size, track=track, what="Measuring cases")
     for i, (row, square) in enumerate(stream):
-        truth = data.original_mask(row)
-        probability = data.geometry(row).restore(square)
+        truth, geometry = data.original_mask(row), data.geometry(row)
+        probability = geometry.restore(square)
         spacing = how.spacing(data, row)
         plain = to_mask(probability, threshold)
         cases.append(measure_case(plain, truth, tolerance=how.tolerance, spacing=spacing))

@@ -60,7 +60,7 @@ def to_mask(probability: np.ndarray, threshold: float, steps: Postprocessing = N
     from scipy import ndimage
 
     if steps.fill_holes:
-        mask = ndimage.binary_fill_holes(mask)
+        mask = _filled(mask)
     if steps.min_area or steps.largest_component:
         labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))
         area = np.bincount(labels.ravel(), minlength=count + 1)
@@ -71,3 +71,16 @@ def to_mask(probability: np.ndarray, threshold: float, steps: Postprocessing = N
             keep &= np.arange(count + 1) == area.argmax()
         mask = keep[labels]
     return mask
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """Fill what is enclosed; as `scipy.ndimage.binary_fill_holes`, several times as fast."""
+    from scipy import ndimage
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    # Outside is what hangs together (4 neighbours) with a frame around the regions' box.
+    outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+    filled = mask.copy()
+    filled[box] = (outside != outside[0, 0])[1:-1, 1:-1]
+    return filled

@@ -44,3 +44,10 @@ def test_steps_are_named():
         Postprocessing(True, True, 5).name
         == "largest component, holes filled, regions under 5 pixels dropped"
     )
+
+
+@given(maps)
+def test_holes_are_filled_as_scipy_fills_them(probability):
+    """Oracle: scipy.ndimage.binary_fill_holes."""
+    expected = ndimage.binary_fill_holes(probability >= 0.5)
+    np.testing.assert_array_equal(to_mask(probability, 0.5, Postprocessing(fill_holes=True)), expected)
