@@ -25,8 +25,10 @@ from gcsam_med.progress import Track, silent
 # different people reach 0.67 and true copies stay above 0.93.
 AGREEMENT: dict[Modality, float] = {"ultrasound": 0.4, "xray": 0.75, "photo": 0.75}
 DESCRIPTOR_FLOOR: dict[Modality, float] = {"ultrasound": 0.45, "xray": 0.78, "photo": 0.6}
-CHUNK = 2048  # pairs whose descriptors are in memory at once
-CACHE = 512  # images whose layers are kept, since pairs come in order of their first image
+# Kept small so that memory does not depend on the number of images; pairs come in order of their first image.
+CHUNK = 256  # pairs whose descriptors are in memory at once
+DESCRIPTORS_KEPT = 1024  # images, 20 kB each
+LAYERS_KEPT = 64  # images, 180 kB each
 
 Thumbs = Callable[[np.ndarray], np.ndarray]  # row numbers -> uint8 (n, 128, 128)
 
@@ -162,8 +164,8 @@ def _compared(
     track: Track,
 ) -> list[Pair]:
     plausible = _plausible(candidates.mirrored, first, second, left, right, DESCRIPTOR_FLOOR[modality])
-    look = lru_cache(CACHE)(lambda side, row: layers((left, right)[side](np.array([row]))[0]))
-    mirror = lru_cache(CACHE)(lambda row: look(1, row).mirrored())
+    look = lru_cache(LAYERS_KEPT)(lambda side, row: layers((left, right)[side](np.array([row]))[0]))
+    mirror = lru_cache(LAYERS_KEPT)(lambda row: look(1, row).mirrored())
     pairs = []
     for k in track(plausible, "Comparing pairs", len(plausible)):
         i, j, flipped = int(first[k]), int(second[k]), bool(candidates.mirrored[k])
@@ -178,7 +180,9 @@ def _plausible(
     mirrored: np.ndarray, first: np.ndarray, second: np.ndarray, left: Thumbs, right: Thumbs, floor: float
 ) -> list[int]:
     """Numbers of the candidates whose descriptors agree at least by `floor`."""
-    describe = lru_cache(4 * CACHE)(lambda side, row: descriptors((left, right)[side](np.array([row]))[0]))
+    describe = lru_cache(DESCRIPTORS_KEPT)(
+        lambda side, row: descriptors((left, right)[side](np.array([row]))[0])
+    )
     kept: list[int] = []
     for start in range(0, len(first), CHUNK):
         part = slice(start, start + CHUNK)

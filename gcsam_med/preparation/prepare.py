@@ -364,6 +364,13 @@ def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOp
             f"{s['shortcut_suspects']} simple properties tell the classes apart, first of all "
             f"{first['feature']}; see the audit's shortcuts."
         )
+    notes = {record["note"]: record["cases"] for record in audit["notes"]}
+    if n := notes.get("burned-in-annotation", 0):
+        texts.append(f"{n} DICOM images say that text is burned into them; it may name a patient.")
+    if n := notes.get("burned-in-annotation-unknown", 0):
+        texts.append(
+            f"{n} ultrasound images do not say whether text is burned into them; look before sharing."
+        )
     if left_out:
         texts.append(
             f"{', '.join(left_out)} left out: nearly every row has its own value, so it may name a person."

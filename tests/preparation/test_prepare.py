@@ -257,6 +257,7 @@ def test_dicom_folders_group_by_patient_and_know_the_device(root: Path, tmp_path
     assert dataset.spacing(0) == (0.2, 0.1)
     assert manifest["case_id"].str.match(r"c[0-9a-f]{16}-f000[012]$").all()
     assert outcome.audit["notes"] == [{"note": "burned-in-annotation-unknown", "cases": 48}]
+    assert any("48 ultrasound images do not say" in w for w in outcome.warnings)
     second = dataset.images([1])
     middle = prepare("folder", root, tmp_path, options=SMALL.model_copy(update={"frames": "middle"})).dataset
     np.testing.assert_array_equal(middle.images([0]), second)
