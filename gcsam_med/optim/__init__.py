@@ -12,7 +12,6 @@ from gcsam_med.optim.looksam import LookSAM
 from gcsam_med.optim.methods import BASES, OPTIMIZERS, Method, build
 from gcsam_med.optim.msam import MomentumSAM
 from gcsam_med.optim.passes import BufferSnapshot, RandomState, frozen_batchnorm
-from gcsam_med.optim.rho_search import RhoSearch, Trial, find_rho
 from gcsam_med.optim.schedule import RHO_SCHEDULES, rho_factor
 from gcsam_med.optim.sharpness import Sharpness
 from gcsam_med.optim.step import StepResult, leading_part, training_step
@@ -29,13 +28,10 @@ __all__ = [
     "Method",
     "MomentumSAM",
     "RandomState",
-    "RhoSearch",
     "Sharpness",
     "StepResult",
-    "Trial",
     "build",
     "centralize",
-    "find_rho",
     "frozen_batchnorm",
     "is_centralized",
     "leading_part",

@@ -56,8 +56,8 @@ class Sharpness:
 
     .. math:: \epsilon = \rho \, \frac{T^2 \Phi(g)}{\lVert T \Phi(g) \rVert_2}
 
-    g is the gradient of all parameters at the weights w; the descent uses the gradient at w + epsilon. The
-    length of epsilon is rho, whatever the scale of the loss. Special cases:
+    g is the gradient of all parameters at the weights w; the descent uses the gradient at w + epsilon. Where
+    T = 1, epsilon is rho long, whatever the scale of the loss. Special cases:
 
     =====  ==================  =====================================
     SAM    Phi(g) = g, T = 1   Foret et al. 2021, equation 2

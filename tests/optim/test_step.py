@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from gcsam_med.optim import (
     OPTIMIZERS,
+    RandomState,
     Sharpness,
     build,
     frozen_batchnorm,
@@ -382,6 +384,34 @@ def test_averaged_weights_see_no_perturbation() -> None:
             now if expected is None else [0.5 * a + 0.5 * b for a, b in zip(expected, now, strict=True)]
         )
     torch.testing.assert_close(list(average.module.parameters()), expected)
+
+
+@pytest.mark.parametrize("name", ["gcsam", "gsam", "looksam"])
+def test_the_step_written_out_is_the_same_step(name: str) -> None:
+    """Oracle: the pattern of docs/optimizers.md against `training_step`, with dropout and BatchNorm."""
+    results = []
+    for written_out in (False, True):
+        model = small_net(dropout=0.3)
+        torch.manual_seed(5)
+        optimizer, sharpness = build(name, model.parameters(), base_options={"lr": 0.01})
+        for seed in range(4):
+            batch = data(seed=seed)
+            if not written_out:
+                training_step(model, optimizer, sharpness, [batch], loss_on(model))
+                continue
+            optimizer.zero_grad()
+            first = sharpness.needs_first_pass
+            random_state = RandomState()
+            if first:
+                loss_on(model)(batch).backward()
+                random_state.rewind()
+            with sharpness.perturbed(), frozen_batchnorm(model) if first else nullcontext():
+                optimizer.zero_grad()
+                loss_on(model)(batch).backward()
+            sharpness.finish_gradients()
+            optimizer.step()
+        results.append(everything(model, optimizer))
+    assert results[0] == results[1]
 
 
 def test_a_scheduler_drives_the_base_optimizer() -> None:
