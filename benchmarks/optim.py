@@ -65,7 +65,7 @@ def network(name: str) -> nn.Module:
 
 
 def with_gradients(name: str) -> list[Tensor]:
-    weights = list(network(name).parameters())
+    weights: list[Tensor] = list(network(name).parameters())
     for weight in weights:
         weight.grad = torch.randn_like(weight) * 0.01
     return weights
