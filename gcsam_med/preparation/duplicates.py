@@ -151,29 +151,17 @@ def _verified(
 
     # The matrices are tiny: threads of a linear algebra library would only wait for one another.
     with threadpool_limits(1):
-        return _compared(candidates, first, second, left, right, modality, track)
-
-
-def _compared(
-    candidates: Candidates,
-    first: np.ndarray,
-    second: np.ndarray,
-    left: Thumbs,
-    right: Thumbs,
-    modality: Modality,
-    track: Track,
-) -> list[Pair]:
-    plausible = _plausible(candidates.mirrored, first, second, left, right, DESCRIPTOR_FLOOR[modality])
-    look = lru_cache(LAYERS_KEPT)(lambda side, row: layers((left, right)[side](np.array([row]))[0]))
-    mirror = lru_cache(LAYERS_KEPT)(lambda row: look(1, row).mirrored())
-    pairs = []
-    for k in track(plausible, "Comparing pairs", len(plausible)):
-        i, j, flipped = int(first[k]), int(second[k]), bool(candidates.mirrored[k])
-        other: Layers = mirror(j) if flipped else look(1, j)
-        value = agreement(look(0, i), other)
-        if value >= AGREEMENT[modality]:
-            pairs.append(Pair(i, j, "near", round(value, 4), flipped, int(candidates.distance[k])))
-    return pairs
+        plausible = _plausible(candidates.mirrored, first, second, left, right, DESCRIPTOR_FLOOR[modality])
+        look = lru_cache(LAYERS_KEPT)(lambda side, row: layers((left, right)[side](np.array([row]))[0]))
+        mirror = lru_cache(LAYERS_KEPT)(lambda row: look(1, row).mirrored())
+        pairs = []
+        for k in track(plausible, "Comparing pairs", len(plausible)):
+            i, j, flipped = int(first[k]), int(second[k]), bool(candidates.mirrored[k])
+            other: Layers = mirror(j) if flipped else look(1, j)
+            value = agreement(look(0, i), other)
+            if value >= AGREEMENT[modality]:
+                pairs.append(Pair(i, j, "near", round(value, 4), flipped, int(candidates.distance[k])))
+        return pairs
 
 
 def _plausible(
