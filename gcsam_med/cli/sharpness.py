@@ -46,7 +46,8 @@ def sharpness(
     del quiet, verbose, json, debug
     from gcsam_med.evaluation.sharpness import SharpnessOptions, measure_sharpness
     from gcsam_med.files import write_durably
-    from gcsam_med.reporting.figures_sharpness import draw_lines, draw_surface
+    from gcsam_med.reporting.figures_sharpness import loss_lines, loss_surface
+    from gcsam_med.reporting.style import look, to_png
     from gcsam_med.runs import RunFolder
 
     what = SharpnessOptions(
@@ -69,14 +70,17 @@ def sharpness(
         content = measured.to_json()
         write_durably(folder / "sharpness.json", (jsonlib.dumps(content, indent=1) + "\n").encode())
         if content["line"]:
-            draw_lines(folder / "line.png", [content])
+            with look():
+                write_durably(folder / "line.png", to_png(loss_lines([content])))
         if content["surface"]:
-            draw_surface(folder / "surface.png", content)
+            with look():
+                write_durably(folder / "surface.png", to_png(loss_surface(content)))
         found.append(measured)
     contents = [measured.to_json() for measured in found]
     folder = output or RunFolder(runs[0]).sharpness
     if len(runs) > 1 and line_points:
-        draw_lines(folder / "comparison.png", contents)
+        with look():
+            write_durably(folder / "comparison.png", to_png(loss_lines(contents)))
     _show(found)
     console.result({"runs": contents}, f"Pictures and sharpness.json: {folder}")
 

@@ -117,6 +117,7 @@ def evaluate_run(
         environment=provenance.environment(exam),
         config=provenance.config(exam),
         audit=provenance.audit(exam),
+        sharpness=provenance.sharpness(exam),
         ledger=(*looks, look),
         created=now,
         evaluated_with=provenance.evaluated_with(exam, seed),

@@ -36,6 +36,12 @@ def audit(exam: Examination) -> dict[str, Any]:
     return _read_json(exam.dataset.root / AUDIT)
 
 
+def sharpness(exam: Examination) -> dict[str, Any]:
+    """Read ``sharpness.json`` where it was measured of these weights; else empty."""
+    content = _read_json(exam.run.sharpness / "sharpness.json")
+    return content if content.get("weights_sha256") == exam.model.card.weights_sha256 else {}
+
+
 def config(exam: Examination) -> dict[str, Any]:
     """Return the run's settings without its folders: they may name a person."""
     return exam.config.model_dump(mode="json", exclude={"data_root", "weights"})

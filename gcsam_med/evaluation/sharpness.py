@@ -86,6 +86,8 @@ class Sharpness:
         Losses along filter-normalized directions.
     synthetic : bool
         Whether the images are generated.
+    weights_sha256 : str
+        The weights it was measured of.
     """
 
     run: str
@@ -100,6 +102,7 @@ class Sharpness:
     line: Landscape | None
     surface: Landscape | None
     synthetic: bool
+    weights_sha256: str
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for ``sharpness.json``; what is not finite becomes None."""
@@ -108,6 +111,7 @@ class Sharpness:
             "run": self.run,
             "optimizer": self.optimizer,
             "synthetic": self.synthetic,
+            "weights_sha256": self.weights_sha256,
             "sample": {"split": self.split, "cases": self.cases, "loss": self.loss_name},
             "loss": self.loss,
             "hessian": {
@@ -191,6 +195,7 @@ def measure_sharpness(
         line=line,
         surface=surface,
         synthetic=exam.dataset.info.synthetic,
+        weights_sha256=exam.model.card.weights_sha256,
     )
 
 

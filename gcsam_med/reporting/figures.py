@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gcsam_med.reporting import figures_classification as classification
 from gcsam_med.reporting import figures_segmentation as segmentation
+from gcsam_med.reporting import figures_sharpness as sharpness
 from gcsam_med.reporting.names import metric_name
 from gcsam_med.reporting.report import Report
 from gcsam_med.reporting.style import COLOURS, LINES, SERIES, label, look, new_figure, to_png, to_svg
@@ -199,6 +200,21 @@ FIGURES: dict[str, FigureSpec] = {
         history,
         lambda r: r.history is not None and len(r.history) > 1,
         lambda r: f"Loss and validation metrics by epoch; epoch {r.subject.epoch} was kept.",
+    ),
+    "sharpness_line": FigureSpec(
+        "Loss along a line",
+        "The loss on a line through the weights, along a random direction whose filters are as long as the "
+        "network's (Li et al. 2018). The wider the valley, the flatter the minimum.",
+        sharpness.line_of_report,
+        lambda r: bool(r.sharpness.get("line")),
+        sharpness.words,
+    ),
+    "sharpness_surface": FigureSpec(
+        "Loss on a square",
+        "The same along two directions; the cross is the trained network.",
+        sharpness.surface_of_report,
+        lambda r: bool(r.sharpness.get("surface")),
+        sharpness.words,
     ),
 }
 

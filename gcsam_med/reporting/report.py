@@ -269,6 +269,8 @@ class Report:
         The training, a row an epoch.
     environment, config, audit : mapping
         Where and how it was trained, and what was found in the data.
+    sharpness : mapping
+        Content of ``sharpness.json``; empty where it was not measured.
     ledger : tuple of mapping
         Evaluations of this split so far, this one last.
     created : str
@@ -296,6 +298,7 @@ class Report:
     environment: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     audit: Mapping[str, Any] = field(default_factory=dict)
+    sharpness: Mapping[str, Any] = field(default_factory=dict)
     ledger: tuple[Mapping[str, Any], ...] = ()
     created: str = ""
     evaluated_with: Mapping[str, Any] = field(default_factory=dict)

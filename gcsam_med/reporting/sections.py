@@ -44,6 +44,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Report, Figures], list[Part]]]] = {
     "cases": ("Cases", origin.cases_section),
     "data": ("Data", origin.data_section),
     "training": ("Training and environment", origin.training_section),
+    "sharpness": ("Sharpness of the minimum", origin.sharpness_section),
     "policies": ("How the figures were taken", origin.policies_section),
     "ledger": ("Looks at this split", origin.ledger_section),
     "methods": ("Methods paragraph", origin.methods_section),

@@ -120,6 +120,24 @@ def training_section(report: Report, figures: Figures) -> list[Part]:
     ]
 
 
+def sharpness_section(report: Report, figures: Figures) -> list[Part]:
+    """How flat the minimum is, where `gcsam-med sharpness` was run."""
+    measured = report.sharpness
+    if not measured:
+        return []
+    sample, hessian, worst = measured["sample"], measured["hessian"], measured["worst_loss"]
+    facts = [
+        (
+            "Sample",
+            f"{sample['cases']} cases of {sample['split']}, {sample['loss']} loss {measured['loss']:.4f}",
+        ),
+        ("Largest eigenvalue", f"{hessian['largest'][0]:.3g} (within {hessian['largest_errors'][0]:.1g})"),
+        ("Trace", f"{hessian['trace']:.3g} (standard error {hessian['trace_standard_error']:.1g})"),
+        (f"Rise of the loss within {worst['rho']:g}", f"{worst['increase']:.4g}"),
+    ]
+    return [Part(facts=facts, figures=pick(figures, "sharpness_line", "sharpness_surface"))]
+
+
 def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
     flat: list[tuple[str, str]] = []
     for key, value in values.items():

@@ -76,6 +76,17 @@ def test_the_command_writes_pictures_and_json_and_compares_runs(
         # The middle of the line is the weights themselves.
         assert content["line"]["losses"][1] == pytest.approx(content["loss"], rel=1e-5)
     assert (folders[0] / "sharpness" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    # The report of a run takes up what was measured of its weights, and of no others.
+    assert run(["evaluate", str(folders[0]), "--resamples", "100", "-q"]) == 0
+    page = (folders[0] / "evaluation" / "test" / "report.html").read_text()
+    assert "Sharpness of the minimum" in page
+    assert {"sharpness_line.svg", "sharpness_surface.png"} <= {
+        p.name for p in (folders[0] / "evaluation" / "test" / "figures").iterdir()
+    }
+    content["weights_sha256"] = "0" * 64
+    (folders[1] / "sharpness" / "sharpness.json").write_text(json.dumps(content))
+    assert run(["evaluate", str(folders[1]), "--resamples", "100", "-q"]) == 0
+    assert "Sharpness of the minimum" not in (folders[1] / "evaluation" / "test" / "report.html").read_text()
 
 
 def test_the_same_seed_measures_the_same(tmp_path: Path) -> None:
