@@ -85,7 +85,8 @@ def fail(error: GcsamMedError) -> None:
     """Print what went wrong and what to do: one or two lines, and a table of faults if there are many."""
     voice.err.print(f"[bold red]error:[/] {escape(error.message)}")
     if isinstance(error, DataFaults):
-        table("", ["file", "reason", "what"], [(f.path, f.reason, f.detail) for f in error.faults[:50]])
+        rows = [(f.path, f.reason, f.detail) for f in error.faults[:50]]
+        voice.err.print(_drawn("", ["file", "reason", "what"], rows))
         if len(error.faults) > 50:
             voice.err.print(f"... and {len(error.faults) - 50} more.")
     if error.advice:
@@ -107,6 +108,10 @@ def table(
     """Draw a table: of a result on stdout (nothing with --json), else on stderr (nothing with --quiet)."""
     if (result and voice.as_json) or (not result and voice.quiet):
         return
+    (voice.out if result else voice.err).print(_drawn(title, columns, rows))
+
+
+def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     drawn = Table(
         title=escape(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
     )
@@ -114,7 +119,7 @@ def table(
         drawn.add_column(escape(column), justify="left" if i == 0 else "default", overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(str(cell)) for cell in row))
-    (voice.out if result else voice.err).print(drawn)
+    return drawn
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
