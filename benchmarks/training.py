@@ -4,10 +4,12 @@ Run on a BUSI folder (Dataset_BUSI_with_GT, original layout)::
 
     python benchmarks/training.py --source Dataset_BUSI_with_GT speed
     python benchmarks/training.py --source Dataset_BUSI_with_GT dice --epochs 20
+    python benchmarks/training.py --source Dataset_BUSI_with_GT loader
 
 Every fifth benign and malignant image, in order of number, is the test set; images with a lesion only,
 128x128, MONAI's U-Net of 1.6 M weights, batch 8, Adam 1e-3, DiceCE. ``speed`` takes all loops in turn,
-several rounds in one run, and prints medians as ratios; ``dice`` trains both to the end on the same split.
+several rounds in one run, and prints medians as ratios; ``loader`` does the same for the loaders alone,
+without a network; ``dice`` trains both to the end on the same split.
 
 The loop to compare with: MONAI's dictionary transforms read, resize and scale the PNGs, then flip, turn and
 scale, change contrast and add noise; once reading the files in each epoch, once with CacheDataset.
@@ -40,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "dice"])
+    parser.add_argument("what", choices=["speed", "loader", "dice"])
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
@@ -54,6 +56,8 @@ def main() -> None:
         data_root = prepare(arguments.source, train, test, work)
         if arguments.what == "speed":
             speed(train, data_root, work, arguments.rounds)
+        elif arguments.what == "loader":
+            loader(train, data_root, arguments.rounds)
         else:
             plain_dice(train, test, arguments.epochs, arguments.seed)
             our_dice(data_root, work, arguments)
@@ -239,6 +243,36 @@ def speed(train: list[dict[str, Any]], data_root: Path, work: Path, rounds: int)
         "MONAI, CacheDataset": lambda: rate(plain_cached.epoch(cached)),
         "MONAI, reading PNGs": lambda: rate(plain.epoch(reading)),
     }
+    pairs = [
+        ("train, augmentation off", "bare"),
+        ("train", "MONAI, reading PNGs"),
+        ("train", "MONAI, CacheDataset"),
+        ("train, whole epoch", "gcsam, whole epoch"),
+    ]
+    compare(loops, pairs, rounds)
+
+
+def loader(train: list[dict[str, Any]], data_root: Path, rounds: int) -> None:
+    """The loaders alone, training transforms included, in one process each."""
+    from gcsam_med.config import RunConfig
+    from gcsam_med.prepared import open_prepared
+    from gcsam_med.training import make_plan
+    from gcsam_med.training.batches import Batches
+
+    config = RunConfig(dataset="busi", data_root=data_root, batch_size=BATCH)
+    batches = Batches(make_plan(config, open_prepared(data_root, "busi")))
+    reading, cached = monai_loader(train, cached=False), monai_loader(train, cached=True)
+    ours, png, ram = "ours, from disk", "MONAI, reading PNGs", "MONAI, CacheDataset"
+    loops: dict[str, Callable[[], float]] = {
+        ours: lambda: rate(len(part.images) for i in range(batches.steps_per_epoch) for part in batches[i]),
+        ram: lambda: rate(len(batch["image"]) for batch in cached),
+        png: lambda: rate(len(batch["image"]) for batch in reading),
+    }
+    compare(loops, [(ours, png), (ours, ram)], rounds)
+
+
+def compare(loops: dict[str, Callable[[], float]], pairs: list[tuple[str, str]], rounds: int) -> None:
+    """Let the loops take turns; print medians, and the median of the ratios within a round."""
     measured: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
         for name, loop in loops.items():
@@ -246,12 +280,7 @@ def speed(train: list[dict[str, Any]], data_root: Path, work: Path, rounds: int)
     for name, values in measured.items():
         listing = ", ".join(f"{value:.1f}" for value in values)
         print(f"{name:24s} {statistics.median(values):6.1f} images/s  ({listing})")
-    for one, other in [
-        ("train, augmentation off", "bare"),
-        ("train", "MONAI, reading PNGs"),
-        ("train", "MONAI, CacheDataset"),
-        ("train, whole epoch", "gcsam, whole epoch"),
-    ]:
+    for one, other in pairs:
         ratios = [a / b for a, b in zip(measured[one], measured[other], strict=True)]
         print(f"{one} / {other}: {statistics.median(ratios):.3f}")
 
