@@ -145,6 +145,8 @@ def test_ctrl_c_from_the_keyboard_ends_with_130() -> None:
     done = _python(
         "-c",
         "import os, signal\n"
+        # A process started in the background of a script ignores it from birth.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from gcsam_med.cli import list as listing, main\n"
         "listing.LISTINGS['models'] = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "main(['list', 'models'])",
@@ -190,5 +192,8 @@ def test_shell_completion(words: str, place: int, expected: list[str]) -> None:
 
 
 def test_completion_can_be_installed_for_bash() -> None:
-    done = _python("-m", "gcsam_med", "--show-completion", SHELL="/bin/bash")
+    # Typer asks the parent process for its shell, and a test may have none.
+    done = _python(
+        "-m", "gcsam_med", "--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
     assert "_GCSAM_MED_COMPLETE=complete_bash" in done.stdout
