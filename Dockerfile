@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="gcsam-med" \
       org.opencontainers.image.description="Train and honestly evaluate networks on medical images with GCSAM" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/gcsam-med /opt/gcsam-med
-# All that is written goes to mounts under /work or to /tmp, so the root may be read-only and the user anyone.
+# All that is written goes to mounts under /workspace or to /tmp, so the root may be read-only and the user anyone.
 ENV PATH=/opt/gcsam-med/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -27,7 +27,7 @@ ENV PATH=/opt/gcsam-med/bin:/usr/local/bin:/usr/bin:/bin \
     TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-WORKDIR /work
+WORKDIR /workspace
 USER 10001:10001
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["gcsam-med"]

@@ -44,7 +44,7 @@ base_root() {
     fi
     [ -z "${PIP_CERT:-}" ] || cp "$PIP_CERT" "$ROOT/$PIP_CERT"
     cp /etc/resolv.conf "$ROOT/etc/resolv.conf"
-    mkdir -p "$ROOT/src" "$ROOT/work"
+    mkdir -p "$ROOT/src" "$ROOT/workspace"
 }
 
 # Only what the Dockerfile copies enters the root.
@@ -97,13 +97,13 @@ contained() {
         mkdir "$ROOT/dev/shm"
         mount -t tmpfs -o size=64m,mode=1777 tmpfs "$ROOT/dev/shm"
         mount -t tmpfs -o size=2g,mode=1777 tmpfs "$ROOT/tmp"
-        mount --bind "$WORK" "$ROOT/work"
+        mount --bind "$WORK" "$ROOT/workspace"
         mount -o remount,bind,ro "$ROOT"
         set -f
         # shellcheck disable=SC2086
         exec chroot "$ROOT" setpriv --reuid "$OTHER_USER" --regid "$OTHER_USER" --clear-groups \
             --inh-caps=-all --bounding-set=-all --no-new-privs \
-            env -i --chdir=/work $ENVIRONMENT gcsam-med "$@"' contained "$@"
+            env -i --chdir=/workspace $ENVIRONMENT gcsam-med "$@"' contained "$@"
 }
 
 expect() {
