@@ -247,7 +247,7 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
             raise ImageFault("truncated", case.image, "the batch file ends early.")
         pixels = np.frombuffer(data, dtype=np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)
         return [Picture(np.ascontiguousarray(pixels), kind="cifar")], hashlib.sha256(data).hexdigest()
-    data = read_bytes(path)
+    data = _read_inside(job.root, case.image)
     identify = partial(keyed_id, job.key, "patient") if job.key else None
     pictures = list(decode_frames(data, case.image, job.frames, identify))
     expected = SUFFIXES.get(pictures[0].kind)
@@ -259,6 +259,14 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
     return pictures, hashlib.sha256(data).hexdigest()
 
 
+def _read_inside(root: Path, relative: str) -> bytes:
+    """Read a file of the source; a link may not lead out of it, whatever lists the files."""
+    path = root / relative
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise ImageFault("outside", relative, "a link that leads out of the source.")
+    return read_bytes(path)
+
+
 def _mask_union(
     case: Case, job: ScanJob, expected: tuple[int, int] | None
 ) -> tuple[np.ndarray | None, str, list[Fault]]:
@@ -267,7 +275,7 @@ def _mask_union(
     digest, faults = hashlib.sha256(), []
     for path in case.masks:
         try:
-            data = read_bytes(job.root / path)
+            data = _read_inside(job.root, path)
             digest.update(hashlib.sha256(data).digest())
             mask = decode_mask(data, path)
             if expected is not None and mask.shape != expected:
