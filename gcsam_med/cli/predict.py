@@ -23,7 +23,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="RUN... INPUTS...",
-            help="Run folders (several: an ensemble), then images: files, folders, patterns, .zip archives.",
+            help="Run folders (several, or a folder of them: an ensemble), then images: files, folders, "
+            "patterns, .zip archives.",
             show_default=False,
         ),
     ],
@@ -40,6 +41,15 @@ def predict(
         str | None,
         typer.Option("--tta", help="flip: also ask about the mirrored image.", rich_help_panel=_HOW),
     ] = None,
+    mc_dropout: Annotated[
+        int,
+        typer.Option(
+            "--mc-dropout",
+            min=0,
+            help="Ask so many samples of a network trained with dropout; 0: none.",
+            rich_help_panel=_HOW,
+        ),
+    ] = 0,
     frames: Annotated[
         str,
         typer.Option("--frames", help="first, middle, all, or a number from 0.", rich_help_panel=_HOW),
@@ -85,6 +95,7 @@ def predict(
             batch_size=batch_size,
             device=device,
             flip=tta == "flip",
+            mc_dropout=mc_dropout,
             frames=wanted,
             overlays=overlays,
             steps=Postprocessing(largest_component, fill_holes, min_area),
@@ -108,9 +119,7 @@ def _frames(text: str) -> Frames:
 
 def _divide(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
     """Tell run folders, which come first, from inputs."""
-    count = next(
-        (i for i, path in enumerate(arguments) if not (path / "config.yaml").is_file()), len(arguments)
-    )
+    count = next((i for i, path in enumerate(arguments) if not _holds_runs(path)), len(arguments))
     # What is no run is still taken as one if it stands first: its own error says what is missing.
     count = max(count, 1)
     if count == len(arguments):
@@ -118,6 +127,10 @@ def _divide(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
             "There is nothing to predict.", "Usage: gcsam-med predict RUN IMAGES... --output out"
         )
     return arguments[:count], arguments[count:]
+
+
+def _holds_runs(path: Path) -> bool:
+    return (path / "config.yaml").is_file() or next(path.glob("*/config.yaml"), None) is not None
 
 
 def _tell(outcome: Predicted) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gcsam_med import __version__
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
 from gcsam_med.evaluation.examination import Examination, open_examination
-from gcsam_med.evaluation.familiar import reference_of
+from gcsam_med.evaluation.familiar import features_of, reference_of
 from gcsam_med.evaluation.findings import Findings, Options
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.ledger import add_to_ledger, former_looks
@@ -18,6 +18,7 @@ from gcsam_med.evaluation.notices import notices
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import Material, Report, Subject
+from gcsam_med.runs.features import save_features
 from gcsam_med.runs.operating import save_operating
 from gcsam_med.runs.reference import save_reference
 
@@ -128,6 +129,9 @@ def evaluate_run(
     reference = reference_of(exam)
     if reference is not None:
         save_reference(exam.run.model, reference)
+    features = features_of(exam, track)
+    if features is not None:
+        save_features(exam.run.model, features)
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,30 +11,48 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gcsam_med.devices import pick_device
-from gcsam_med.errors import InputError
+from gcsam_med.errors import CheckpointError, InputError
+from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
+from gcsam_med.runs.features import FEATURES, TrainingFeatures, load_features
 from gcsam_med.runs.operating import OperatingFile, load_operating
 from gcsam_med.runs.reference import Reference, load_reference
 
 if TYPE_CHECKING:
     import torch
 
+    from gcsam_med.networks.embedding import Tap
+    from gcsam_med.networks.thinning import Thinning
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the models say about a batch.
+    """What the models say about a batch, or (from `of`, without the first dimension) about one image of it.
 
     Parameters
     ----------
     probability : ndarray of float32
-        Mean over models (and flips). Segmentation: (B, size, size); classification: (B, classes).
+        Mean over models, passes and flips. Segmentation: (B, size, size); classification: (B, classes).
     disagreement : ndarray of float32 or None
-        Mutual information between answer and model, in nats, of the same shape (classification: (B,)); None
-        with a single answer.
+        Mutual information between answer and model, in nats: (B, size, size) or (B,); None with a single
+        answer.
+    calibrated : ndarray of float64 or None
+        Classification: mean over models of their calibrated probabilities, (B, classes); None unless
+        evaluation has calibrated every model.
+    unusual : ndarray of float64 or None
+        How far the networks see an image from their training images, over the limit, (B,): mean over models
+        that know; None if none does.
     """
 
     probability: np.ndarray
-    disagreement: np.ndarray | None
+    disagreement: np.ndarray | None = None
+    calibrated: np.ndarray | None = None
+    unusual: np.ndarray | None = None
+
+    def of(self, place: int) -> Answer:
+        """Return what is said about one image."""
+        parts = (self.probability, self.disagreement, self.calibrated, self.unusual)
+        return Answer(*(None if part is None else part[place] for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -50,17 +69,31 @@ class Ensemble:
         Also ask about the mirrored image.
     reference : Reference or None
         What the first model's training images look like.
+    views : tuple of View or None
+        What each model makes of training images; empty: none is known.
+    samples : tuple of Thinning
+        For Monte Carlo dropout, one a model; empty: without.
+    passes : int
+        Samples a model.
     """
 
     models: tuple[TrainedModel, ...]
     points: tuple[OperatingFile | None, ...]
     flip: bool = False
     reference: Reference | None = None
+    views: tuple[View | None, ...] = ()
+    samples: tuple[Thinning, ...] = ()
+    passes: int = 0
 
     @property
     def card(self) -> ModelCard:
         """The first model's card; the others agree in what matters."""
         return self.models[0].card
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return self.models[0].device
 
     @property
     def threshold(self) -> tuple[float, str]:
@@ -93,26 +126,77 @@ class Ensemble:
         -------
         Answer
             On the CPU.
+
+        Raises
+        ------
+        InputError
+            If a network answers with NaN or infinity.
         """
-        answers = []
-        for model in self.models:
-            batch = model.tensor(squares)
-            answers.append(model.probabilities(batch))
-            if self.flip:
-                mirrored = model.probabilities(batch.flip(-1))
-                answers.append(mirrored.flip(-1) if self.card.task == "segmentation" else mirrored)
-        if len(answers) == 1:
-            return Answer(self._plain(answers[0]), None)
         import torch
 
+        asked = [self._ask(number, squares) for number in range(len(self.models))]
+        answers = [answer for own, _ in asked for answer in own]
+        seen = [distance for _, distance in asked if distance is not None]
+        unusual = np.mean(seen, axis=0) if seen else None
         stack = torch.stack(answers)
         mean = stack.mean(dim=0)
-        mutual = (_entropy(mean, self.card.task) - _entropy(stack, self.card.task).mean(dim=0)).clamp_(min=0)
-        return Answer(self._plain(mean), mutual.cpu().numpy())
+        probability = self._plain(mean)
+        if not np.isfinite(probability).all():
+            raise InputError("The network answers with NaN or infinity: it has diverged.", "Train it again.")
+        calibrated = self._calibrated([torch.stack(own).mean(dim=0) for own, _ in asked])
+        if len(answers) == 1:
+            return Answer(probability, None, calibrated, unusual)
+        task = self.card.task
+        mutual = (_entropy(mean, task) - _entropy(stack, task).mean(dim=0)).clamp_(min=0)
+        return Answer(probability, mutual.cpu().numpy(), calibrated, unusual)
+
+    def _ask(self, number: int, squares: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray | None]:
+        """One model's answers, and how far it sees the images from its training images."""
+        model, view = self.models[number], self.views[number] if self.views else None
+        batch = model.tensor(squares)
+        distance = None
+        if self.passes and view is not None:
+            # The training images' vectors were taken without dropout.
+            model.probabilities(batch)
+            distance = view.distance()
+        answers = []
+        for sample in range(max(self.passes, 1)):
+            with self.samples[number].sample(sample) if self.passes else nullcontext():
+                answers.append(model.probabilities(batch))
+                if not self.passes and view is not None:
+                    distance = view.distance()
+                if self.flip:
+                    mirrored = model.probabilities(batch.flip(-1))
+                    answers.append(mirrored.flip(-1) if self.card.task == "segmentation" else mirrored)
+        return answers, distance
+
+    def _calibrated(self, means: list[torch.Tensor]) -> np.ndarray | None:
+        """Mean of the models' probabilities, each calibrated by its own temperature."""
+        temperatures = [point.temperature for point in self.points if point is not None and point.temperature]
+        if self.card.task == "segmentation" or len(temperatures) < len(self.models):
+            return None
+        own = [
+            apply_temperature(mean.cpu().numpy().astype(np.float64), temperature)
+            for mean, temperature in zip(means, temperatures, strict=True)
+        ]
+        average: np.ndarray = np.mean(own, axis=0)
+        return average
 
     def _plain(self, probability: torch.Tensor) -> np.ndarray:
         array: np.ndarray = probability.cpu().numpy()
         return array[:, 0] if self.card.task == "segmentation" else array
+
+
+@dataclass(frozen=True)
+class View:
+    """What a network makes of its training images, and a tap to see what it makes of others."""
+
+    features: TrainingFeatures
+    tap: Tap
+
+    def distance(self) -> np.ndarray:
+        """Return the distance of each image of this thread's last forward pass, over the limit, (B,)."""
+        return self.features.distance(self.tap.take().cpu().numpy()) / self.features.limit
 
 
 def _entropy(p: torch.Tensor, task: str) -> torch.Tensor:
@@ -124,17 +208,41 @@ def _entropy(p: torch.Tensor, task: str) -> torch.Tensor:
     return torch.special.entr(p).sum(dim=-1)
 
 
-def load_ensemble(runs: Sequence[Path], *, device: str = "auto", flip: bool = False) -> Ensemble:
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Put the runs of a folder, such as the folds of a cross-validation, in the folder's place.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Run folders, and folders of run folders.
+
+    Returns
+    -------
+    list of Path
+        Run folders; a path that is neither stays, and opening it says what is wrong with it.
+    """
+    found = []
+    for path in paths:
+        inside = [] if (path / "config.yaml").is_file() else sorted(path.glob("*/config.yaml"))
+        found += [file.parent for file in inside] or [path]
+    return found
+
+
+def load_ensemble(
+    runs: Sequence[Path], *, device: str = "auto", flip: bool = False, mc_dropout: int = 0
+) -> Ensemble:
     """Load the models of several runs.
 
     Parameters
     ----------
     runs : sequence of Path
-        Run folders; one is an ensemble of one.
+        Run folders, or folders of them; one run is an ensemble of one.
     device : str
         See `pick_device`.
     flip : bool
         Also ask about the mirrored image.
+    mc_dropout : int
+        Ask so many samples of each network, with dropout on; 0: the network itself.
 
     Returns
     -------
@@ -144,11 +252,14 @@ def load_ensemble(runs: Sequence[Path], *, device: str = "auto", flip: bool = Fa
     Raises
     ------
     InputError
-        If they do not answer the same question.
+        If they do not answer the same question, or have no dropout that was asked for.
     CheckpointError
         If a model is damaged.
     """
+    from gcsam_med.networks.thinning import Thinning
+
     target = pick_device(device)
+    runs = find_runs(runs)
     folders = [RunFolder.open(run).model for run in runs]
     models = tuple(load_model(folder, target) for folder in folders)
     first = models[0].card
@@ -159,5 +270,27 @@ def load_ensemble(runs: Sequence[Path], *, device: str = "auto", flip: bool = Fa
                 raise InputError(
                     f"The runs of an ensemble must agree in {what}: {runs[0]} has {theirs}, {run} has {mine}."
                 )
-    points = tuple(load_operating(f, m.card.weights_sha256) for f, m in zip(folders, models, strict=True))
-    return Ensemble(models, points, flip, load_reference(folders[0], first.dataset_sha256))
+    return Ensemble(
+        models,
+        points=tuple(load_operating(f, m.card.weights_sha256) for f, m in zip(folders, models, strict=True)),
+        flip=flip,
+        reference=load_reference(folders[0], first.dataset_sha256),
+        views=tuple(_view(f, m) for f, m in zip(folders, models, strict=True)),
+        samples=tuple(Thinning(model.network) for model in models) if mc_dropout else (),
+        passes=mc_dropout,
+    )
+
+
+def _view(folder: Path, model: TrainedModel) -> View | None:
+    from gcsam_med.networks.embedding import Tap
+
+    features = load_features(folder, model.card.weights_sha256)
+    if features is None:
+        return None
+    try:
+        return View(features, Tap(model.network, features.place))
+    except AttributeError as error:
+        raise CheckpointError(
+            f"{folder / FEATURES} speaks of a layer that the network does not have.",
+            "Delete it, or make it anew with: gcsam-med evaluate",
+        ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gcsam_med.geometry import Geometry
+from gcsam_med.inference.ensemble import Answer
 from gcsam_med.inference.inputs import Input
 from gcsam_med.reporting.drawing import overlay
 from gcsam_med.runs.masks import Postprocessing, to_mask
@@ -86,19 +89,15 @@ def failed_row(item: Input, reason: str, detail: str) -> dict[str, Any]:
     return base_row(item) | {"status": "failed", "reason": f"{reason}: {detail}"}
 
 
-def segment(
-    ready: Ready, probability: np.ndarray, disagreement: np.ndarray | None, how: Drawing
-) -> dict[str, Any]:
+def segment(ready: Ready, answer: Answer, how: Drawing) -> dict[str, Any]:
     """Write the mask and overlay of one image and return its row.
 
     Parameters
     ----------
     ready : Ready
         The image.
-    probability : ndarray of float32, shape (size, size)
-        Of foreground, on the square.
-    disagreement : ndarray of float32, shape (size, size), or None
-        Mutual information, on the square.
+    answer : Answer
+        About this image, on the square.
     how : Drawing
         What is written where.
 
@@ -107,6 +106,7 @@ def segment(
     dict
         Columns of ``predictions.csv``.
     """
+    probability, disagreement = answer.probability, answer.disagreement
     original = ready.geometry.restore(probability)
     mask = to_mask(original, how.threshold, how.steps)
     name = f"{ready.item.name}.png"
@@ -115,7 +115,7 @@ def segment(
         width = max(1, round(max(mask.shape) / 400))
         write_png(how.folder / OVERLAYS / name, overlay(ready.pixels, mask, width=width))
     area = int(np.count_nonzero(mask))
-    flags = [*ready.flags, *(["nothing marked"] if not area else [])]
+    flags = [*_flags(ready, answer), *(["nothing marked"] if not area else [])]
     row = base_row(ready.item) | {
         "height": mask.shape[0],
         "width": mask.shape[1],
@@ -127,6 +127,7 @@ def segment(
         "max_probability": _round(original.max()),
         "mean_probability": _round(original[mask].mean()) if area else None,
         "unlikeness": ready.unlikeness,
+        "feature_unlikeness": _unlikeness(answer),
         "disagreement": None,
     }
     if disagreement is not None:
@@ -135,6 +136,59 @@ def segment(
         row["disagreement"] = _round(value)
         flags += ["models disagree"] if value > DISAGREEMENT else []
     return row | {"flags": "; ".join(flags), "notes": "; ".join(ready.notes)}
+
+
+def classify(
+    ready: Ready, answer: Answer, classes: Sequence[str], positive: int | None, threshold: float
+) -> dict[str, Any]:
+    """Return the row of one image of a classification.
+
+    Parameters
+    ----------
+    ready : Ready
+        The image.
+    answer : Answer
+        About this image.
+    classes : sequence of str
+        Names of the answer's columns.
+    positive : int or None
+        Column of the positive class, of two.
+    threshold : float
+        Positive from this probability on.
+
+    Returns
+    -------
+    dict
+        Columns of ``predictions.csv``.
+    """
+    probability = answer.probability
+    if positive is None:
+        called = int(probability.argmax())
+    else:
+        called = positive if probability[positive] >= threshold else 1 - positive
+    row = base_row(ready.item) | {
+        "height": ready.geometry.height,
+        "width": ready.geometry.width,
+        "predicted": classes[called],
+    }
+    row |= {f"prob_{name}": _round(p) for name, p in zip(classes, probability, strict=True)}
+    if answer.calibrated is not None:
+        row |= {f"calibrated_{name}": _round(p) for name, p in zip(classes, answer.calibrated, strict=True)}
+    row |= {"unlikeness": ready.unlikeness, "feature_unlikeness": _unlikeness(answer)}
+    flags = _flags(ready, answer)
+    if answer.disagreement is not None:
+        row["disagreement"] = _round(answer.disagreement)
+        flags += ["models disagree"] if float(answer.disagreement) > DISAGREEMENT else []
+    return row | {"flags": "; ".join(flags), "notes": "; ".join(ready.notes)}
+
+
+def _flags(ready: Ready, answer: Answer) -> list[str]:
+    strange = answer.unusual is not None and float(answer.unusual) > 1
+    return [*ready.flags, *(["features unlike the training images"] if strange else [])]
+
+
+def _unlikeness(answer: Answer) -> float | None:
+    return None if answer.unusual is None else round(float(answer.unusual), 4)
 
 
 def _area_mm2(area: int, spacing: tuple[float, float] | None) -> float | None:
@@ -148,8 +202,9 @@ def _round(value: Any) -> float:
 def write_png(path: Path, image: Image.Image) -> None:
     """Write a PNG so that a reader sees it whole or not at all."""
     data = io.BytesIO()
-    # Level 1: a third of the time for a tenth more bytes.
-    image.save(data, format="PNG", compress_level=1)
+    # Speckle hardly compresses: looking for runs alone takes two thirds of the time of level 1, for a third
+    # more bytes; masks, which are runs, become smaller too.
+    image.save(data, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data.getvalue())
     temporary.replace(path)

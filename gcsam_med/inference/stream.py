@@ -1,0 +1,157 @@
+"""The stream from inputs to rows: several lanes, each of which decodes, asks the network and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcsam_med.geometry import Geometry
+from gcsam_med.images import Frames, ImageFault, decode_frames
+from gcsam_med.images.picture import to_grey
+from gcsam_med.inference.ensemble import Answer, Ensemble
+from gcsam_med.inference.inputs import Input, with_frame
+from gcsam_med.inference.outputs import Drawing, Ready, classify, failed_row, segment
+from gcsam_med.inference.pipeline import ahead, batches
+from gcsam_med.runs.reference import image_features
+
+BATCH = 8
+# More lanes would only cost memory: each holds a batch and the network's activations for it.
+MOST_LANES = 4
+# Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
+COLOURED = 0.2
+
+Rows = list[dict[str, Any]]
+
+
+class Stream:
+    """Predicts inputs in order, with memory that does not grow with their number.
+
+    A lane is a thread that takes a batch through everything: decode, ask, write. On a CPU the lanes share the
+    cores between them, so that one decodes while the other multiplies, and nobody waits for a core: the same
+    cores in one lane, with the network's own threads, wait for one another at the end of every layer.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Who is asked.
+    threshold : float
+        Foreground, or the positive class, from this probability on.
+    drawing : Drawing
+        What is written where.
+    frames : {"first", "middle", "all"} or int
+        Which frames of a file that holds several.
+    batch_size : int or None
+        Images a forward pass.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        threshold: float,
+        drawing: Drawing,
+        *,
+        frames: Frames = "first",
+        batch_size: int | None = None,
+    ) -> None:
+        self.ensemble, self.threshold, self.drawing = ensemble, threshold, drawing
+        self.frames, self.batch = frames, batch_size or BATCH
+
+    def rows(self, items: Sequence[Input]) -> Iterator[tuple[str, Rows]]:
+        """Yield each input's key and rows, in order."""
+        with lanes(len(items), self.batch, on_cpu=self.ensemble.device.type == "cpu") as (pool, count):
+            # One batch more than there are lanes waits, so that none is idle while rows are noted.
+            for done in ahead(pool, self._batch, batches(items, self.batch), depth=count + 1):
+                yield from done
+
+    def _batch(self, items: Sequence[Input]) -> list[tuple[str, Rows]]:
+        """Take a batch through everything. Several frames a file make several forward passes."""
+        rows: dict[str, Rows] = {item.key: [] for item in items}
+        parts = ((item, part) for item in items for part in self._decode(item))
+        for group in batches(parts, self.batch):
+            squares = [part.square for _, part in group if isinstance(part, Ready)]
+            answer = self.ensemble(np.stack(squares)) if squares else None
+            place = 0
+            for item, part in group:
+                if isinstance(part, ImageFault):
+                    rows[item.key].append(failed_row(item, part.reason, part.detail))
+                elif answer is not None:
+                    rows[item.key].append(self._finish(part, answer.of(place)))
+                    place += 1
+        return list(rows.items())
+
+    def _decode(self, item: Input) -> Iterator[Ready | ImageFault]:
+        """Read one file. A fault in a later frame leaves the earlier ones."""
+        colour = self.ensemble.card.modality == "photo"
+        try:
+            for picture in decode_frames(item.load(), Path(item.label).name, self.frames):
+                pixels = picture.pixels if colour else to_grey(picture.pixels)
+                if colour and pixels.ndim == 2:
+                    pixels = np.repeat(pixels[..., None], 3, axis=2)
+                geometry = Geometry(pixels.shape[0], pixels.shape[1], self.ensemble.card.size)
+                several = self.frames == "all" and picture.n_frames > 1
+                named = with_frame(item, picture.frame, picture.n_frames) if several else item
+                square = geometry.place_image(pixels)
+                flags, unlikeness = self._compare(picture.pixels, square, geometry)
+                yield Ready(
+                    named,
+                    picture.pixels,
+                    square,
+                    geometry,
+                    picture.spacing,
+                    picture.notes,
+                    flags,
+                    unlikeness,
+                )
+        except ImageFault as fault:
+            yield fault
+
+    def _compare(
+        self, pixels: np.ndarray, square: np.ndarray, geometry: Geometry
+    ) -> tuple[tuple[str, ...], float | None]:
+        """Tell in which way an image is unlike the training images."""
+        coloured = self.ensemble.card.modality != "photo" and _coloured_share(pixels) > COLOURED
+        flags = ["coloured"] if coloured else []
+        reference = self.ensemble.reference
+        if reference is None:
+            return tuple(flags), None
+        distance = float(reference.distance(image_features(square, geometry)[None])[0]) / reference.limit
+        flags += ["unlike the training images"] if distance > 1 else []
+        return tuple(flags), round(distance, 4)
+
+    def _finish(self, part: Ready, answer: Answer) -> dict[str, Any]:
+        """Write what is written of one image and return its row."""
+        card = self.ensemble.card
+        if card.task == "segmentation":
+            return segment(part, answer, self.drawing)
+        return classify(part, answer, card.classes, self.ensemble.positive, self.threshold)
+
+
+def _coloured_share(pixels: np.ndarray) -> float:
+    """Share of clearly coloured pixels (channels more than 24 of 255 apart), on a sample."""
+    if pixels.ndim == 2:
+        return 0.0
+    sample = pixels[::4, ::4].astype(np.int16)
+    return float((np.ptp(sample, axis=2) > 24).mean())
+
+
+@contextmanager
+def lanes(n_inputs: int, batch: int, *, on_cpu: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Open a pool of lanes, with the cores dealt out among them, and say how many; give the cores back."""
+    import torch
+
+    threads = torch.get_num_threads()
+    count = min(MOST_LANES, threads if on_cpu else os.cpu_count() or 1, max(1, -(-n_inputs // batch)))
+    share = partial(torch.set_num_threads, max(1, threads // count)) if on_cpu else None
+    try:
+        with ThreadPoolExecutor(count, "lane", initializer=share) as pool:
+            yield pool, count
+    finally:
+        if on_cpu:
+            torch.set_num_threads(threads)
