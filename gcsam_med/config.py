@@ -150,6 +150,9 @@ class RunConfig(BaseModel):
 
     # --- What is kept
     checkpoint_minutes: Rate = Field(default=10.0, description="Minutes between checkpoints within an epoch.")
+    checkpoint_steps: Positive | None = Field(
+        default=None, description="Steps between checkpoints within an epoch; left open: by time alone."
+    )
     nonfinite_limit: Positive = Field(
         default=20, description="Stop after this many steps in a row with a loss or gradient not finite."
     )

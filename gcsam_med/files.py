@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -23,3 +28,36 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a file that should be a plain one of at most `most` bytes.
+
+    A pipe would be waited for without end, and a sparse file that claims terabytes would take all memory.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, is no plain file, or is larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"larger than the {most:,} bytes that it may have")
+        return file.read()
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `path` is the temporary file of a `write_durably` that was cut off, or is under way."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left; only for who alone writes in `folder`."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if is_leftover(path):
+                path.unlink(missing_ok=True)

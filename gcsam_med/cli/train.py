@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gcsam_med.cli import console, options
+from gcsam_med.errors import ConfigError
 
 if TYPE_CHECKING:
     from gcsam_med.training import TrainingResult
@@ -124,6 +125,14 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any setting: key=value; beats the file.", rich_help_panel=_MACHINE),
     ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint-every",
+            help="Within an epoch: minutes (5m) or steps (200). Default 10m.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", metavar="RUN", help="Go on with this run.", rich_help_panel=_MACHINE),
@@ -165,6 +174,7 @@ def train(
         "device": device,
         "workers": workers,
         "data_root": data_root,
+        **_checkpoint_every(checkpoint_every),
     }
     from gcsam_med.cli.live import LiveView
     from gcsam_med.config import load_config
@@ -188,6 +198,19 @@ def train(
             outcome = start_training(settings, output, observer=view)
     if int(os.environ.get("RANK", "0")) == 0:
         _report(outcome)
+
+
+def _checkpoint_every(text: str | None) -> dict[str, Any]:
+    """Minutes or steps between checkpoints, as the setting that means them."""
+    if text is None:
+        return {}
+    number = text.removesuffix("m")
+    try:
+        return {"checkpoint_minutes": float(number)} if number != text else {"checkpoint_steps": int(text)}
+    except ValueError:
+        raise ConfigError(
+            f"--checkpoint-every takes minutes or steps, but got '{text}'.", "For example: 5m, or 200."
+        ) from None
 
 
 def _report(outcome: TrainingResult) -> None:

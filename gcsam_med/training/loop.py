@@ -103,7 +103,8 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
                 last_look = now
                 observer.progress(_progress(diary, steps, lr, fabric.world_size, device))
             stopping = _agreed(fabric, stop.exit_code is not None)
-            if stopping or _agreed(fabric, now - last_save > 60 * config.checkpoint_minutes):
+            due = config.checkpoint_steps is not None and diary.step % config.checkpoint_steps == 0
+            if stopping or _agreed(fabric, due or now - last_save > 60 * config.checkpoint_minutes):
                 save(fabric, run, session, diary)
                 last_save = time.monotonic()
             if stopping:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
-from gcsam_med.errors import ConfigError, InputError
-from gcsam_med.files import write_durably
-from gcsam_med.prepared import PreparedDataset, open_prepared
+from gcsam_med.errors import InputError
+from gcsam_med.files import is_leftover, remove_leftovers, write_durably
+from gcsam_med.prepared import open_prepared
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.batches import Batches
 from gcsam_med.training.checkpoint import Checkpoint, load_checkpoint
@@ -24,14 +24,18 @@ from gcsam_med.training.lock import locked
 from gcsam_med.training.logs import observers_for
 from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
+from gcsam_med.training.restore import (
+    MACHINE_FIELDS,
+    check_same_data,
+    check_settings,
+    differences,
+    read_facts,
+    take_up,
+)
 from gcsam_med.training.rho_search import find_rho, same_settings
 from gcsam_med.training.session import build_session
 
-# What may differ when a run goes on: it changes where and for how long, not what is computed.
-MACHINE_FIELDS = frozenset(
-    {"data_root", "device", "workers", "max_minutes", "checkpoint_minutes", "tensorboard", "mlflow"}
-)
-EXTEND_FIELDS = frozenset({"epochs", "patience"})
+__all__ = ["MACHINE_FIELDS", "TrainingResult", "resume_training", "start_training"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def resume_training(
     folder : Path
         The run folder.
     overrides, sets
-        Settings that differ from the run's own; see `MACHINE_FIELDS` for those that may.
+        Settings that differ from the run's own; see `gcsam_med.training.restore` for those that may.
     extend : bool
         Allow more epochs and another patience as well. The learning rate follows the new schedule from here.
     observer : Observer, optional
@@ -158,15 +162,16 @@ def resume_training(
         raise InputError(f"{folder} is not a run: it has no config.yaml.", "Give a folder made by train.")
     former = load_config(run.config_file, {})
     config = with_overrides(former, overrides or {}, sets)
-    _check_differences(former, config, extend)
+    facts = read_facts(run)
+    check_settings(former, config, extend, facts["processes"], _processes())
     dataset = open_prepared(config.data_root, config.dataset)
-    _check_same_data(run, dataset)
+    check_same_data(facts, dataset)
     checkpoint = load_checkpoint(run.checkpoints)
-    return _go(make_plan(config, dataset), run, checkpoint, observer or Silent(), extended=extend)
+    return _go(make_plan(config, dataset), run, checkpoint, observer or Silent(), facts, extended=extend)
 
 
 def _with_found_rho(config: RunConfig, output: Path | None, observer: Observer) -> RunConfig:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         raise InputError(
             "--rho auto works in one process only.", "Find rho with one process, then give it to all."
         )
@@ -191,7 +196,13 @@ def _with_found_rho(config: RunConfig, output: Path | None, observer: Observer) 
 
 
 def _go(
-    plan: Plan, run: RunFolder, checkpoint: Checkpoint | None, observer: Observer, *, extended: bool = False
+    plan: Plan,
+    run: RunFolder,
+    checkpoint: Checkpoint | None,
+    observer: Observer,
+    before: dict[str, Any] | None = None,
+    *,
+    extended: bool = False,
 ) -> TrainingResult:
     session = build_session(plan)
     first = session.fabric.is_global_zero
@@ -200,19 +211,24 @@ def _go(
     diary = Diary()
     with locked(run.root) if first else nullcontext():
         if first:
-            observer = Several(*observers_for(plan.config, run), observer)
-            write_durably(run.config_file, dump_config(plan.config).encode())
+            for folder in (run.root, run.checkpoints, run.model):
+                remove_leftovers(folder)
+            # The configuration last: a folder that has one is a run, and can be resumed from then on.
             facts = environment(plan.dataset, session.device, session.fabric.world_size)
             write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
+            write_durably(run.config_file, dump_config(plan.config).encode())
+            observer = Several(*observers_for(plan.config, run), observer)
         else:
             observer = Silent()
         if checkpoint is not None:
-            session.load_state_dict(checkpoint.state["session"])
-            diary = Diary(**checkpoint.state["diary"])
+            diary = take_up(session, checkpoint)
             for text in checkpoint.skipped:
                 observer.note(f"{text}; going on from the checkpoint of step {checkpoint.step} instead")
             if extended:
                 diary.reason = ""
+        if first and before is not None:
+            for text in differences(before, facts):
+                observer.note(text)
         observer.start(
             Start(
                 plan=plan,
@@ -231,6 +247,10 @@ def _go(
         if first:
             write_durably(run.result_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
     return result
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _result(plan: Plan, diary: Diary, run: RunFolder) -> TrainingResult:
@@ -259,7 +279,7 @@ def _new_folder(plan: Plan, output: Path | None) -> Path:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         run = RunFolder(folder)
         if not run.config_file.is_file():
-            if folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+            if folder.is_dir() and not all(_before_a_run(p, run) for p in folder.iterdir()):
                 raise InputError(f"{folder} is not empty and not a run.", "Choose another --output.")
             return folder
         if not run.result_file.is_file():
@@ -275,28 +295,6 @@ def _new_folder(plan: Plan, output: Path | None) -> Path:
     raise InputError(f"There are 9,999 runs named {name}.", "Choose an --output.")
 
 
-def _check_differences(former: RunConfig, config: RunConfig, extend: bool) -> None:
-    allowed = MACHINE_FIELDS | (EXTEND_FIELDS if extend else frozenset())
-    before, after = former.model_dump(), config.model_dump()
-    changed = [name for name in before if before[name] != after[name] and name not in allowed]
-    if changed:
-        listing = "; ".join(f"{name}: {before[name]} in the run, {after[name]} now" for name in changed)
-        more = "" if extend or not EXTEND_FIELDS.issuperset(changed) else " Or add --extend to train on."
-        raise ConfigError(
-            f"The run cannot go on with other settings ({listing}).",
-            f"Leave them as they were, or start a new run.{more}",
-        )
-
-
-def _check_same_data(run: RunFolder, dataset: PreparedDataset) -> None:
-    try:
-        facts = json.loads(run.environment_file.read_text(encoding="utf-8"))
-        before = facts["dataset"]["content_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run.environment_file} is missing or damaged.", "Start a new run.") from error
-    if before != dataset.info.content_sha256:
-        raise InputError(
-            f"The data set '{dataset.info.name}' is not the one the run was started with: "
-            f"its content hash is {dataset.info.content_sha256[:12]}, the run's {before[:12]}.",
-            "Prepare it again from the same source with the same options, or start a new run.",
-        )
+def _before_a_run(path: Path, run: RunFolder) -> bool:
+    """Whether a run that was killed before it had begun leaves this file."""
+    return path.name == ".lock" or path == run.environment_file or is_leftover(path)

@@ -1,0 +1,298 @@
+"""Runs that are killed at random instants and resumed, and the comparison with a run that never was.
+
+One process imports torch and computes nothing; each trial is forked from it, so a trial costs its own steps
+alone. A tiny network with dropout, batch norm and instance norm stands in for the large ones: what a resume
+must bring back (weights, buffers, moments, random numbers, averages) is all in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from gcsam_med.config import RunConfig
+from gcsam_med.networks import NETWORKS
+from gcsam_med.networks.table import NetworkSpec
+from gcsam_med.runs import RunFolder
+from gcsam_med.training import diary as diary_module
+from gcsam_med.training import loop as loop_module
+from gcsam_med.training import resume_training, start_training
+from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.builders import make_prepared
+
+TIMES = {"seconds", "images_per_second"}
+CASES, STEPS, EPOCHS = 60, 6, 3
+OPTIMIZERS = ("adam", "sam", "gcsam", "asam", "looksam")
+
+
+def tiny(in_channels: int, outputs: int, size: int, dropout: float) -> nn.Module:
+    """A few hundred weights, and everything that has a state."""
+    del size
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(dropout),
+        nn.Conv2d(6, 6, 3, padding=1), nn.InstanceNorm2d(6, affine=True), nn.ReLU(), nn.Dropout2d(dropout),
+        nn.Conv2d(6, outputs, 1),
+    )  # fmt: skip
+
+
+def prepare(root: Path) -> None:
+    """Make the data, and import what a run imports, so that forked processes need not.
+
+    The parent trains a short run for it; with one thread nothing is left that a fork would not survive.
+    """
+    torch.set_num_threads(1)
+    if not (root / "prepared").is_dir():
+        make_prepared(root, n=CASES, size=32)
+    with TemporaryDirectory() as folder:
+        config = Trial("adam", 0, 0.0).config(root).model_copy(update={"epochs": 1})
+        start_training(config, Path(folder) / "run")
+
+
+@contextmanager
+def tiny_network() -> Iterator[None]:
+    """Put the tiny network into the table, under the name ``tiny``."""
+    NETWORKS["tiny"] = NetworkSpec("segmentation", "For tests.", "none", tiny)
+    try:
+        yield
+    finally:
+        del NETWORKS["tiny"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One cell of the campaign."""
+
+    optimizer: str
+    workers: int
+    ema: float
+    seed: int = 0
+
+    def config(self, data_root: Path) -> RunConfig:
+        """A checkpoint every second step, `STEPS` steps an epoch with the data of `CASES` cases."""
+        return RunConfig(
+            dataset="toy", data_root=data_root, task="segmentation", model="tiny", optimizer=self.optimizer,
+            epochs=EPOCHS, batch_size=4, dropout=0.3, lr=1e-2, ema=self.ema, workers=self.workers,
+            device="cpu", seed=self.seed, checkpoint_steps=2,
+        )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """For folders and tables."""
+        return f"{self.optimizer}-w{self.workers}-ema{self.ema:g}-s{self.seed}"
+
+
+Tamper = Callable[[], None]
+
+
+def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int:
+    """Fork a process that starts the run in `folder`, or resumes it; give its process id."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        with folder.with_suffix(".err").open("a") as said:
+            os.dup2(said.fileno(), 2)
+            os.dup2(said.fileno(), 1)
+        # The picture of the history is no part of what is resumed, and takes longer than all the rest.
+        diary_module.draw_curves = lambda *ignored: None
+        _record_batches(folder.with_suffix(".batches"))
+        if tamper is not None:
+            tamper()
+        if RunFolder(folder).config_file.is_file():
+            resume_training(folder)
+        else:
+            start_training(config, folder)
+        state = hashlib.sha256(bytes(torch.get_rng_state().tolist())).hexdigest()
+        folder.with_suffix(".rng").write_text(state)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _record_batches(path: Path) -> None:
+    """Write down what each step sees, by its number."""
+    original = loop_module.training_step
+    file = path.open("a")
+
+    def recorded(model: Any, optimizer: Any, sharpness: Any, batches: Any, *rest: Any, **more: Any) -> Any:
+        digest = hashlib.sha256()
+        for batch in batches:
+            digest.update(batch.images.contiguous().numpy().tobytes())
+            digest.update(batch.targets.contiguous().numpy().tobytes())
+        file.write(f"{digest.hexdigest()}\n")
+        file.flush()
+        return original(model, optimizer, sharpness, batches, *rest, **more)
+
+    loop_module.training_step = recorded
+
+
+def wait(pid: int, timeout: float = 120.0) -> int:
+    """Exit status of a process; it is killed, and the test fails, if it takes longer."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError("the process hangs")
+
+
+def kill_after(pid: int, seconds: float) -> bool:
+    """Kill a process after a time; False if it was done before."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert status == 0, "the run failed by itself"
+            return False
+        time.sleep(min(left, 0.005))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return True
+
+
+def finish(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> float:
+    """Start or resume a run and let it end; the seconds it took."""
+    started = time.monotonic()
+    status = wait(launch(config, folder, tamper))
+    assert status == 0, folder.with_suffix(".err").read_text()[-2000:]
+    return time.monotonic() - started
+
+
+def killed_and_resumed(
+    config: RunConfig, folder: Path, whole_seconds: float, rng: random.Random
+) -> list[int]:
+    """Kill a run once or twice at random instants of its length, then let it end; where it went on."""
+    resumed_at = []
+    for _ in range(rng.choice((1, 1, 2))):
+        alive = kill_after(launch(config, folder), rng.uniform(0.0, 1.0) * whole_seconds)
+        kept = load_checkpoint(RunFolder(folder).checkpoints)
+        resumed_at.append(-1 if kept is None else kept.step)
+        if not alive:
+            break
+    finish(config, folder)
+    return resumed_at
+
+
+# --- The comparison
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """All that a resume must give back, as plain values; what is measured time is left out."""
+    run = RunFolder(folder)
+    kept = load_checkpoint(run.checkpoints)
+    assert kept is not None
+    diary = {k: v for k, v in kept.state["diary"].items() if "seconds" not in k and k != "history"}
+    with run.history_file.open() as file:
+        rows = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+    card = json.loads((run.model / "model.json").read_text())
+    return {
+        **{f"state.{part}": _digest(value) for part, value in kept.state["session"].items()},
+        "diary": diary,
+        "history": rows,
+        "model": card,
+        "weights": hashlib.sha256((run.model / "weights.safetensors").read_bytes()).hexdigest(),
+        "random numbers": folder.with_suffix(".rng").read_text(),
+        "left over": sorted(p.name for p in run.root.rglob("*.tmp")),
+    }
+
+
+def _digest(value: Any) -> str:
+    digest = hashlib.sha256()
+
+    def enter(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            digest.update(f"{item.dtype}{tuple(item.shape)}".encode())
+            digest.update(item.contiguous().numpy().tobytes())
+        elif isinstance(item, dict):
+            for key in item:
+                digest.update(str(key).encode())
+                enter(item[key])
+        elif isinstance(item, list | tuple):
+            for part in item:
+                enter(part)
+        else:
+            digest.update(repr(item).encode())
+
+    enter(value)
+    return digest.hexdigest()
+
+
+def batches_seen(folder: Path) -> list[str]:
+    """Hashes of the steps' batches, in the order in which they were made."""
+    return folder.with_suffix(".batches").read_text().split()
+
+
+def differing(whole: Path, cut: Path) -> list[str]:
+    """What of a resumed run is not what it is in the run that was never killed."""
+    one, other = fingerprint(whole), fingerprint(cut)
+    found = [part for part in one if one[part] != other[part]]
+    order, seen = batches_seen(whole), batches_seen(cut)
+    # A step that was cut off is taken again; taken together no step may be lost or changed, and from each
+    # start on they follow each other as they do in the whole run.
+    place = {digest: step for step, digest in enumerate(order)}
+    steps = [place.get(digest, -1) for digest in seen]
+    follows = all(b == a + 1 or b <= a for a, b in pairwise(steps))
+    if set(steps) != set(range(len(order))) or not follows:
+        found.append("sample order")
+    return found
+
+
+# --- Controls: a resume that loses something
+
+
+def lose_random_numbers() -> None:
+    """Go on with whatever state the generator has."""
+    loop_module._step_seed = lambda seed, step, rank: int.from_bytes(os.urandom(4))
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the newest checkpoint, its hash included."""
+    checkpoints = RunFolder(folder).checkpoints
+    kept = load_checkpoint(checkpoints)
+    assert kept is not None
+    change(kept.state)
+    save_checkpoint(checkpoints, kept.step, kept.state)
+
+
+def lose_optimizer(state: dict[str, Any]) -> None:
+    """As a resume that starts the optimizer anew."""
+    state["session"]["optimizer"]["state"] = {}
+
+
+def lose_average(state: dict[str, Any]) -> None:
+    """As a resume that starts the average at the present weights."""
+    network = state["session"]["network"]
+    averaged = state["session"]["averaged"]
+    state["session"]["averaged"] = {
+        k: network[k.removeprefix("module.")].clone() if k != "n_averaged" else torch.zeros_like(v)
+        for k, v in averaged.items()
+    }
+
+
+def lose_climb(state: dict[str, Any]) -> None:
+    """As a resume that forgets the gradient that looksam keeps between its climbs."""
+    state["session"]["sharpness"] = state["session"]["sharpness"] | {"steps": 0}
