@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, outlines
+from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, outlines, overlay
 
 
 def ring(shape=(40, 50)):
@@ -40,3 +40,17 @@ def test_both_colours_show_and_the_image_stays_elsewhere():
         assert (drawn == colour).all(axis=2).any()
     assert (drawn[:3] == 120).all()
     assert (image == 120).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["ring", "border", "noise"])
+def test_an_overlay_s_line_lies_on_the_edge_and_has_its_width(name, width):
+    """Oracle: scipy's erosion (outside counts as background) and dilation with a cross."""
+    rng = np.random.default_rng(0)
+    mask = {"ring": ring(), "border": np.ones((6, 9), bool), "noise": rng.random((30, 40)) > 0.5}[name]
+    image = rng.integers(0, 256, mask.shape).astype(np.uint8)
+    drawn = np.asarray(overlay(image, mask, width=width).convert("RGB"))
+    near = ndimage.binary_dilation(mask, iterations=width // 2) if width > 1 else mask
+    rim = near & ~ndimage.binary_erosion(mask, iterations=width - width // 2)
+    np.testing.assert_array_equal((drawn == PREDICTION).all(axis=2), rim)
+    np.testing.assert_array_equal(drawn[~rim], np.minimum(image, 254)[~rim][:, None].repeat(3, axis=1))
