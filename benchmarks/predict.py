@@ -2,18 +2,26 @@
 
 ::
 
-    python benchmarks/predict.py --images 1000 --size 256
+    python benchmarks/predict.py --images 1000
+    python benchmarks/predict.py --images 10000 --size 64 --memory
 
-Bare: the same network, batch and threads on squares already in memory. Then `predict` on PNG files in one
-process, with and without overlays, and the growth of resident memory over the run.
+Bare: the same network and batch on squares already in memory, once with the network's own threads and once
+in as many threads of one core each as `predict` has lanes; the faster one counts. Then `predict` on PNG files
+of demo images in the same process, with and without overlays. Bare and `predict` take turns, and the ratio is
+that of their medians, so that other work on the machine weighs on both.
+
+With ``--memory``: the process's resident memory after each tenth of the images.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import tempfile
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +31,17 @@ from PIL import Image
 from gcsam_med import __version__
 from gcsam_med.config import RunConfig, dump_config
 from gcsam_med.datasets.phantom import simulate
+from gcsam_med.geometry import Geometry
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.networks import build_network
-from gcsam_med.runs import ModelCard, RunFolder, load_model, save_model
+from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model, save_model
 
 
 def make_run(root: Path, model: str, size: int) -> Path:
-    """Save an untrained segmentation network as a run."""
+    """Save a segmentation network as a run, trained long enough that its masks have the form of lesions."""
+    torch.manual_seed(0)
     network = build_network(model, task="segmentation", in_channels=1, outputs=1, size=size)
+    train(network)
     card = ModelCard(
         task="segmentation", model=model, classes=["lesion"], modality="ultrasound", in_channels=1, size=size,
         mean=[0.3], std=[0.2], dataset="none", dataset_sha256="none", synthetic=True, optimizer="adam",
@@ -40,6 +51,25 @@ def make_run(root: Path, model: str, size: int) -> Path:
     save_model(run.model, network, card)
     run.config_file.write_text(dump_config(RunConfig(dataset="none")), encoding="utf-8")
     return root
+
+
+def train(network: torch.nn.Module, side: int = 64, steps: int = 60) -> None:
+    """Train on a few phantoms at a small size."""
+    phantoms = [simulate(np.random.default_rng(1000 + i), "benign") for i in range(16)]
+    geometries = [Geometry(*phantom.image.shape, side) for phantom in phantoms]
+    pairs = list(zip(geometries, phantoms, strict=True))
+    images = np.stack([g.place_image(p.image) for g, p in pairs])
+    masks = np.stack([g.place_mask(np.any(p.lesions, axis=0)) for g, p in pairs])
+    x = (torch.from_numpy(images)[:, None].float() / 255 - 0.3) / 0.2
+    y = torch.from_numpy(masks)[:, None].float()
+    adam = torch.optim.Adam(network.parameters(), 3e-3)
+    for step in range(steps):
+        chosen = torch.arange(step * 4, step * 4 + 4) % len(x)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(x[chosen]), y[chosen])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    network.eval()
 
 
 def make_images(folder: Path, n: int, kinds: int = 20) -> None:
@@ -54,16 +84,76 @@ def make_images(folder: Path, n: int, kinds: int = 20) -> None:
         (folder / f"{i:05d}.png").write_bytes(pictures[i % kinds])
 
 
-def bare(run: Path, size: int, batch: int, n: int) -> float:
-    """Images a second of the network alone, input already in memory."""
-    model = load_model(run / "model")
-    squares = np.random.default_rng(0).integers(0, 256, (batch, size, size), dtype=np.uint8)
-    x = model.tensor(squares)
-    model.probabilities(x)
+def bare(model: TrainedModel, batch: int, n: int, threads: int, lanes: int) -> float:
+    """Images a second of the network alone, its input in memory; `lanes` threads of `threads` cores each."""
+    size = model.card.size
+    x = model.tensor(np.random.default_rng(0).integers(0, 256, (batch, size, size), dtype=np.uint8))
+    passes = max(1, n // batch // lanes)
+
+    def lane() -> None:
+        torch.set_num_threads(threads)
+        for _ in range(passes):
+            model.probabilities(x)
+
+    before = torch.get_num_threads()
     start = time.perf_counter()
-    for _ in range(max(1, n // batch)):
-        model.probabilities(x)
-    return max(1, n // batch) * batch / (time.perf_counter() - start)
+    workers = [threading.Thread(target=lane) for _ in range(lanes)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seconds = time.perf_counter() - start
+    torch.set_num_threads(before)
+    return passes * lanes * batch / seconds
+
+
+def resident() -> float:
+    """MiB of this process's memory that are in use now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def speed(arguments: argparse.Namespace, root: Path, run: Path) -> None:
+    """Compare the network alone and `predict`, in turns."""
+    model, cores = load_model(run / "model"), torch.get_num_threads()
+    part = max(arguments.batch, arguments.images // arguments.turns)
+    make_images(root / "images", arguments.images)
+    files = sorted((root / "images").iterdir())
+    names = [
+        f"network alone, {cores} threads",
+        f"network alone, {cores} x 1 thread",
+        "masks only",
+        "overlays",
+    ]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    bare(model, arguments.batch, 2 * arguments.batch, cores, 1)
+    for turn in range(arguments.turns):
+        found[names[0]].append(bare(model, arguments.batch, part, cores, 1))
+        found[names[1]].append(bare(model, arguments.batch, part, 1, cores))
+        for name, overlays in ((names[2], False), (names[3], True)):
+            options = PredictOptions(batch_size=arguments.batch, overlays=overlays, device="cpu")
+            start = time.perf_counter()
+            predict([run], files[turn * part : (turn + 1) * part], root / f"out-{name}-{turn}", options)
+            found[name].append(part / (time.perf_counter() - start))
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    best = max(middle[names[0]], middle[names[1]])
+    for name in names:
+        each = ", ".join(f"{value:.1f}" for value in found[name])
+        print(f"{name:32s} {middle[name]:6.1f} images/s = {middle[name] / best:.2f}   ({each})")
+
+
+def memory(arguments: argparse.Namespace, root: Path, run: Path) -> None:
+    """Print resident memory as `predict` goes on."""
+    make_images(root / "images", arguments.images)
+
+    def watched(items: Iterable, what: str, total: int | None = None) -> Iterator:
+        for number, item in enumerate(items, 1):
+            if number % (arguments.images // 10) == 0:
+                print(f"after {number:6d} images: {resident():7.1f} MiB", flush=True)
+            yield item
+
+    options = PredictOptions(batch_size=arguments.batch, device="cpu")
+    predict([run], [root / "images"], root / "out", options, track=watched)
 
 
 def main() -> None:
@@ -73,25 +163,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--model", default="unet")
+    parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run = make_run(root / "run", arguments.model, arguments.size)
-        make_images(root / "images", arguments.images)
-        alone = bare(run, arguments.size, arguments.batch, min(arguments.images, 400))
-        print(f"{torch.get_num_threads()} threads; network alone {alone:.1f} images/s")
-        for overlays in (False, True):
-            options = PredictOptions(batch_size=arguments.batch, overlays=overlays, device="cpu")
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            start = time.perf_counter()
-            predict([run], [root / "images"], root / f"out-{overlays}", options)
-            speed = arguments.images / (time.perf_counter() - start)
-            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-            what = "with overlays" if overlays else "masks only"
-            print(
-                f"{what:14s} {speed:6.1f} images/s = {speed / alone:.2f} of it; peak memory +{grown:.0f} MiB"
-            )
+        (memory if arguments.memory else speed)(arguments, root, run)
 
 
 if __name__ == "__main__":
