@@ -149,7 +149,7 @@ def predict(
             _forget_lost(journal, output)
             todo = [item for item in found.items if item.key not in journal.done]
             resumed = len(found.items) - len(todo)
-            drawing = Drawing(output, threshold, options.steps, options.overlays)
+            drawing = Drawing(output, options.steps, options.overlays)
             stream = Stream(
                 ensemble, threshold, drawing, frames=options.frames, batch_size=options.batch_size
             )

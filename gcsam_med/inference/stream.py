@@ -7,25 +7,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gcsam_med.geometry import Geometry
-from gcsam_med.images import Frames, ImageFault, decode_frames
-from gcsam_med.images.picture import to_grey
+from gcsam_med.images import Frames, ImageFault
+from gcsam_med.inference.decode import Ready, decode
 from gcsam_med.inference.ensemble import Answer, Ensemble
-from gcsam_med.inference.inputs import Input, with_frame
-from gcsam_med.inference.outputs import Drawing, Ready, classify, failed_row, segment
+from gcsam_med.inference.inputs import Input
+from gcsam_med.inference.outputs import Drawing, classification_row, failed_row, segmentation_row
 from gcsam_med.inference.pipeline import ahead, batches
-from gcsam_med.runs.reference import image_features
+from gcsam_med.inference.results import classify, segment
 
 BATCH = 8
 # More lanes would only cost memory: each holds a batch and the network's activations for it.
 MOST_LANES = 4
-# Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
-COLOURED = 0.2
 
 Rows = list[dict[str, Any]]
 
@@ -44,7 +40,7 @@ class Stream:
     threshold : float
         Foreground, or the positive class, from this probability on.
     drawing : Drawing
-        What is written where.
+        What is written where, and what is done to masks.
     frames : {"first", "middle", "all"} or int
         Which frames of a file that holds several.
     batch_size : int or None
@@ -73,7 +69,7 @@ class Stream:
     def _batch(self, items: Sequence[Input]) -> list[tuple[str, Rows]]:
         """Take a batch through everything. Several frames a file make several forward passes."""
         rows: dict[str, Rows] = {item.key: [] for item in items}
-        parts = ((item, part) for item in items for part in self._decode(item))
+        parts = ((item, part) for item in items for part in decode(item, self.ensemble, self.frames))
         for group in batches(parts, self.batch):
             squares = [part.square for _, part in group if isinstance(part, Ready)]
             answer = self.ensemble(np.stack(squares)) if squares else None
@@ -86,59 +82,14 @@ class Stream:
                     place += 1
         return list(rows.items())
 
-    def _decode(self, item: Input) -> Iterator[Ready | ImageFault]:
-        """Read one file. A fault in a later frame leaves the earlier ones."""
-        colour = self.ensemble.card.modality == "photo"
-        try:
-            for picture in decode_frames(item.load(), Path(item.label).name, self.frames):
-                pixels = picture.pixels if colour else to_grey(picture.pixels)
-                if colour and pixels.ndim == 2:
-                    pixels = np.repeat(pixels[..., None], 3, axis=2)
-                geometry = Geometry(pixels.shape[0], pixels.shape[1], self.ensemble.card.size)
-                several = self.frames == "all" and picture.n_frames > 1
-                named = with_frame(item, picture.frame, picture.n_frames) if several else item
-                square = geometry.place_image(pixels)
-                flags, unlikeness = self._compare(picture.pixels, square, geometry)
-                yield Ready(
-                    named,
-                    picture.pixels,
-                    square,
-                    geometry,
-                    picture.spacing,
-                    picture.notes,
-                    flags,
-                    unlikeness,
-                )
-        except ImageFault as fault:
-            yield fault
-
-    def _compare(
-        self, pixels: np.ndarray, square: np.ndarray, geometry: Geometry
-    ) -> tuple[tuple[str, ...], float | None]:
-        """Tell in which way an image is unlike the training images."""
-        coloured = self.ensemble.card.modality != "photo" and _coloured_share(pixels) > COLOURED
-        flags = ["coloured"] if coloured else []
-        reference = self.ensemble.reference
-        if reference is None:
-            return tuple(flags), None
-        distance = float(reference.distance(image_features(square, geometry)[None])[0]) / reference.limit
-        flags += ["unlike the training images"] if distance > 1 else []
-        return tuple(flags), round(distance, 4)
-
     def _finish(self, part: Ready, answer: Answer) -> dict[str, Any]:
         """Write what is written of one image and return its row."""
         card = self.ensemble.card
         if card.task == "segmentation":
-            return segment(part, answer, self.drawing)
-        return classify(part, answer, card.classes, self.ensemble.positive, self.threshold)
-
-
-def _coloured_share(pixels: np.ndarray) -> float:
-    """Share of clearly coloured pixels (channels more than 24 of 255 apart), on a sample."""
-    if pixels.ndim == 2:
-        return 0.0
-    sample = pixels[::4, ::4].astype(np.int16)
-    return float((np.ptp(sample, axis=2) > 24).mean())
+            found = segment(part, answer, self.threshold, self.drawing.steps)
+            return segmentation_row(part.item, found, self.drawing)
+        called = classify(part, answer, card.classes, self.ensemble.positive, self.threshold)
+        return classification_row(part.item, called)
 
 
 @contextmanager

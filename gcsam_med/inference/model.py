@@ -1,0 +1,119 @@
+"""A trained run, or several, as one object that answers about single images in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gcsam_med.errors import InputError
+from gcsam_med.images import Frames, Picture, read_bytes
+from gcsam_med.images.picture import check_size, grey_if_grey
+from gcsam_med.inference.decode import Ready, decode, make_ready
+from gcsam_med.inference.ensemble import Answer, Ensemble
+from gcsam_med.inference.inputs import Input, safe_name
+from gcsam_med.inference.pipeline import batches
+from gcsam_med.inference.results import Classification, Segmentation, classify, segment
+from gcsam_med.inference.stream import BATCH
+from gcsam_med.runs import ModelCard
+from gcsam_med.runs.masks import NONE, Postprocessing
+
+Source = str | os.PathLike[str] | np.ndarray
+
+
+class Model:
+    """A trained run, or several that are asked together.
+
+    Made by `gcsam_med.load`.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Who is asked.
+    threshold : float, optional
+        Default: the one evaluation chose on validation, else the model's own.
+    steps : Postprocessing
+        What is done to masks.
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, threshold: float | None = None, steps: Postprocessing = NONE
+    ) -> None:
+        self.ensemble, self.steps = ensemble, steps
+        self.threshold, self.threshold_from = ensemble.threshold
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise InputError(f"A threshold lies between 0 and 1, but got {threshold}.")
+            self.threshold, self.threshold_from = float(threshold), "given"
+
+    @property
+    def card(self) -> ModelCard:
+        """What the (first) model is, and what it was trained on."""
+        return self.ensemble.card
+
+    def __repr__(self) -> str:
+        card, n = self.card, len(self.ensemble.models)
+        many = f"{n} models" if n > 1 else "model"
+        return f"<{many}: {card.model} for {card.task}, trained on {card.dataset} with {card.optimizer}>"
+
+    def predict(self, source: Source, *, frame: Frames = "first") -> Segmentation | Classification:
+        """Predict one image.
+
+        Parameters
+        ----------
+        source : str, path or ndarray of uint8, shape (H, W) or (H, W, 3)
+            PNG, JPEG, TIFF, BMP or DICOM file, or its pixels.
+        frame : {"first", "middle"} or int
+            Which frame of a file that holds several.
+
+        Returns
+        -------
+        Segmentation or Classification
+            By the model's task.
+
+        Raises
+        ------
+        InputError
+            If the image cannot be used.
+        """
+        if frame == "all":
+            raise InputError("predict answers about one frame.", "Give first, middle, or a number from 0.")
+        return next(self.predict_many([source], frame=frame))
+
+    def predict_many(
+        self, sources: Iterable[Source], *, frame: Frames = "first", batch_size: int = BATCH
+    ) -> Iterator[Segmentation | Classification]:
+        """Predict images one after the other, asking the network a batch at a time; see `predict`."""
+        for group in batches(sources, batch_size):
+            ready = [self._ready(source, frame) for source in group]
+            answer = self.ensemble(np.stack([part.square for part in ready]))
+            yield from (self._result(part, answer.of(place)) for place, part in enumerate(ready))
+
+    def _ready(self, source: Source, frame: Frames) -> Ready:
+        if isinstance(source, np.ndarray):
+            item = Input("array", "array", "array", bytes)
+            return make_ready(item, Picture(_checked(source), "array"), self.ensemble)
+        path = Path(source)
+        item = Input(str(path), safe_name(path.stem), str(path), lambda: read_bytes(path))
+        part = next(decode(item, self.ensemble, frame))
+        if not isinstance(part, Ready):
+            raise part
+        return part
+
+    def _result(self, part: Ready, answer: Answer) -> Segmentation | Classification:
+        if self.card.task == "segmentation":
+            return segment(part, answer, self.threshold, self.steps)
+        return classify(part, answer, self.card.classes, self.ensemble.positive, self.threshold)
+
+
+def _checked(pixels: np.ndarray) -> np.ndarray:
+    """Refuse an array that is no picture of 8-bit pixels."""
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise InputError(
+            f"An image should be uint8 of shape (H, W) or (H, W, 3), but is {pixels.dtype} {pixels.shape}.",
+            "Scale it to 0..255 and convert it, or give the file.",
+        )
+    check_size(pixels.shape[1], pixels.shape[0], "array")
+    return grey_if_grey(pixels) if pixels.ndim == 3 else pixels
