@@ -90,6 +90,8 @@ class EnvironmentFault(GcsamMedError):
 _MACHINE_SAYS = {
     errno.ENOSPC: ("The disk is full.", "Free some space"),
     errno.EDQUOT: ("The disk quota is used up.", "Free some space"),
+    errno.EFBIG: ("A file would be larger than is allowed here.", "Raise the limit with `ulimit -f`"),
+    errno.ESTALE: ("A network drive lost a file.", "Connect it again"),
     errno.EROFS: ("The file system is read-only.", "Write to a folder on another one"),
     errno.EACCES: (
         "A file or folder may not be read or written.",

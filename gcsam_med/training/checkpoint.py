@@ -7,6 +7,7 @@ damaged, the files' own checksums tell which are whole.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -23,6 +24,14 @@ from gcsam_med.files import read_regular, remove_leftovers, write_durably
 
 INDEX, KEPT = "index.json", 2
 MOST_BYTES, MOST_INDEX_BYTES = 64 * 2**30, 2**20
+_ADVICE = {
+    errno.ENOSPC: "Free disk space",
+    errno.EDQUOT: "Free disk space",
+    errno.EFBIG: "Raise the limit with `ulimit -f`",
+    errno.EROFS: "Make the file system writable",
+    errno.EACCES: "Allow yourself to write there",
+    errno.EPERM: "Allow yourself to write there",
+}
 FILE = re.compile(r"step-(\d{8,})\.pt")
 
 
@@ -81,7 +90,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         raise EnvironmentFault(
             f"The checkpoint of step {step} ({len(data) / 2**20:.0f} MiB) could not be written to {folder}: "
             f"{error.strerror}.",
-            "Earlier checkpoints are unharmed. Free disk space or choose another --output, then --resume.",
+            f"Earlier checkpoints are unharmed. {_ADVICE.get(error.errno or 0, 'Check the disk')}, then: "
+            f"gcsam-med train --resume {folder.parent}",
         ) from error
     return path
 

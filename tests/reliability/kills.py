@@ -13,6 +13,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -112,6 +113,8 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
         with folder.with_suffix(".err").open("a") as said:
             os.dup2(said.fileno(), 2)
             os.dup2(said.fileno(), 1)
+        # What captures the output of tests has put its own files there.
+        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
         # The picture of the history is no part of what is resumed, and takes longer than all the rest.
         diary_module.draw_curves = lambda *ignored: None
         _record_batches(folder.with_suffix(".batches"))
@@ -121,8 +124,7 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
             resume_training(folder)
         else:
             start_training(config, folder)
-        state = hashlib.sha256(bytes(torch.get_rng_state().tolist())).hexdigest()
-        folder.with_suffix(".rng").write_text(state)
+        folder.with_suffix(".done").touch()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -131,7 +133,7 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
 
 
 def _record_batches(path: Path) -> None:
-    """Write down what each step sees, by its number."""
+    """Write down what each step sees, and the state of the random numbers after it."""
     original = loop_module.training_step
     file = path.open("a")
 
@@ -140,9 +142,11 @@ def _record_batches(path: Path) -> None:
         for batch in batches:
             digest.update(batch.images.contiguous().numpy().tobytes())
             digest.update(batch.targets.contiguous().numpy().tobytes())
-        file.write(f"{digest.hexdigest()}\n")
+        outcome = original(model, optimizer, sharpness, batches, *rest, **more)
+        state = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
+        file.write(f"{digest.hexdigest()} {state}\n")
         file.flush()
-        return original(model, optimizer, sharpness, batches, *rest, **more)
+        return outcome
 
     loop_module.training_step = recorded
 
@@ -197,6 +201,15 @@ def killed_and_resumed(
     return resumed_at
 
 
+def whole(root: Path, optimizer: str, ema: float) -> tuple[Path, float]:
+    """The run that is never killed, made once, and how long it took."""
+    trial = Trial(optimizer, 0, ema)
+    folder, length = root / f"whole-{trial.name}", root / f"whole-{trial.name}.length"
+    if not length.is_file():
+        length.write_text(str(finish(trial.config(root), folder)))
+    return folder, float(length.read_text())
+
+
 # --- The comparison
 
 
@@ -215,7 +228,6 @@ def fingerprint(folder: Path) -> dict[str, Any]:
         "history": rows,
         "model": card,
         "weights": hashlib.sha256((run.model / "weights.safetensors").read_bytes()).hexdigest(),
-        "random numbers": folder.with_suffix(".rng").read_text(),
         "left over": sorted(p.name for p in run.root.rglob("*.tmp")),
     }
 
@@ -241,20 +253,22 @@ def _digest(value: Any) -> str:
     return digest.hexdigest()
 
 
-def batches_seen(folder: Path) -> list[str]:
-    """Hashes of the steps' batches, in the order in which they were made."""
-    return folder.with_suffix(".batches").read_text().split()
+def steps_taken(folder: Path) -> list[list[str]]:
+    """Hashes of each step's batch and of the random numbers' state after it, in order."""
+    return [line.split() for line in folder.with_suffix(".batches").read_text().splitlines()]
 
 
 def differing(whole: Path, cut: Path) -> list[str]:
     """What of a resumed run is not what it is in the run that was never killed."""
     one, other = fingerprint(whole), fingerprint(cut)
     found = [part for part in one if one[part] != other[part]]
-    order, seen = batches_seen(whole), batches_seen(cut)
+    order, seen = steps_taken(whole), steps_taken(cut)
     # A step that was cut off is taken again; taken together no step may be lost or changed, and from each
     # start on they follow each other as they do in the whole run.
-    place = {digest: step for step, digest in enumerate(order)}
-    steps = [place.get(digest, -1) for digest in seen]
+    place = {batch: step for step, (batch, _) in enumerate(order)}
+    steps = [place.get(batch, -1) for batch, _ in seen]
+    if any(state != order[step][1] for step, (_, state) in zip(steps, seen, strict=True) if step >= 0):
+        found.append("random numbers")
     follows = all(b == a + 1 or b <= a for a, b in pairwise(steps))
     if set(steps) != set(range(len(order))) or not follows:
         found.append("sample order")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,7 @@ from gcsam_med.optim.sharpness import Sharpness
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training.checkpoint import load_checkpoint
 from tests.reliability import kills
-from tests.reliability.kills import Trial, differing, finish, killed_and_resumed, launch, rewrite, wait
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("kills")
-    with kills.tiny_network():
-        kills.prepare(folder)
-        yield folder
-
-
-def whole(root: Path, optimizer: str, ema: float) -> tuple[Path, float]:
-    """The run that is never killed, made once, and how long it took."""
-    trial = Trial(optimizer, 0, ema)
-    folder, length = root / f"whole-{trial.name}", root / f"whole-{trial.name}.length"
-    if not length.is_file():
-        length.write_text(str(finish(trial.config(root), folder)))
-    return folder, float(length.read_text())
+from tests.reliability.kills import Trial, differing, finish, killed_and_resumed, launch, rewrite, wait, whole
 
 
 @pytest.mark.parametrize(
@@ -64,7 +47,7 @@ LOSSES: dict[str, tuple[Callable[[dict[str, Any]], None] | None, kills.Tamper | 
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def halfway(root: Path) -> Path:
     """A run of looksam with an average, killed in mid-epoch after its eighth step."""
     folder = root / "halfway"
