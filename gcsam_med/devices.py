@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import torch
 
 
+def cuda_devices() -> list[str]:
+    """Name the CUDA devices of this machine: ``cuda:0``, ``cuda:1`` ..."""
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """Choose a device by name.
 
@@ -30,8 +37,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     import torch
 
-    there = ["cpu"]
-    there += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    there = ["cpu", *cuda_devices()]
     there += ["mps"] if torch.backends.mps.is_available() else []
     if name == "auto":
         return torch.device(there[1] if len(there) > 1 else "cpu")

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import audit, console, doctor, evaluate, predict, prepare, preview, sharpness, train
+from gcsam_med.cli import (
+    audit,
+    compare,
+    console,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    preview,
+    sharpness,
+    train,
+)
 from gcsam_med.cli import list as listing
 from gcsam_med.errors import GcsamMedError, machine_fault, unknown_name
 
@@ -43,7 +55,9 @@ app.command("audit")(audit.audit)
 app.command("preview")(preview.preview)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("sharpness")(sharpness.sharpness)
 app.command("list")(listing.list_names)
 app.command("doctor")(doctor.doctor)

@@ -38,6 +38,12 @@ def safe_cell(value: Any) -> str:
     return str(value)
 
 
+def plain_cell(text: str) -> str:
+    """Undo the apostrophe of `safe_cell` in a cell that was read back."""
+    inner = text.removeprefix("'")
+    return inner if text != inner and inner.lstrip().startswith(FORMULA_STARTS) else text
+
+
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Write a table as CSV (RFC 4180, UTF-8, LF line ends) with `safe_cell` in every place."""
     text = io.StringIO()

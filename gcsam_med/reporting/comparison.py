@@ -1,0 +1,218 @@
+"""What a comparison of recipes found, as plain data; the counterpart of `gcsam_med.reporting.report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.reporting.report import Notice
+
+
+@dataclass(frozen=True)
+class ArmFigure:
+    """A figure of an arm over its runs.
+
+    Parameters
+    ----------
+    values : tuple of float
+        One a run, in the order of the arm's runs; NaN where a run leaves it undefined.
+    mean, sd : float
+        Over the runs that define it; sd is NaN for a single one.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run of an arm cost, as the mean over its runs.
+
+    Parameters
+    ----------
+    epochs, steps : float
+        Trained.
+    passes : float
+        Gradient computations: forward and backward passes over a batch.
+    minutes : float
+        Wall time of training without validation, on the machine that made the runs.
+    """
+
+    epochs: float
+    steps: float
+    passes: float
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One recipe of a comparison.
+
+    Parameters
+    ----------
+    name, model, optimizer : str
+        What it is called, its network and its optimizer.
+    runs : tuple of str
+        Names of its runs.
+    replicates : tuple of (int, int or None)
+        Seed and fold of each run.
+    figures : mapping of str to ArmFigure
+        Named as in ``metrics.json``.
+    main : Estimate
+        Mean of the main figure over seeds, its interval holding the chance of seeds and of cases.
+    sd_seeds : float or None
+        What another seed changes in the main figure; None for a single run.
+    cost : Cost
+        What a run cost.
+    sharpness : mapping of str to ArmFigure
+        ``largest_eigenvalue``, ``trace`` and ``increase_within_rho``, where they were measured.
+    lines : tuple of mapping
+        Contents of ``sharpness.json`` with a line, for the drawing.
+    """
+
+    name: str
+    model: str
+    optimizer: str
+    runs: tuple[str, ...]
+    replicates: tuple[tuple[int, int | None], ...]
+    figures: Mapping[str, ArmFigure]
+    main: Estimate
+    sd_seeds: float | None
+    cost: Cost
+    sharpness: Mapping[str, ArmFigure] = field(default_factory=dict)
+    lines: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class NamedTest:
+    """One test of one pair of arms.
+
+    Parameters
+    ----------
+    method : str
+        Its name.
+    question : str
+        What it tests, in a few words.
+    difference : Estimate
+        Second arm less first, in the unit the test counts in.
+    p_value, p_holm : float or None
+        As it came, and corrected over all pairs that this test was made for.
+    effect, effect_name : float or None, str
+        Effect size, where the test has one.
+    """
+
+    method: str
+    question: str
+    difference: Estimate
+    p_value: float | None
+    p_holm: float | None
+    effect: float | None = None
+    effect_name: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms on the same cases.
+
+    Parameters
+    ----------
+    model, first, second : str
+        Network, and names of the arms.
+    difference : Estimate
+        Second less first in the main figure: mean over seeds, its interval holding seeds and cases.
+    p_value, p_holm : float or None
+        Of a difference of 0, and corrected over all pairs of the comparison.
+    sd_seeds : float or None
+        What another seed changes in the difference.
+    by_seed : tuple of (str, float)
+        The difference for each seed (and fold) that both arms have.
+    tests : tuple of NamedTest
+        Other ways to ask.
+    effect : float or None
+        Cohen's d_z over cases, where a case has a figure of its own.
+    """
+
+    model: str
+    first: str
+    second: str
+    difference: Estimate
+    p_value: float | None
+    p_holm: float | None
+    sd_seeds: float | None
+    by_seed: tuple[tuple[str, float], ...]
+    tests: tuple[NamedTest, ...]
+    effect: float | None
+
+    @property
+    def verdict(self) -> Literal["higher", "lower", "no difference shown"]:
+        """Whether the second arm's figure is shown to differ, at 5 % after correction."""
+        if self.p_holm is None or self.p_holm >= 0.05 or self.difference.value is None:
+            return "no difference shown"
+        return "higher" if self.difference.value > 0 else "lower"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a comparison found.
+
+    Parameters
+    ----------
+    task, dataset, title, split : str
+        What was compared, and on which cases.
+    main_metric : str
+        ``dice``, ``auc`` or ``balanced_accuracy``.
+    n_cases, n_groups : int
+        Cases that count in the main figure, and the groups they belong to.
+    group_kind : str
+        What a group is.
+    synthetic : bool
+        Whether the images are generated.
+    arms : tuple of Arm
+        In the order of the plan, the reference first.
+    pairs : tuple of Pair
+        Every two arms of one network.
+    common : mapping
+        Settings that all runs share.
+    notices : tuple of Notice
+        What to know before using the figures.
+    looks : int
+        Evaluations of this split by these runs and their neighbours.
+    versions : tuple of str
+        Versions of gcsam-med the runs were trained with.
+    created : str
+        UTC time in ISO form.
+    """
+
+    task: Literal["segmentation", "classification"]
+    dataset: str
+    title: str
+    split: str
+    main_metric: str
+    n_cases: int
+    n_groups: int
+    group_kind: str
+    synthetic: bool
+    arms: tuple[Arm, ...]
+    pairs: tuple[Pair, ...]
+    common: Mapping[str, Any]
+    notices: tuple[Notice, ...]
+    looks: int
+    versions: tuple[str, ...]
+    created: str
+
+    @property
+    def shown(self) -> tuple[Pair, ...]:
+        """Pairs with a difference shown."""
+        return tuple(pair for pair in self.pairs if pair.verdict != "no difference shown")
+
+    def arms_of(self, model: str) -> tuple[Arm, ...]:
+        """Arms of one network."""
+        return tuple(arm for arm in self.arms if arm.model == model)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The networks."""
+        return tuple(dict.fromkeys(arm.model for arm in self.arms))

@@ -1,0 +1,206 @@
+"""The figures of a comparison: each run, each difference, gain against cost, and how sharp the minima are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gcsam_med.reporting.comparison import Arm, Comparison
+from gcsam_med.reporting.figures_sharpness import loss_lines
+from gcsam_med.reporting.names import metric_name
+from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, label, look, new_figure, to_png, to_svg
+from gcsam_med.reporting.text import estimate_text, number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A figure of a comparison, drawn.
+
+    Parameters
+    ----------
+    key : str
+        File name without ending.
+    title, caption : str
+        Heading, and how to read it.
+    words : str
+        What it shows, for those who cannot see it.
+    svg : str
+        An SVG document.
+    png : bytes
+        The same as PNG, 200 dpi.
+    """
+
+    key: str
+    title: str
+    caption: str
+    words: str
+    svg: str
+    png: bytes
+
+
+def draw_comparison(comparison: Comparison) -> list[Sketch]:
+    """Draw every figure that the comparison has material for."""
+    name = _title(comparison)
+    drawn = [
+        _drawn(
+            "arms",
+            f"{name} of every run",
+            "A dot is a run; the bar is the mean over seeds with its 95 % interval, which holds the chance "
+            "of seeds and of cases.",
+            _runs(comparison),
+            " ".join(f"{_name(comparison, a)}: {estimate_text(a.main)}." for a in comparison.arms),
+        )
+    ]
+    if comparison.pairs:
+        drawn.append(
+            _drawn(
+                "differences",
+                f"Differences in {name}",
+                "Second arm less first, on the same cases. Intervals are not corrected for the number of "
+                "pairs, the verdicts are.",
+                _differences(comparison),
+                " ".join(
+                    f"{p.second} less {p.first}: {estimate_text(p.difference)}." for p in comparison.pairs
+                ),
+            )
+        )
+    if len(comparison.arms) > 1:
+        drawn.append(
+            _drawn(
+                "cost",
+                f"{name} against cost",
+                "Gradient computations a run, in units of the cheapest arm; bars are 95 % intervals.",
+                _cost(comparison),
+                " ".join(
+                    f"{_name(comparison, a)}: {a.cost.passes:,.0f} gradient computations."
+                    for a in comparison.arms
+                ),
+            )
+        )
+    if any(arm.sharpness for arm in comparison.arms):
+        drawn.append(
+            _drawn(
+                "sharpness",
+                "Sharpness of the minima",
+                "Largest eigenvalue of the Hessian of the training loss; a dot is a run. Lower is flatter.",
+                _sharpness(comparison),
+                " ".join(
+                    f"{_name(comparison, a)}: mean {number(a.sharpness['largest_eigenvalue'].mean)}."
+                    for a in comparison.arms
+                    if a.sharpness
+                ),
+            )
+        )
+    lines = [arm.lines[0] for arm in comparison.arms if arm.lines]
+    if len(lines) > 1:
+        drawn.append(
+            _drawn(
+                "landscape",
+                "Loss around the weights",
+                "Along a filter-normalized random direction (Li et al. 2018), the first run of each arm.",
+                loss_lines(lines[: len(SERIES)]),
+                "Loss on a line through the weights of one run of each arm.",
+            )
+        )
+    return drawn
+
+
+def _drawn(key: str, title: str, caption: str, figure: Figure, words: str) -> Sketch:
+    return Sketch(key, title, caption, words, to_svg(figure), to_png(figure))
+
+
+def _title(comparison: Comparison) -> str:
+    return metric_name(comparison.main_metric, comparison.task).title
+
+
+def _name(comparison: Comparison, arm: Arm) -> str:
+    return arm.name if len(comparison.models) == 1 else f"{arm.model} {arm.name}"
+
+
+def _rows(comparison: Comparison, xlabel: str, names: Sequence[str]) -> Figure:
+    figure, axes = new_figure(6.0, 1.0 + 0.42 * len(names))
+    axes.set_yticks(range(len(names)), [label(name, 40) for name in names])
+    axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=xlabel)
+    axes.grid(visible=False, axis="y")
+    if comparison.synthetic:
+        figure.text(0.99, 0.01, "synthetic images", ha="right", va="bottom", color=COLOURS["muted"])
+    return figure
+
+
+def _runs(comparison: Comparison) -> Figure:
+    with look():
+        names = [_name(comparison, arm) for arm in comparison.arms]
+        figure = _rows(comparison, _title(comparison), names)
+        axes = figure.axes[0]
+        for i, arm in enumerate(comparison.arms):
+            _interval(figure, arm.main.ci95, arm.main.value, i + 0.14)
+            values = np.array(arm.figures[comparison.main_metric].values)
+            axes.plot(
+                values, np.full(len(values), i - 0.14), "o", color=COLOURS["muted"], markersize=4, alpha=0.75
+            )
+    return figure
+
+
+def _differences(comparison: Comparison) -> Figure:
+    with look():
+        several = len(comparison.models) > 1
+        names = [(f"{p.model}: " if several else "") + f"{p.second} − {p.first}" for p in comparison.pairs]
+        figure = _rows(comparison, f"Difference in {_title(comparison)}", names)
+        figure.axes[0].axvline(0, color=COLOURS["series-2"], linestyle="--", linewidth=1)
+        for i, pair in enumerate(comparison.pairs):
+            _interval(figure, pair.difference.ci95, pair.difference.value, i + 0.14)
+            values = [value for _, value in pair.by_seed]
+            figure.axes[0].plot(
+                values, np.full(len(values), i - 0.14), "o", color=COLOURS["muted"], markersize=4, alpha=0.75
+            )
+    return figure
+
+
+def _interval(figure: Figure, ci95: tuple[float, float] | None, value: float | None, y: float) -> None:
+    axes = figure.axes[0]
+    if ci95 is not None:
+        axes.plot(ci95, (y, y), "-", color=COLOURS["series-1"], linewidth=2)
+    if value is not None:
+        axes.plot([value], [y], "D", color=COLOURS["series-1"], markersize=5)
+
+
+def _cost(comparison: Comparison) -> Figure:
+    with look():
+        figure, axes = new_figure(5.2, 3.6)
+        cheapest = min(arm.cost.passes for arm in comparison.arms) or 1.0
+        crowded: dict[float, int] = {}
+        for i, arm in enumerate(comparison.arms):
+            if arm.main.value is None:
+                continue
+            at = arm.cost.passes / cheapest
+            # Arms of equal cost would hide each other.
+            place = crowded.setdefault(round(at, 2), 0)
+            crowded[round(at, 2)] += 1
+            at += 0.03 * place
+            low, high = arm.main.ci95 or (arm.main.value, arm.main.value)
+            colour = COLOURS[SERIES[i % len(SERIES)]]
+            axes.plot([at, at], [low, high], "-", color=colour, linewidth=1.4)
+            marker = MARKERS[i % len(MARKERS)]
+            axes.plot([at], [arm.main.value], marker, color=colour, label=label(_name(comparison, arm)))
+        axes.set(xlabel="Gradient computations, cheapest arm = 1", ylabel=_title(comparison))
+        axes.margins(x=0.2)
+        axes.legend(loc="best")
+    return figure
+
+
+def _sharpness(comparison: Comparison) -> Figure:
+    with look():
+        arms = [arm for arm in comparison.arms if arm.sharpness]
+        figure = _rows(comparison, "Largest Hessian eigenvalue", [_name(comparison, arm) for arm in arms])
+        for i, arm in enumerate(arms):
+            values = np.array(arm.sharpness["largest_eigenvalue"].values)
+            figure.axes[0].plot(
+                values, np.full(len(values), i), "o", color=COLOURS["series-1"], markersize=4.5
+            )
+    return figure

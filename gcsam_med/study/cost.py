@@ -1,0 +1,29 @@
+"""What a run costs, in gradient computations: a currency that is the same on any machine."""
+
+from __future__ import annotations
+
+from gcsam_med.config import RunConfig
+from gcsam_med.optim import OPTIMIZERS, MomentumSAM
+
+_LOOKSAM_EVERY = 5
+
+
+def passes_per_step(config: RunConfig) -> float:
+    """Return how many forward and backward passes over the batch a step makes on average.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Names the optimizer, and how often and on which part of the batch it climbs.
+
+    Returns
+    -------
+    float
+        1 for a plain optimizer and for momentum-SAM, whose climb needs no gradient; 1 + fraction / every for
+        one that climbs on each ``every``-th step by the gradient of a fraction of the batch.
+    """
+    method = OPTIMIZERS[config.optimizer]
+    if method.perturbation is None or method.perturbation is MomentumSAM:
+        return 1.0
+    every = config.every or (_LOOKSAM_EVERY if config.optimizer == "looksam" else 1)
+    return 1.0 + config.ascent_fraction / every
