@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ def failed_row(item: Input, reason: str, detail: str) -> dict[str, Any]:
 def segmentation_row(item: Input, found: Segmentation, how: Drawing) -> dict[str, Any]:
     """Write the mask and overlay of one image and return its row of ``predictions.csv``."""
     name, mask = f"{item.name}.png", found.mask
-    write_png(how.folder / MASKS / name, Image.fromarray(mask.astype(np.uint8) * 255))
+    write_mask(how.folder / MASKS / name, mask)
     if how.overlays:
         write_png(how.folder / OVERLAYS / name, found.overlay())
     area, mm2 = found.area_px, found.area_mm2
@@ -98,8 +99,34 @@ def write_png(path: Path, image: Image.Image) -> None:
     """Write a PNG so that a reader sees it whole or not at all."""
     data = io.BytesIO()
     # Speckle hardly compresses: looking for runs alone takes two thirds of the time of level 1, for a third
-    # more bytes; masks, which are runs, become smaller too.
+    # more bytes.
     image.save(data, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    _write(path, data.getvalue())
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask, bool (H, W), as an 8-bit grey PNG of 0 and 255, as `write_png` does.
+
+    Pillow tries every filter on every row of a grey image; runs of equal pixels need none, and without them
+    it takes a third of the time.
+    """
+    height, width = mask.shape
+    rows = np.zeros((height, 1 + width), dtype=np.uint8)  # each row begins with its filter: 0, none
+    np.multiply(mask, 255, out=rows[:, 1:], casting="unsafe")
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", packer.compress(rows.data) + packer.flush()),
+        (b"IEND", b""),
+    ]
+    packed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    ]
+    _write(path, b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data.getvalue())
+    temporary.write_bytes(data)
     temporary.replace(path)
