@@ -18,7 +18,7 @@ MaskSize = Literal["refuse", "resize"]
 MASK_STEM = re.compile(r"^(?P<image>.+?)_(mask|segmentation|seg)(_\d+)?$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One image of a source.
 

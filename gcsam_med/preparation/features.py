@@ -19,7 +19,7 @@ MARK_SIDES = (6, 40)  # pixels
 MARKS_SUSPICIOUS = 5  # fewer occur by chance in tissue and as a machine's corner sign
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """Perceptual hashes of an image and of its mirror image.
 

@@ -7,11 +7,12 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -70,7 +71,7 @@ class ScanJob:
     key: bytes = b""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is kept in memory of one case: everything but pixels.
 
@@ -163,8 +164,25 @@ def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Ite
         yield from (scan_case(case, job) for case in cases)
         return
     chunks = [cases[i : i + CHUNK] for i in range(0, len(cases), CHUNK)]
-    for results in _in_order(chunks, job, count):
-        yield from results
+    results = (result for chunk in _in_order(chunks, job, count) for result in chunk)
+    yield from (_settled(result, case) for result, case in zip(results, cases, strict=True))
+
+
+def _settled(result: Result, case: Case) -> Result:
+    """Share what all cases have, of which another process sent copies: the listing, the names of numbers."""
+    return [  # type: ignore[return-value]
+        item
+        if isinstance(item, Fault)
+        else replace(
+            item,
+            facts=replace(
+                item.facts,
+                case=case,
+                statistics={sys.intern(name): value for name, value in item.facts.statistics.items()},
+            ),
+        )
+        for item in result
+    ]
 
 
 def _in_order(chunks: Sequence[Sequence[Case]], job: ScanJob, count: int) -> Iterator[list[Result]]:
