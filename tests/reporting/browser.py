@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
 import shutil
@@ -112,6 +113,20 @@ class Browser:
         """Return and clear the log ``browser`` or ``performance``."""
         entries: list[dict[str, Any]] = self._call("POST", "/se/log", {"type": kind})
         return entries
+
+    def axe(self) -> tuple[list[tuple[str, str]], int]:
+        """Check the page with axe-core: serious violations (rule, element), and how many rules passed."""
+        package = importlib.util.find_spec("axe_playwright_python")
+        assert package is not None
+        assert package.origin is not None
+        self.run(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
+        found = self.run_async("axe.run().then(arguments[arguments.length - 1])")
+        serious = [
+            (v["id"], v["nodes"][0]["html"][:120])
+            for v in found["violations"]
+            if v["impact"] in ("serious", "critical")
+        ]
+        return serious, len(found["passes"])
 
     def screenshot(self, path: Path) -> None:
         """Take a picture of the whole page."""
