@@ -5,11 +5,13 @@ Run on a BUSI folder (Dataset_BUSI_with_GT, original layout)::
     python benchmarks/training.py --source Dataset_BUSI_with_GT speed
     python benchmarks/training.py --source Dataset_BUSI_with_GT dice --epochs 20
     python benchmarks/training.py --source Dataset_BUSI_with_GT loader
+    python benchmarks/training.py --source Dataset_BUSI_with_GT cost
 
 Every fifth benign and malignant image, in order of number, is the test set; images with a lesion only,
 128x128, MONAI's U-Net of 1.6 M weights, batch 8, Adam 1e-3, DiceCE. ``speed`` takes all loops in turn,
 several rounds in one run, and prints medians as ratios; ``loader`` does the same for the loaders alone,
-without a network; ``dice`` trains both to the end on the same split.
+without a network; ``cost`` gives the wall time of `train` with each method against Adam's, loader included;
+``dice`` trains both to the end on the same split.
 
 The loop to compare with: MONAI's dictionary transforms read, resize and scale the PNGs, then flip, turn and
 scale, change contrast and add noise; once reading the files in each epoch, once with CacheDataset.
@@ -42,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "loader", "dice"])
+    parser.add_argument("what", choices=["speed", "loader", "cost", "dice"])
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,6 +60,8 @@ def main() -> None:
             speed(train, data_root, work, arguments.rounds)
         elif arguments.what == "loader":
             loader(train, data_root, arguments.rounds)
+        elif arguments.what == "cost":
+            cost(data_root, work, arguments.rounds)
         else:
             plain_dice(train, test, arguments.epochs, arguments.seed)
             our_dice(data_root, work, arguments)
@@ -252,6 +256,25 @@ def speed(train: list[dict[str, Any]], data_root: Path, work: Path, rounds: int)
         ("train", "MONAI, untracked cache"),
         ("train, whole epoch", "gcsam, whole epoch"),
     ]
+    compare(loops, pairs, rounds)
+
+
+def cost(data_root: Path, work: Path, rounds: int) -> None:
+    """Methods in turn: wall time of their steps, and of whole epochs, in units of Adam's."""
+    methods: dict[str, dict[str, Any]] = {
+        "adam": {"optimizer": "adam"},
+        "gcsam": {"optimizer": "gcsam"},
+        "gcsam, a quarter": {"optimizer": "gcsam", "ascent_fraction": 0.25},
+        "gcsam, every fifth": {"optimizer": "gcsam", "every": 5},
+        "msam": {"optimizer": "msam"},
+    }
+    loops: dict[str, Callable[[], float]] = {}
+    for name, changes in methods.items():
+        loops[f"{name}: steps"] = lambda c=changes: our_rate(data_root, work, **c)  # type: ignore[misc]
+        loops[f"{name}: epoch"] = lambda c=changes: our_rate(  # type: ignore[misc]
+            data_root, work, whole_epoch=True, **c
+        )
+    pairs = [(f"adam: {what}", f"{name}: {what}") for name in methods for what in ("steps", "epoch")]
     compare(loops, pairs, rounds)
 
 
