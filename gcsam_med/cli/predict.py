@@ -68,6 +68,22 @@ def predict(
     overlays: Annotated[
         bool, typer.Option("--overlays/--no-overlays", help="Draw outlines.", rich_help_panel=_WHAT)
     ] = True,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-seg",
+            help="Also a DICOM segmentation for each DICOM input (extra: dicom).",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    dicom_sr: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-sr",
+            help="Also a DICOM structured report: sizes, with --dicom-seg; or class probabilities.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace other predictions there.", rich_help_panel=_WHAT)
     ] = False,
@@ -99,6 +115,8 @@ def predict(
             frames=wanted,
             overlays=overlays,
             steps=Postprocessing(largest_component, fill_holes, min_area),
+            dicom_seg=dicom_seg,
+            dicom_sr=dicom_sr,
             overwrite=overwrite,
         ),
         track=console.track,

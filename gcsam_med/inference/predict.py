@@ -12,6 +12,7 @@ from gcsam_med import __version__
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
 from gcsam_med.files import write_durably
 from gcsam_med.images import Frames
+from gcsam_med.inference.dicom import dicom_output
 from gcsam_med.inference.ensemble import Ensemble, load_ensemble
 from gcsam_med.inference.inputs import find_inputs
 from gcsam_med.inference.journal import Journal
@@ -77,6 +78,10 @@ class PredictOptions:
         Whether overlays are drawn.
     steps : Postprocessing
         What is done to masks.
+    dicom_seg : bool
+        Also write a DICOM segmentation for each DICOM input.
+    dicom_sr : bool
+        Also write a DICOM structured report for each, and the segmentation it refers to.
     overwrite : bool
         Replace predictions of other settings.
     """
@@ -89,6 +94,8 @@ class PredictOptions:
     frames: Frames = "first"
     overlays: bool = True
     steps: Postprocessing = field(default_factory=Postprocessing)
+    dicom_seg: bool = False
+    dicom_sr: bool = False
     overwrite: bool = False
 
 
@@ -129,6 +136,8 @@ def predict(
         If a model is damaged.
     EnvironmentFault
         If the output folder cannot be written to.
+    MissingExtra
+        If DICOM objects are wanted and highdicom is not installed.
     """
     options = options or PredictOptions()
     if options.mc_dropout == 1 or options.mc_dropout < 0:
@@ -153,8 +162,13 @@ def predict(
             stream = Stream(
                 ensemble, threshold, drawing, frames=options.frames, batch_size=options.batch_size
             )
+            to_dicom = dicom_output(
+                ensemble, output, threshold, options.steps.name, options.frames,
+                seg=options.dicom_seg, sr=options.dicom_sr,
+            )  # fmt: skip
+            inputs_by_key = {item.key: item for item in todo}
             for key, rows in track(stream.rows(todo), "Predicting", total=len(todo)):
-                journal.add(key, rows)
+                journal.add(key, to_dicom(inputs_by_key[key], rows))
             rows = [row for item in found.items for row in journal.done[item.key]]
         _write_tables(output, rows, settings)
     except OSError as error:
@@ -185,14 +199,16 @@ def _settings(
         "frames": options.frames,
         "postprocessing": options.steps.name,
         "overlays": options.overlays,
+        "dicom": [kind for kind in ("seg", "sr") if getattr(options, f"dicom_{kind}")],
         "use": "research only, not for clinical use",
     }
 
 
 def _forget_lost(journal: Journal, output: Path) -> None:
-    """An input whose mask or overlay was deleted is done again."""
+    """An input with a file that was deleted is done again."""
     for key, rows in list(journal.done.items()):
-        files = [row[kind] for row in rows for kind in ("mask", "overlay") if row.get(kind)]
+        kinds = ("mask", "overlay", "dicom_seg", "dicom_sr")
+        files = [row[kind] for row in rows for kind in kinds if row.get(kind)]
         if not all((output / file).is_file() for file in files):
             journal.forget(key)
 
