@@ -70,7 +70,7 @@ def decode_dicom(
         dataset = _header(data, name)
         n_frames = int(dataset.get("NumberOfFrames") or 1)
         notes = _notes(dataset) + (("multi-frame",) if n_frames > 1 and frames != "all" else ())
-        spacing, tags = _spacing(dataset), _tags(dataset)
+        spacing, tags = pixel_spacing(dataset), _tags(dataset)
         person = str(dataset.get("PatientID") or "").strip()
         patient = identify(person) if identify is not None and person else ""
     for frame in chosen_frames(frames, n_frames, name):
@@ -219,7 +219,7 @@ def _tags(dataset: Dataset) -> dict[str, str]:
     return {k: "".join(c for c in v if c.isprintable())[:64] for k, v in found.items() if v}
 
 
-def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+def pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Millimetres (row, column) from the spacing tags or the largest calibrated ultrasound region."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         value = dataset.get(keyword)
