@@ -34,7 +34,7 @@ def build_manifest(
     division : Division
         Where each case goes.
     private : bool
-        Leave out text columns that may name people.
+        Leave out file names, and text columns that may name people.
 
     Returns
     -------
@@ -47,7 +47,8 @@ def build_manifest(
         {
             "case_id": [f.case_id for f in facts],
             "group_id": list(group_ids),
-            "source_path": [_source_path(f) for f in facts],
+            # A file's name may be a person's; of private sources the hash beside it tells which file it was.
+            "source_path": ["" if private else _source_path(f) for f in facts],
             "source_sha256": [f.source_sha256 for f in facts],
             "mask_sha256": [f.mask_sha256 for f in facts],
             "pixel_sha256": [f.pixel_sha256 for f in facts],

@@ -27,7 +27,7 @@ from gcsam_med.preparation.manifest import build_info, build_manifest
 from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.privacy import identity_key
 from gcsam_med.preparation.scan import Facts, ScanJob, scan
-from gcsam_med.preparation.sources import SOURCES, Sources, case_digests, changes, hash_files, read_sources
+from gcsam_med.preparation.sources import SOURCES, Sources, changes, read_sources, record_sources
 from gcsam_med.preparation.split_file import (
     SPLIT_FILE,
     apply_split_file,
@@ -148,15 +148,16 @@ def prepare(
     unchanged = former is not None and not differences and not force
     if unchanged and former is not None and archive_sha256 and archive_sha256 == former.archive_sha256:
         return _as_it_was(target)
+    key = identity_key(data_root) if spec.private else b""
     with opened(source, target.parent, track) as folder:
         listing = table.list_cases(folder, images) if dataset == "table" else spec.list_cases(folder)
         if not listing.cases and not listing.faults:
             raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
         if former is not None:
-            differences += _file_changes(former, listing, spec, track)
+            differences += _file_changes(former, listing, spec, key, track)
             if not differences and not force:
                 return _as_it_was(target)
-        work = _Work(spec, options, listing, name or dataset, recorded, data_root)
+        work = _Work(spec, options, listing, name or dataset, recorded, key)
         outcome = work.run(target, splits, archive_sha256, workers, track)
     return replace(outcome, changes=tuple(differences))
 
@@ -173,10 +174,8 @@ def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
     ]
 
 
-def _file_changes(former: Sources, listing: Listing, spec: SourceSpec, track: Track) -> list[str]:
-    return changes(
-        former, hash_files(listing, track), case_digests(listing.cases), name_files=not spec.private
-    )
+def _file_changes(former: Sources, listing: Listing, spec: SourceSpec, key: bytes, track: Track) -> list[str]:
+    return changes(former, record_sources(listing, key, track=track), name_files=not spec.private)
 
 
 def _as_it_was(target: Path) -> Outcome:
@@ -193,7 +192,7 @@ class _Work:
     listing: Listing
     name: str
     recorded: dict[str, Any]
-    data_root: Path
+    key: bytes
 
     def run(
         self, target: Path, splits: Path | None, archive_sha256: str, workers: int | None, track: Track
@@ -242,9 +241,7 @@ class _Work:
             write_fingerprints(folder / FINGERPRINTS, facts)
             keys = [content_key(f.source_sha256, f.case_id) for f in facts]
             write_split_file(folder / SPLIT_FILE, self.name, keys, group_ids, division)
-            Sources(hash_files(self.listing), case_digests(self.listing.cases), archive_sha256).write(
-                folder / SOURCES
-            )
+            record_sources(self.listing, self.key, archive_sha256).write(folder / SOURCES)
             (folder / AUDIT).write_text(json.dumps(audit, indent=2) + "\n", encoding="utf-8")
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
@@ -263,7 +260,7 @@ class _Work:
             negative_classes=self.spec.negative_classes,
             mask_size=self.options.mask_size or self.spec.mask_size,
             frames=self.options.frames,
-            key=identity_key(self.data_root) if self.spec.private else b"",
+            key=self.key,
         )
         facts: list[Facts] = []
         faults = list(self.listing.faults)

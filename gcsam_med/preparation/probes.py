@@ -205,6 +205,7 @@ def _out_of_fold(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, se
             StandardScaler(),
             LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000),
         )
-        model.fit(vectors[train], labels[train])
+        with np.errstate(invalid="ignore"):  # where all images have one size, a view of it has no variance
+            model.fit(vectors[train], labels[train])
         scores[np.ix_(test, model.classes_)] = model.predict_proba(vectors[test])
     return scores

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gcsam_med.datasets import Case, Listing
 from gcsam_med.datasets.download import sha256_of
+from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.progress import Track, silent
 
 SOURCES = "sources.json"
@@ -25,6 +26,7 @@ class Sources:
     ----------
     files : dict
         SHA-256 of each image and mask file by its path relative to the source; empty for unreadable ones.
+        Of private sources the paths are keyed hashes.
     cases : dict
         A digest of what the listing says of each case (label, patient, split, attributes, ...).
     archive_sha256 : str
@@ -47,6 +49,31 @@ def read_sources(path: Path) -> Sources | None:
         return Sources(**content)
     except (OSError, ValueError, TypeError):
         return None
+
+
+def record_sources(
+    listing: Listing, key: bytes = b"", archive_sha256: str = "", track: Track = silent
+) -> Sources:
+    """Hash all that a listing names.
+
+    Parameters
+    ----------
+    listing : Listing
+        The source.
+    key : bytes
+        Of a private source (`identity_key`): names and digests become keyed hashes. Empty for public ones.
+    archive_sha256 : str
+        Of the archive that the files came in, or empty.
+    track : Track
+        Shows progress.
+    """
+    files, cases = hash_files(listing, track), case_digests(listing.cases)
+    if key:
+        files = {keyed_id(key, "file", path): digest for path, digest in files.items()}
+        cases = {
+            keyed_id(key, "name", name): keyed_id(key, "digest", digest) for name, digest in cases.items()
+        }
+    return Sources(files, cases, archive_sha256)
 
 
 def case_digests(cases: Iterable[Case]) -> dict[str, str]:
@@ -74,10 +101,9 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def changes(
-    former: Sources, files: Mapping[str, str], cases: Mapping[str, str], *, name_files: bool = True
-) -> list[str]:
+def changes(former: Sources, now: Sources, *, name_files: bool = True) -> list[str]:
     """What changed since a former run, in words; empty if nothing did."""
+    files, cases = now.files, now.cases
     added = sorted(files.keys() - former.files.keys())
     removed = sorted(former.files.keys() - files.keys())
     changed = sorted(p for p in files.keys() & former.files.keys() if files[p] != former.files[p])
