@@ -31,7 +31,7 @@ class Input:
     name : str
         Stem of its output files; of no other input's, in upper or lower case.
     key : str
-        Changes when the file does: path, size and time.
+        Hash of path, size and time: changes when the file does.
     load : callable
         Gives the file's bytes, or raises `ImageFault`.
     """
@@ -204,7 +204,9 @@ def _name(found: list[_Found]) -> Inputs:
     for item, name, single in zip(found, short, alone, strict=True):
         chosen = name if single else _free(_long_name(item.inner), used)
         used.add(chosen.casefold())
-        items.append(Input(item.label, chosen, item.key, item.load))
+        # Hashed, since it is kept in the output and holds the whole path, which may name a person.
+        key = hashlib.sha256(item.key.encode(errors="surrogateescape")).hexdigest()
+        items.append(Input(item.label, chosen, key, item.load))
     return Inputs(tuple(items), renamed=alone.count(False))
 
 
