@@ -47,7 +47,7 @@ def one(trial: Trial, root: Path) -> dict[str, object]:
     """Kill and resume one run, and compare it with the whole one."""
     whole = root / f"whole-{Trial(trial.optimizer, 0, trial.ema).name}"
     reference = Trial(trial.optimizer, 0, trial.ema)
-    if not whole.with_suffix(".rng").is_file():
+    if not whole.with_suffix(".done").is_file():
         shutil.rmtree(whole, ignore_errors=True)
         for file in root.glob(f"{whole.name}.*"):
             file.unlink()
