@@ -5,10 +5,10 @@
     python benchmarks/predict.py --images 1000
     python benchmarks/predict.py --images 10000 --size 64 --memory
 
-Bare: the same network and batch on squares already in memory, once with the network's own threads and once
-in as many threads of one core each as `predict` has lanes; the faster one counts. Then `predict` on PNG files
-of demo images in the same process, with and without overlays. Bare and `predict` take turns, and the ratio is
-that of their medians, so that other work on the machine weighs on both.
+Bare: the same network and batch on squares already in memory, once with torch's own threads, as it is usually
+run, and once in as many threads of one core each as `predict` has lanes, which is the most these cores can
+give. Then `predict` on PNG files of demo images in the same process, with and without overlays. Bare and
+`predict` take turns, and a ratio is that of medians, so that other work on the machine weighs on both.
 
 With ``--memory``: the process's resident memory after each tenth of the images.
 """
@@ -136,10 +136,10 @@ def speed(arguments: argparse.Namespace, root: Path, run: Path) -> None:
             predict([run], files[turn * part : (turn + 1) * part], root / f"out-{name}-{turn}", options)
             found[name].append(part / (time.perf_counter() - start))
     middle = {name: statistics.median(values) for name, values in found.items()}
-    best = max(middle[names[0]], middle[names[1]])
     for name in names:
         each = ", ".join(f"{value:.1f}" for value in found[name])
-        print(f"{name:32s} {middle[name]:6.1f} images/s = {middle[name] / best:.2f}   ({each})")
+        ratios = " and ".join(f"{middle[name] / middle[bare_name]:.2f}" for bare_name in names[:2])
+        print(f"{name:32s} {middle[name]:6.1f} images/s = {ratios} of the network alone   ({each})")
 
 
 def memory(arguments: argparse.Namespace, root: Path, run: Path) -> None:
