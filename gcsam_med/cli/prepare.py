@@ -169,22 +169,9 @@ def _source(
         from gcsam_med.datasets.download import fetch
 
         return fetch(dataset, DATASETS[dataset], data_root / "downloads" / dataset, console.track)
-    return _demo(dataset, data_root, demo_cases or 0, seed)
+    from gcsam_med.datasets.demo import demo_folder
 
-
-def _demo(dataset: str, data_root: Path, cases: int, seed: int) -> Path:
-    """Generate the demonstration images, unless the same ones are there."""
-    from gcsam_med.datasets.demo import write_demo
-
-    if dataset != "busi":
-        raise InputError(
-            f"--demo imitates the layout of busi, not of {dataset}.", "Use: prepare --dataset busi --demo"
-        )
-    folder = data_root / "demo" / f"busi-{cases}-{seed}"
-    if not (folder / "complete").is_file():
-        write_demo(folder, cases, seed, track=console.track)
-        (folder / "complete").touch()
-    return folder
+    return demo_folder(dataset, data_root, demo_cases or 0, seed, track=console.track)
 
 
 def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | None:

@@ -34,6 +34,25 @@ def is_synthetic(folder: Path) -> bool:
     return (Path(folder) / MARKER).is_file()
 
 
+def demo_folder(dataset: str, data_root: Path, n: int, seed: int, *, track: Track = silent) -> Path:
+    """Generate the demonstration images under a data root, unless the same ones are there; say where.
+
+    Raises
+    ------
+    InputError
+        If `dataset` has no demonstration, or `n` is too small.
+    """
+    if dataset != "busi":
+        raise InputError(
+            f"--demo imitates the layout of busi, not of {dataset}.", "Use: prepare --dataset busi --demo"
+        )
+    folder = data_root / "demo" / f"busi-{n}-{seed}"
+    if not (folder / "complete").is_file():
+        write_demo(folder, n, seed, track=track)
+        (folder / "complete").touch()
+    return folder
+
+
 def write_demo(folder: Path, n: int = 120, seed: int = 0, track: Track = silent) -> None:
     """Generate a data set in BUSI's layout: ``FOLDER/CLASS/CLASS (i).png`` and its masks.
 

@@ -1,0 +1,361 @@
+"""The Python interface: the commands as plain functions, and a trained run as an object that predicts.
+
+::
+
+    from gcsam_med import load
+
+    model = load("runs/busi-unet-gcsam-seed0")
+    result = model.predict("a.png")
+
+Every name here is also one of `gcsam_med` itself, where it is loaded when it is first used. Errors that a
+person can mend are those of `gcsam_med.errors`; nothing is printed, and progress goes to ``track`` or
+``observer`` if one is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gcsam_med.config import RunConfig, load_config, with_overrides
+from gcsam_med.errors import InputError
+from gcsam_med.evaluation import evaluate_run, evaluation_folder
+from gcsam_med.inference import Classification, Model, Predicted, PredictOptions, Segmentation
+from gcsam_med.inference import predict as _predict
+from gcsam_med.inference.ensemble import load_ensemble
+from gcsam_med.preparation import Outcome, PrepareOptions
+from gcsam_med.preparation import prepare as _prepare
+from gcsam_med.progress import Track, silent
+from gcsam_med.reporting import Report, write_report
+from gcsam_med.runs.masks import NONE, Postprocessing
+from gcsam_med.training import Observer, TrainingResult, resume_training, start_training
+
+__all__ = [
+    "Classification",
+    "Model",
+    "Outcome",
+    "Postprocessing",
+    "PredictOptions",
+    "Predicted",
+    "PrepareOptions",
+    "Report",
+    "RunConfig",
+    "Segmentation",
+    "TrainingResult",
+    "evaluate",
+    "load",
+    "predict",
+    "prepare",
+    "resume",
+    "train",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+def load(
+    *runs: PathLike,
+    device: str = "auto",
+    threshold: float | None = None,
+    flip: bool = False,
+    mc_dropout: int = 0,
+    steps: Postprocessing = NONE,
+) -> Model:
+    """Load a trained run, to predict single images in memory.
+
+    Parameters
+    ----------
+    *runs : str or path
+        A run folder; several, or a folder of them, are an ensemble.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    threshold : float, optional
+        Foreground, or the positive class, from this probability on. Default: the one evaluation chose on
+        validation, else the model's own.
+    flip : bool
+        Also ask about the mirrored image and average.
+    mc_dropout : int
+        Samples of each network with dropout on, to average and to tell how unsure it is; 0: none.
+    steps : Postprocessing
+        What is done to masks.
+
+    Returns
+    -------
+    Model
+        ``model.predict("a.png")`` answers about one image, ``model.predict_many(files)`` about many.
+
+    Raises
+    ------
+    InputError
+        If a folder is no finished run, or the runs do not answer the same question.
+    CheckpointError
+        If a model is damaged.
+    EnvironmentFault
+        If the device is not there.
+    """
+    if not runs:
+        raise InputError("load needs a run folder.", 'For example: load("runs/busi-unet-gcsam-seed0")')
+    folders = [Path(run) for run in runs]
+    ensemble = load_ensemble(folders, device=device, flip=flip, mc_dropout=mc_dropout)
+    return Model(ensemble, threshold, steps)
+
+
+def prepare(
+    dataset: str,
+    source: PathLike | None = None,
+    *,
+    demo_cases: int | None = None,
+    data_root: PathLike = "data",
+    name: str = "",
+    options: PrepareOptions | None = None,
+    images: PathLike | None = None,
+    splits: PathLike | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    track: Track = silent,
+) -> Outcome:
+    """Read, check and split a data set, and store it for training.
+
+    Parameters
+    ----------
+    dataset : str
+        As `gcsam-med list datasets` names it.
+    source : str or path, optional
+        Folder, archive or CSV file with the images.
+    demo_cases : int, optional
+        Instead of `source`: generate so many synthetic images (``dataset="busi"``).
+    data_root : str or path
+        The result goes to ``data_root/prepared/NAME``.
+    name : str
+        Default: `dataset`.
+    options : PrepareOptions, optional
+        What determines the result: size, seed, folds, ...
+    images : str or path, optional
+        Folder that the paths of a table are relative to.
+    splits : str or path, optional
+        A ``splits.json`` to apply instead of drawing a split.
+    force : bool
+        Prepare anew even if nothing changed.
+    workers : int, optional
+        Reading processes.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Outcome
+        ``outcome.dataset`` is open for reading, ``outcome.audit`` says what was found.
+
+    Raises
+    ------
+    InputError
+        If the source is not as expected; `DataFaults` lists bad files.
+    EnvironmentFault
+        If the result cannot be written.
+    """
+    root, chosen = Path(data_root), options or PrepareOptions()
+    if (source is None) == (demo_cases is None):
+        raise InputError("prepare needs to know where the images are.", "Give source, or demo_cases.")
+    if demo_cases is not None:
+        from gcsam_med.datasets.demo import demo_folder
+
+        source = demo_folder(dataset, root, demo_cases, chosen.seed, track=track)
+    return _prepare(
+        dataset,
+        Path(str(source)),
+        root,
+        name=name,
+        options=chosen,
+        images=None if images is None else Path(images),
+        splits=None if splits is None else Path(splits),
+        force=force,
+        workers=workers,
+        track=track,
+    )
+
+
+def train(
+    dataset: str | None = None,
+    *,
+    config: RunConfig | PathLike | None = None,
+    output: PathLike | None = None,
+    observer: Observer | None = None,
+    **settings: Any,
+) -> TrainingResult:
+    """Train a network on a prepared data set.
+
+    Parameters
+    ----------
+    dataset : str, optional
+        Name of a prepared data set; may also stand in `config`.
+    config : RunConfig or path, optional
+        Settings, or a YAML file of them.
+    output : str or path, optional
+        Run folder, which must be new or empty. Default: ``runs/`` and a name made of the settings.
+    observer : Observer, optional
+        Whom to tell.
+    **settings
+        Fields of `RunConfig`, such as ``optimizer="gcsam"`` or ``epochs=20``; they beat `config`.
+
+    Returns
+    -------
+    TrainingResult
+        How it ended; ``result.folder`` is the run.
+
+    Raises
+    ------
+    GcsamMedError
+        See `gcsam_med.errors`.
+    """
+    given = settings | ({"dataset": dataset} if dataset is not None else {})
+    if isinstance(config, RunConfig):
+        chosen = with_overrides(config, given)
+    else:
+        chosen = load_config(None if config is None else Path(config), given)
+    return start_training(chosen, None if output is None else Path(output), observer)
+
+
+def resume(
+    run: PathLike, *, extend: bool = False, observer: Observer | None = None, **settings: Any
+) -> TrainingResult:
+    """Go on with a run from its newest whole checkpoint.
+
+    Parameters
+    ----------
+    run : str or path
+        The run folder.
+    extend : bool
+        Allow more epochs than before.
+    observer : Observer, optional
+        Whom to tell.
+    **settings
+        Fields of `RunConfig` that may change: the machine's, and with `extend` the number of epochs.
+
+    Returns
+    -------
+    TrainingResult
+        How it ended.
+
+    Raises
+    ------
+    GcsamMedError
+        See `gcsam_med.errors`.
+    """
+    return resume_training(Path(run), settings, extend=extend, observer=observer)
+
+
+def evaluate(
+    run: PathLike,
+    split: str = "test",
+    *,
+    dataset: str | None = None,
+    data_root: PathLike | None = None,
+    output: PathLike | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    seed: int = 0,
+    n_resamples: int = 2000,
+    threshold: float | None = None,
+    tolerance: float | None = None,
+    prevalence: float | None = None,
+    track: Track = silent,
+) -> Report:
+    """Examine a trained run on a split, and write its report.
+
+    Parameters
+    ----------
+    run : str or path
+        ``runs/NAME``.
+    split : str
+        ``train``, ``val`` or ``test``.
+    dataset : str, optional
+        Another prepared data set, for external validation.
+    data_root : str or path, optional
+        Folder of prepared data sets. Default: the one the run was trained from.
+    output : str or path, optional
+        Folder of the report. Default: ``RUN/evaluation/SPLIT``.
+    device, batch_size, seed, n_resamples, threshold, tolerance, prevalence
+        See `gcsam_med.evaluation.evaluate_run`.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Report
+        ``report.metrics["dice"].value`` and ``.ci95``, ``report.cases`` (a data frame), ...
+
+    Raises
+    ------
+    InputError
+        If the run, the data or the split does not fit.
+    CheckpointError
+        If the model is damaged.
+    """
+    report = evaluate_run(
+        Path(run),
+        split,
+        dataset=dataset,
+        data_root=None if data_root is None else Path(data_root),
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        n_resamples=n_resamples,
+        threshold=threshold,
+        tolerance=tolerance,
+        prevalence=prevalence,
+        track=track,
+    )
+    write_report(report, evaluation_folder(report, Path(run)) if output is None else Path(output))
+    return report
+
+
+def predict(
+    runs: PathLike | Sequence[PathLike],
+    inputs: PathLike | Sequence[PathLike],
+    output: PathLike,
+    options: PredictOptions | None = None,
+    *,
+    track: Track = silent,
+) -> Predicted:
+    """Predict image files, and write masks, overlays and a table.
+
+    Parameters
+    ----------
+    runs : str, path, or sequence of them
+        One run, or several as an ensemble; a folder of runs stands for all of them.
+    inputs : str, path, or sequence of them
+        Files, folders, patterns, .zip archives.
+    output : str or path
+        Folder to write to. If it holds part of the same predictions, they are completed.
+    options : PredictOptions, optional
+        Threshold, flips, frames, post-processing, ...
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Predicted
+        ``predicted.rows`` in the order of the inputs; bad files are among them with status ``failed``.
+
+    Raises
+    ------
+    InputError
+        If nothing is found, or the output folder holds other predictions.
+    CheckpointError
+        If a model is damaged.
+    EnvironmentFault
+        If the output folder cannot be written to.
+    """
+    return _predict(
+        [Path(run) for run in _several(runs)],
+        [os.fspath(path) for path in _several(inputs)],
+        Path(output),
+        options,
+        track=track,
+    )
+
+
+def _several(paths: PathLike | Sequence[PathLike]) -> Sequence[PathLike]:
+    return [paths] if isinstance(paths, (str, os.PathLike)) else paths
