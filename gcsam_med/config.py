@@ -7,6 +7,7 @@ file, ``--set key=value``, options of the command line.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ from pydantic import (
 )
 
 from gcsam_med.errors import ConfigError, unknown_name
+from gcsam_med.files import read_regular
+
+MOST_BYTES = 2**20
+"""A configuration is a page; what is larger is none."""
 
 Task = Literal["segmentation", "classification"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -245,8 +250,8 @@ def _build(
         if not equals:
             raise ConfigError(f"--set takes key=value, but got '{text}'.", "For example: --set rho=0.1")
         try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            values[key.strip()] = _parse_yaml(value)
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
     values.update({key: value for key, value in overrides.items() if value is not None})
     for key in values:
@@ -259,21 +264,30 @@ def _build(
         for item in error.errors():
             # A field that takes one of several kinds reports a fault for each.
             message = item["msg"].removeprefix("Value error, ")
-            found = f", but got {item['input']!r}" if item["loc"] else ""
+            # Cut short: the value may be long, and nested without end.
+            found = f", but got {reprlib.repr(item['input'])}" if item["loc"] else ""
             said.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(message + found)
         faults = [": ".join(filter(None, (field, "; or: ".join(texts)))) for field, texts in said.items()]
         source = f" in {file}" if file else ""
         raise ConfigError(f"The configuration{source} does not hold: " + "; ".join(faults) + ".") from error
 
 
+def _parse_yaml(text: str) -> Any:
+    """Read YAML of plain values. Aliases are refused: a few lines of them can stand for gigabytes."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"it uses the alias *{event.anchor}; write the value out")
+    return yaml.safe_load(text)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        text = read_regular(file, MOST_BYTES).decode("utf-8")
+        content = _parse_yaml(text)
     except OSError as error:
         raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid YAML.", str(error).replace("\n", " ")) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not valid YAML.", str(error).replace("\n", " ")[:300]) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file} should hold a mapping of settings, e.g. 'lr: 0.001'.")
     # YAML lets the last of two equal keys win without a word.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.progress import Track, silent
 
 SOURCES = "sources.json"
+TASKS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,14 @@ def case_digests(cases: Iterable[Case]) -> dict[str, str]:
 def hash_files(listing: Listing, track: Track = silent) -> dict[str, str]:
     """Hash all files of a listing, several at once."""
     paths = sorted({path for case in listing.cases for path in (case.image, *case.masks)})
+    return dict(zip(paths, track(_digests(listing.root, paths), "Checking files", len(paths)), strict=True))
+
+
+def _digests(root: Path, paths: Sequence[str]) -> Iterator[str]:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        digests = pool.map(lambda path: _digest(listing.root / path), paths)
-        return dict(zip(paths, track(digests, "Checking files", len(paths)), strict=True))
+        # A task that waits takes more memory than its result; a whole data set of them would be felt.
+        for start in range(0, len(paths), TASKS_AT_ONCE):
+            yield from pool.map(lambda path: _digest(root / path), paths[start : start + TASKS_AT_ONCE])
 
 
 def _digest(path: Path) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.files import write_durably
+from gcsam_med.files import read_regular, write_durably
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+MOST_CARD_BYTES, MOST_WEIGHTS_BYTES = 2**20, 8 * 2**30
+"""The largest network here has half a GiB of weights."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 INCOMING = "weights.incoming.safetensors"
 """Where new weights lie until the card that speaks of them is written."""
@@ -27,17 +30,29 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_version: int = Field(default=1, alias="schema", description="Version of this file's layout.")
+    schema_version: Literal[1] = Field(
+        default=1, alias="schema", description="Version of this file's layout."
+    )
     task: Literal["segmentation", "classification"] = Field(description="What it does.")
     model: str = Field(description="Name in the table of networks.")
-    dropout: float = Field(default=0.0, description="Dropout rate it was built with.")
-    classes: list[str] = Field(description="Names of the outputs; for segmentation the one foreground class.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout rate it was built with.")
+    classes: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        min_length=1,
+        max_length=1000,
+        description="Names of the outputs; for segmentation the one foreground class.",
+    )
     modality: Literal["ultrasound", "xray", "photo"] = Field(description="Kind of images it was trained on.")
-    in_channels: int = Field(description="1 for grey, 3 for colour or grey repeated (pretrained networks).")
-    size: int = Field(description="Side of the square the network sees, in pixels.")
-    mean: list[float] = Field(description="Mean of intensities in 0..1, one a channel, that is subtracted.")
-    std: list[float] = Field(description="Standard deviation, one a channel, that is divided by.")
-    threshold: float = Field(default=0.5, description="Probability from which a pixel is foreground.")
+    in_channels: Literal[1, 3] = Field(
+        description="1 for grey, 3 for colour or grey repeated (pretrained networks)."
+    )
+    size: int = Field(ge=16, le=4096, description="Side of the square the network sees, in pixels.")
+    mean: list[Finite] = Field(description="Mean of intensities in 0..1, one a channel, that is subtracted.")
+    std: list[Annotated[Finite, Field(gt=0)]] = Field(
+        description="Standard deviation, one a channel, that is divided by."
+    )
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="Probability from which a pixel is foreground."
+    )
     weights_sha256: str = Field(default="", description="Hash of the weights file.")
     dataset: str = Field(description="Name of the data set it was trained on.")
     dataset_sha256: str = Field(description="content_sha256 of that data set.")
@@ -45,6 +60,14 @@ class ModelCard(BaseModel):
     optimizer: str = Field(description="Optimizer it was trained with.")
     epoch: int = Field(description="Epoch (from 1) whose weights these are.")
     tool_version: str = Field(description="Version of gcsam-med that wrote it.")
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.in_channels:
+            raise ValueError("mean and std should have one number a channel")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes should be distinct")
+        return self
 
 
 @dataclass(frozen=True)
@@ -137,7 +160,7 @@ def load_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD
     try:
-        return ModelCard.model_validate_json(path.read_bytes())
+        return ModelCard.model_validate_json(read_regular(path, MOST_CARD_BYTES))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read.", "Copy the whole model folder.") from error
     except ValidationError as error:
@@ -201,6 +224,13 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel
     return TrainedModel(network.to(target).eval(), card, target)
 
 
+def _read_weights(path: Path) -> bytes:
+    try:
+        return read_regular(path, MOST_WEIGHTS_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.", "Copy it again.") from error
+
+
 def _read_pair(folder: Path) -> tuple[ModelCard, bytes]:
     """Read a card and the weights it speaks of."""
     for _ in range(2):  # training may replace the model between the reading of the card and of the weights
@@ -208,7 +238,7 @@ def _read_pair(folder: Path) -> tuple[ModelCard, bytes]:
         found = ""
         for path in (folder / WEIGHTS, folder / INCOMING):
             if path.is_file():
-                data = path.read_bytes()
+                data = _read_weights(path)
                 digest = hashlib.sha256(data).hexdigest()
                 if digest == card.weights_sha256:
                     return card, data
