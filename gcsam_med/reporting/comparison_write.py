@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gcsam_med import __version__
-from gcsam_med.errors import EnvironmentFault
-from gcsam_med.files import write_durably
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.comparison_sections import arm_name, comparison_sections, pair_name, signed
 from gcsam_med.reporting.figures_comparison import Sketch, draw_comparison
 from gcsam_med.reporting.metrics_json import plain
 from gcsam_med.reporting.names import metric_name
-from gcsam_med.reporting.page import PageFigure, render
+from gcsam_med.reporting.output import write_files
+from gcsam_med.reporting.page import PageFigure, Part, Section, render
 from gcsam_med.reporting.style import inline_svg
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.reporting.text import count, interval, number
@@ -56,16 +55,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     for figure in drawn:
         content[f"figures/{figure.key}.svg"] = figure.svg.encode()
         content[f"figures/{figure.key}.png"] = figure.png
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            write_durably(folder / name, data)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"The comparison cannot be written to {folder}: {error.strerror}.",
-            "Give another folder with --output.",
-        ) from error
-    return [folder / name for name in content]
+    return write_files(folder, content, "The comparison")
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -129,8 +119,6 @@ def comparison_html(comparison: Comparison, drawn: list[Sketch]) -> str:
     shown, rest = notices[:WARNINGS_SHOWN], notices[WARNINGS_SHOWN:]
     sections = comparison_sections(comparison, figures)
     if rest:
-        from gcsam_med.reporting.page import Part, Section
-
         also = Section("notices", "Also to know", [Part(items=[f"{n.title}. {n.text}" for n in rest])])
         sections.insert(0, also)
     name = metric_name(comparison.main_metric, comparison.task).title

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gcsam_med.errors import EnvironmentFault
-from gcsam_med.files import write_durably
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.html import report_html
 from gcsam_med.reporting.metrics_json import metrics_json
 from gcsam_med.reporting.names import in_order
+from gcsam_med.reporting.output import write_files
 from gcsam_med.reporting.report import Estimates, Report
 from gcsam_med.reporting.tables import frame_to_csv, to_csv
 
@@ -51,17 +50,7 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False) -> list[Pat
         from gcsam_med.reporting.pdf import to_pdf
 
         content["report.pdf"] = to_pdf(report_html(report, drawn, themed=False))
-    try:
-        for name in ("figures", "tables"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            write_durably(folder / name, data)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"The report cannot be written to {folder}: {error.strerror}.",
-            "Give another folder with --output.",
-        ) from error
-    return [folder / name for name in content]
+    return write_files(folder, content, "The report")
 
 
 def _tables(report: Report) -> dict[str, str]:
