@@ -13,8 +13,8 @@ from gcsam_med.runs import ModelCard
 
 SCHEME = "99GCSAMMED"
 """Private coding scheme (PS3.16 8.2: names that begin with 99) for what no standard table has."""
-BREAST_DATASETS = ("busi", "busbra")
-"""Data sets whose ultrasound images are of breasts; for others the image itself has to say so."""
+BREAST_DATASETS, LUNG_DATASETS = ("busi", "busbra"), ("covid-radiography", "lungs")
+"""Data sets that say where findings lie; for others the image itself has to say that it shows a breast."""
 
 LARGEST_REGION = CodedConcept("largest-region", SCHEME, "Largest connected region")
 PIXELS = CodedConcept("{pixels}", "UCUM", "pixels")
@@ -32,16 +32,16 @@ class Terms:
 
     Parameters
     ----------
-    category, kind : code
-        Of what is outlined (segmented property category and type).
+    category, kind : code or None
+        Of what is outlined (segmented property category and type); None where nothing is.
     site : code or None
         Where it lies.
     procedure : code
         How the image was made.
     """
 
-    category: Any
-    kind: Any
+    category: Any | None
+    kind: Any | None
     site: Any | None
     procedure: Any
 
@@ -59,9 +59,8 @@ def terms(card: ModelCard, body_part: str) -> Terms:
     Returns
     -------
     Terms
-        A breast is named only where the training data or the image say so.
+        A breast or lung is named only where the training data or the image say so.
     """
-    target = card.classes[0] if card.task == "segmentation" else ""
     breast = card.modality == "ultrasound" and (
         card.dataset in BREAST_DATASETS or body_part.upper() == "BREAST"
     )
@@ -69,10 +68,14 @@ def terms(card: ModelCard, body_part: str) -> Terms:
         procedure = codes.SCT.ChestImaging
     else:
         procedure = codes.SCT.UltrasonographyOfBreast if breast else codes.SCT.DiagnosticUltrasonography
+    lung = card.modality == "xray" and card.dataset in LUNG_DATASETS
+    site = codes.SCT.Breast if breast else codes.SCT.Lung if lung else None
+    if card.task != "segmentation":
+        return Terms(None, None, site, procedure)
+    target = card.classes[0]
     if target == "lung":
         return Terms(codes.SCT.BodyStructure, codes.SCT.Lung, None, procedure)
-    site = codes.SCT.Breast if breast else codes.SCT.Lung if card.modality == "xray" else None
-    kind = codes.SCT.Lesion if target in ("lesion", "") else own(target, target)
+    kind = codes.SCT.Lesion if target == "lesion" else own(target, target)
     return Terms(codes.SCT.MorphologicallyAbnormalStructure, kind, site, procedure)
 
 

@@ -46,6 +46,10 @@ def segmentation(source: Source, masks: np.ndarray, frames: list[int], maker: Ma
     stand_in = copy.deepcopy(source.header)
     if "FrameOfReferenceUID" not in stand_in:
         stand_in.SOPClassUID = SecondaryCaptureImageStorage
+        # Pixel Measures may be left out where the image is referenced (PS3.3 table A.51-2), and highdicom
+        # does not read them back without a slice's thickness, which a projection has not.
+        if "PixelSpacing" in stand_in:
+            del stand_in.PixelSpacing
     made = hd.seg.Segmentation(
         source_images=[stand_in],
         pixel_array=masks[0],

@@ -116,8 +116,6 @@ def read_source(data: bytes, name: str) -> Source | str:
     spacing = pixel_spacing(full)
     if "PixelSpacing" not in full and any(keyword in full for keyword in DETECTOR_ONLY):
         spacing = None
-    if spacing is None and "PixelSpacing" in header:
-        del header.PixelSpacing  # zeros and the like
     return Source(header, identity, n_frames, spacing, str(full.get("BodyPartExamined") or ""))
 
 
