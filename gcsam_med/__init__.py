@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gcsam_med.api import (
         Classification,
+        Comparison,
         Model,
         Outcome,
         Postprocessing,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         RunConfig,
         Segmentation,
         TrainingResult,
+        compare,
         evaluate,
         load,
         predict,
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Classification",
+    "Comparison",
     "Model",
     "Outcome",
     "Postprocessing",
@@ -38,6 +41,7 @@ __all__ = [
     "Segmentation",
     "TrainingResult",
     "__version__",
+    "compare",
     "evaluate",
     "load",
     "predict",

@@ -1,16 +1,4 @@
-"""The Python interface: the commands as plain functions, and a trained run as an object that predicts.
-
-::
-
-    from gcsam_med import load
-
-    model = load("runs/busi-unet-gcsam-seed0")
-    result = model.predict("a.png")
-
-Every name here is also one of `gcsam_med` itself, where it is loaded when it is first used. Errors that a
-person can mend are those of `gcsam_med.errors`; nothing is printed, and progress goes to ``track`` or
-``observer`` if one is given.
-"""
+"""`prepare`, `train`, `evaluate` and `predict` as functions."""
 
 from __future__ import annotations
 
@@ -19,87 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gcsam_med.api.loading import PathLike
 from gcsam_med.config import RunConfig, load_config, with_overrides
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
-from gcsam_med.inference import Classification, Model, Predicted, PredictOptions, Segmentation
+from gcsam_med.inference import Predicted, PredictOptions
 from gcsam_med.inference import predict as _predict
-from gcsam_med.inference.ensemble import load_ensemble
 from gcsam_med.preparation import Outcome, PrepareOptions
 from gcsam_med.preparation import prepare as _prepare
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting import Report, write_report
-from gcsam_med.runs.masks import NONE, Postprocessing
 from gcsam_med.training import Observer, TrainingResult, resume_training, start_training
-
-__all__ = [
-    "Classification",
-    "Model",
-    "Outcome",
-    "Postprocessing",
-    "PredictOptions",
-    "Predicted",
-    "PrepareOptions",
-    "Report",
-    "RunConfig",
-    "Segmentation",
-    "TrainingResult",
-    "evaluate",
-    "load",
-    "predict",
-    "prepare",
-    "resume",
-    "train",
-]
-
-PathLike = str | os.PathLike[str]
-
-
-def load(
-    *runs: PathLike,
-    device: str = "auto",
-    threshold: float | None = None,
-    flip: bool = False,
-    mc_dropout: int = 0,
-    steps: Postprocessing = NONE,
-) -> Model:
-    """Load a trained run, to predict single images in memory.
-
-    Parameters
-    ----------
-    *runs : str or path
-        A run folder; several, or a folder of them, are an ensemble.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    threshold : float, optional
-        Foreground, or the positive class, from this probability on. Default: the one evaluation chose on
-        validation, else the model's own.
-    flip : bool
-        Also ask about the mirrored image and average.
-    mc_dropout : int
-        Samples of each network with dropout on, to average and to tell how unsure it is; 0: none.
-    steps : Postprocessing
-        What is done to masks.
-
-    Returns
-    -------
-    Model
-        ``model.predict("a.png")`` answers about one image, ``model.predict_many(files)`` about many.
-
-    Raises
-    ------
-    InputError
-        If a folder is no finished run, or the runs do not answer the same question.
-    CheckpointError
-        If a model is damaged.
-    EnvironmentFault
-        If the device is not there.
-    """
-    if not runs:
-        raise InputError("load needs a run folder.", 'For example: load("runs/busi-unet-gcsam-seed0")')
-    folders = [Path(run) for run in runs]
-    ensemble = load_ensemble(folders, device=device, flip=flip, mc_dropout=mc_dropout)
-    return Model(ensemble, threshold, steps)
 
 
 def prepare(

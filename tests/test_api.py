@@ -1,0 +1,201 @@
+"""The Python interface does what the commands do, with types, and costs nothing until it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gcsam_med
+from gcsam_med.errors import ConfigError, InputError
+from gcsam_med.inference import PredictOptions
+from tests.builders import make_prepared, picture, trained_runs
+
+ROOT = Path(__file__).parents[1]
+RUNNABLE = """
+from pathlib import Path
+
+from gcsam_med import Classification, PredictOptions, Segmentation, evaluate, load, predict, train
+
+model = load("runs/x", device="cpu", mc_dropout=0)
+result = model.predict("a.png")
+if isinstance(result, Segmentation):
+    area: int = result.area_px
+    mm2: float | None = result.area_mm2
+    flags: tuple[str, ...] = result.flags
+else:
+    called: str = result.predicted
+    share: float = result.probabilities["malignant"]
+outcome = train("busi", optimizer="gcsam", epochs=3)
+folder: Path = outcome.folder
+report = evaluate(folder, "test")
+dice = report.metrics["dice"].value
+rows = predict([folder], "images", "out", PredictOptions(flip=True)).rows
+names: list[str] = [str(row["name"]) for row in rows]
+"""
+WRONG = {
+    "load(3)": "arg-type",
+    'load("x").predict("a.png").mask': "union-attr",
+    'evaluate("x", split=1)': "arg-type",
+    'train("x", observer="me")': "arg-type",
+}
+
+
+def test_importing_the_package_loads_nothing():
+    """Oracle: `sys.modules` of a process of its own; every name is listed all the same."""
+    code = (
+        "import sys, gcsam_med\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'gcsam_med.api'} & set(sys.modules)\n"
+        "print(heavy, set(gcsam_med.__all__) <= set(dir(gcsam_med)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["set()", "True"]
+
+
+def test_every_name_is_the_interface_s_own():
+    from gcsam_med import api
+
+    assert set(gcsam_med.__all__) == {*api.__all__, "__version__"}
+    for name in api.__all__:
+        assert getattr(gcsam_med, name) is getattr(api, name)
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        gcsam_med.lod  # noqa: B018
+
+
+@pytest.mark.slow
+def test_the_interface_is_typed(tmp_path):
+    """Oracle: mypy --strict on code that uses it: sound code passes, each fault is seen."""
+    (tmp_path / "sound.py").write_text(RUNNABLE)
+    names = "from gcsam_med import evaluate, load, train\n"
+    (tmp_path / "wrong.py").write_text(names + "\n".join(WRONG) + "\n")
+    # With the project's own settings, and so with what mypy remembers of the package from `make types`.
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-error-summary", tmp_path / "sound.py", tmp_path / "wrong.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout.splitlines()
+    assert not done.stderr
+    for number, (code, kind) in enumerate(WRONG.items(), start=2):
+        assert any(f"wrong.py:{number}: error" in line and f"[{kind}]" in line for line in said), (code, said)
+    assert len(said) == len(WRONG), said
+
+
+def test_the_marker_of_typed_packages_is_there():
+    """Oracle: PEP 561; the wheel takes every file of the package's folder."""
+    assert (Path(gcsam_med.__file__).parent / "py.typed").is_file()
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(picture("malignant", 50, 60, np.random.default_rng(1))[0]).save(path)
+    return path
+
+
+def test_a_loaded_segmentation_gives_what_predict_writes(image, tmp_path):
+    """Oracle: the mask and the row that the command writes for the same file."""
+    run = trained_runs()["segmentation"]
+    result = gcsam_med.load(run, device="cpu").predict(image)
+    assert isinstance(result, gcsam_med.Segmentation)
+    done = gcsam_med.predict(run, str(image), tmp_path / "out", PredictOptions(device="cpu"))
+    with Image.open(tmp_path / "out" / "masks" / "a.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask) > 0, result.mask)
+    with Image.open(tmp_path / "out" / "overlays" / "a.png") as drawn:
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(result.overlay()))
+    (row,) = done.rows
+    assert (row["area_px"], row["name"]) == (result.area_px, result.name)
+    assert row["max_probability"] == pytest.approx(result.probability.max(), abs=1e-6)
+    assert (result.threshold, result.area_mm2, result.disagreement) == (done.threshold, None, None)
+    pixels = np.asarray(Image.open(image))
+    for same in (pixels, np.stack([pixels] * 3, axis=2)):
+        np.testing.assert_array_equal(gcsam_med.load(run, device="cpu").predict(same).mask, result.mask)
+
+
+def test_a_loaded_classification_names_the_classes(image, tmp_path):
+    """Oracle: the row that the command writes; the threshold decides between two."""
+    run = trained_runs()["binary"]
+    result = gcsam_med.load(run, device="cpu").predict(image)
+    assert isinstance(result, gcsam_med.Classification)
+    (row,) = gcsam_med.predict([run], [image], tmp_path / "out", PredictOptions(device="cpu")).rows
+    assert row["predicted"] == result.predicted
+    assert row["prob_malignant"] == pytest.approx(result.probabilities["malignant"], abs=1e-5)
+    always = gcsam_med.load(run, device="cpu", threshold=0.0).predict(image)
+    assert (always.predicted, always.threshold) == ("malignant", 0.0)
+    several = gcsam_med.load(trained_runs()["classes"], device="cpu").predict(image)
+    assert several.threshold is None
+    assert sum(several.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_many_images_come_in_order_and_mistakes_are_told(image, tmp_path):
+    """Oracle: each image alone; the messages."""
+    model = gcsam_med.load(trained_runs()["segmentation"], device="cpu")
+    rng = np.random.default_rng(4)
+    arrays = [picture("benign", 40 + i, 60, rng)[0] for i in range(5)]
+    found = list(model.predict_many(arrays, batch_size=2))
+    for array, result in zip(arrays, found, strict=True):
+        assert result.mask.shape == array.shape
+        np.testing.assert_allclose(result.probability, model.predict(array).probability, atol=1e-4)
+    assert "unet for segmentation" in repr(model)
+    (tmp_path / "bad.png").write_text("x")
+    wrong = [
+        (lambda: model.predict(tmp_path / "bad.png"), "no PNG"),
+        (lambda: model.predict(tmp_path / "none.png"), "not there"),
+        (lambda: model.predict(arrays[0].astype(float)), "uint8"),
+        (lambda: model.predict(image, frame="all"), "one frame"),
+        (gcsam_med.load, "needs a run"),
+        (lambda: gcsam_med.load(tmp_path), "is not a run"),
+        (lambda: gcsam_med.load(trained_runs()["binary"], threshold=2.0, device="cpu"), "between 0 and 1"),
+        (lambda: gcsam_med.prepare("busi", data_root=tmp_path), "where the images are"),
+        (gcsam_med.compare, "one of the two"),
+    ]
+    for call, message in wrong:
+        with pytest.raises(InputError, match=message):
+            call()
+    with pytest.raises(ConfigError, match="lr"):
+        gcsam_med.train("toy", data_root=tmp_path, lr=-1.0)
+    with pytest.raises(InputError, match="optimizer"):
+        gcsam_med.train("toy", data_root=tmp_path, optimiser="adam")
+
+
+def test_the_commands_follow_one_another(tmp_path):
+    """Oracle: the files that the contract names; a study keeps the runs it has made."""
+    make_prepared(tmp_path, n=60)
+    settings = {"data_root": tmp_path, "epochs": 1, "device": "cpu", "seed": 3}
+    result = gcsam_med.train("toy", output=tmp_path / "run", optimizer="adam", **settings)
+    assert (result.folder, result.epochs) == (tmp_path / "run", 1)
+    longer = gcsam_med.resume(result.folder, extend=True, epochs=2)
+    assert longer.epochs == 2
+    report = gcsam_med.evaluate(result.folder, n_resamples=100, device="cpu")
+    assert (result.folder / "evaluation" / "test" / "report.html").is_file()
+    assert 0 <= report.metrics["dice"].value <= 1
+
+
+def test_a_study_is_made_and_compared(tmp_path):
+    """Oracle: both recipes are in the comparison; finished runs give the same one."""
+    make_prepared(tmp_path, n=60)
+    found = gcsam_med.compare(
+        dataset="toy", optimizers=["adam", "gcsam"], seeds=[0], output=tmp_path / "study",
+        n_resamples=100, data_root=tmp_path, epochs=1, device="cpu",
+    )  # fmt: skip
+    assert [arm.name for arm in found.arms] == ["adam", "gcsam"]
+    assert (tmp_path / "study" / "comparison.html").is_file()
+    runs = sorted((tmp_path / "study").rglob("config.yaml"))
+    again = gcsam_med.compare([file.parent for file in runs], n_resamples=100, output=tmp_path / "again")
+    assert [arm.name for arm in again.arms] == ["adam", "gcsam"]
+
+
+def test_demo_images_are_prepared(tmp_path):
+    """Oracle: the count, and that they are stamped synthetic."""
+    options = gcsam_med.PrepareOptions(folds=2, size=64)
+    outcome = gcsam_med.prepare(
+        "busi", demo_cases=12, data_root=tmp_path, name="small", options=options, workers=0
+    )
+    assert outcome.dataset.info.n_cases == 12
+    assert outcome.dataset.info.synthetic
