@@ -214,7 +214,7 @@ def _read(path: Path) -> State:
     if not isinstance(content, dict) or not all(
         isinstance(value, torch.Tensor) for value in content.values()
     ):
-        raise InputError(f"{path} holds other things than named tensors.", "Give a state_dict.")
+        raise CheckpointError(f"{path} holds other things than named tensors.", "Give a state_dict.")
     # DistributedDataParallel puts "module." before every name.
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 

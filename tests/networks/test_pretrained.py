@@ -176,7 +176,7 @@ def test_rubbish_is_refused(tmp_path, name, content):
 
 
 def test_other_things_than_tensors_and_missing_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="other things than named tensors"):
+    with pytest.raises(CheckpointError, match="other things than named tensors"):
         load_pretrained(build("unet"), "unet", weights=write(tmp_path / "a.pth", {"a": 1}))
     with pytest.raises(InputError, match="There is no weights file"):
         load_pretrained(build("unet"), "unet", weights=tmp_path / "nowhere.pth")
