@@ -61,7 +61,7 @@ class Stream:
 
     def rows(self, items: Sequence[Input]) -> Iterator[tuple[str, Rows]]:
         """Yield each input's key and rows, in order."""
-        with lanes(len(items), self.batch, on_cpu=self.ensemble.device.type == "cpu") as (pool, count):
+        with lanes(len(items), self.batch, device=self.ensemble.device.type) as (pool, count):
             # One batch more than there are lanes waits, so that none is idle while rows are noted.
             for done in ahead(pool, self._batch, batches(items, self.batch), depth=count + 1):
                 yield from done
@@ -93,16 +93,18 @@ class Stream:
 
 
 @contextmanager
-def lanes(n_inputs: int, batch: int, *, on_cpu: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+def lanes(n_inputs: int, batch: int, *, device: str) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Open a pool of lanes, with the cores dealt out among them, and say how many; give the cores back."""
     import torch
 
     threads = torch.get_num_threads()
-    count = min(MOST_LANES, threads if on_cpu else os.cpu_count() or 1, max(1, -(-n_inputs // batch)))
-    share = partial(torch.set_num_threads, max(1, threads // count)) if on_cpu else None
+    # Apple's devices do not bear being asked by several threads at once.
+    most = {"cpu": threads, "mps": 1}.get(device, os.cpu_count() or 1)
+    count = min(MOST_LANES, most, max(1, -(-n_inputs // batch)))
+    share = partial(torch.set_num_threads, max(1, threads // count)) if device == "cpu" else None
     try:
         with ThreadPoolExecutor(count, "lane", initializer=share) as pool:
             yield pool, count
     finally:
-        if on_cpu:
+        if device == "cpu":
             torch.set_num_threads(threads)

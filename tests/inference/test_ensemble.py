@@ -170,10 +170,12 @@ def test_lanes_share_the_cores_and_give_them_back():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with lanes(100, 8, on_cpu=True) as (pool, count):
+        with lanes(100, 8, device="cpu") as (pool, count):
             inside = list(pool.map(lambda _: torch.get_num_threads(), range(8)))
         assert (count, set(inside), torch.get_num_threads()) == (3, {1}, 3)
-        with lanes(5, 8, on_cpu=True) as (pool, count):
+        with lanes(5, 8, device="cpu") as (pool, count):
             assert (count, pool.submit(torch.get_num_threads).result()) == (1, 3)
+        with lanes(100, 8, device="mps") as (_, count):
+            assert count == 1
     finally:
         torch.set_num_threads(before)
