@@ -62,13 +62,15 @@ def train(network: torch.nn.Module, side: int = 64, steps: int = 60) -> None:
     masks = np.stack([g.place_mask(np.any(p.lesions, axis=0)) for g, p in pairs])
     x = (torch.from_numpy(images)[:, None].float() / 255 - 0.3) / 0.2
     y = torch.from_numpy(masks)[:, None].float()
-    adam = torch.optim.Adam(network.parameters(), 3e-3)
+    adam, threads = torch.optim.Adam(network.parameters(), 3e-3), torch.get_num_threads()
+    torch.set_num_threads(1)  # several would wait for one another where the machine has other work
     for step in range(steps):
         chosen = torch.arange(step * 4, step * 4 + 4) % len(x)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(network(x[chosen]), y[chosen])
         adam.zero_grad()
         loss.backward()
         adam.step()
+    torch.set_num_threads(threads)
     network.eval()
 
 
