@@ -154,7 +154,8 @@ def headline(comparison: Comparison) -> tuple[str, str]:
         return number(arm.main.value), f"95 % CI {interval(arm.main)}"
     if not comparison.shown:
         return "no difference shown", f"between {count(len(comparison.arms), 'arm')}"
-    best = max(comparison.shown, key=lambda pair: abs(pair.difference.value or 0.0))
+    reference = comparison.arms[0].name
+    best = max(comparison.shown, key=lambda p: (p.first == reference, abs(p.difference.value or 0.0)))
     return signed(
         best.difference.value
     ), f"{pair_name(comparison, best)}, 95 % CI {interval(best.difference)}"
