@@ -27,8 +27,8 @@ from pydantic import (
 from gcsam_med.errors import ConfigError, unknown_name
 from gcsam_med.files import read_regular
 
-MOST_BYTES = 2**20
-"""A configuration is a page; what is larger is none."""
+MOST_BYTES, MOST_LEVELS = 2**20, 20
+"""A configuration is a flat page; what is larger or deeper is none."""
 
 Task = Literal["segmentation", "classification"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -274,7 +274,11 @@ def _build(
 
 def _parse_yaml(text: str) -> Any:
     """Read YAML of plain values. Aliases are refused: a few lines of them can stand for gigabytes."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise yaml.YAMLError(f"it is nested more than {MOST_LEVELS} deep")
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError(f"it uses the alias *{event.anchor}; write the value out")
     return yaml.safe_load(text)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
@@ -48,6 +50,22 @@ def read_regular(path: Path, most: int) -> bytes:
         if found.st_size > most:
             raise OSError(errno.EFBIG, f"larger than the {most:,} bytes that it may have")
         return file.read()
+
+
+def read_json(path: Path, most: int = 64 * 2**20) -> Any:
+    """Read a JSON file of at most `most` bytes; see `read_regular`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no JSON, or nested too deep.
+    """
+    try:
+        return json.loads(read_regular(path, most))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def is_leftover(path: Path) -> bool:

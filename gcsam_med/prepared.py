@@ -7,7 +7,9 @@ not.
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import InputError
+from gcsam_med.files import read_regular
 from gcsam_med.geometry import Geometry
 
 SCHEMA = 1
@@ -27,6 +30,10 @@ MANIFEST, INFO, AUDIT = "manifest.csv", "dataset.json", "audit.json"
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _AGAIN = "Run prepare again."
+MOST_INFO_BYTES, MOST_MANIFEST_BYTES, MOST_PIXELS_A_SIDE = 8 * 2**20, 4 * 2**30, 100_000
+_SPACING = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?x\d+(\.\d+)?(e[+-]?\d+)?")
+LEAST_MM, MOST_MM = 1e-6, 1e3
+"""From below any microscope's pixel to above any radiograph's."""
 
 
 class DatasetInfo(BaseModel):
@@ -141,21 +148,19 @@ class PreparedDataset:
     def original_mask(self, row: int) -> np.ndarray:
         """Mask at the original resolution, bool, shape (height, width); all False without a mask."""
         geometry = self.geometry(row)
+        expected = (geometry.height, geometry.width)
         path = self.root / ORIGINAL_MASKS / f"{row:06d}.png"
         if not path.is_file():
             return np.zeros((geometry.height, geometry.width), dtype=bool)
         try:
             with Image.open(path, formats=["PNG"]) as image:
+                if image.size != expected[::-1]:
+                    raise ValueError(f"it should be {expected}, but is {image.size[::-1]} (height, width)")
                 # Through "L": in an array of mode "1" Pillow stores True as 255, which torch takes as 255.
                 mask = np.asarray(image.convert("L")) > 127
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged PNGs
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Pillow raises the first three for damaged PNGs.
             raise InputError(f"{path.name} is damaged: {error}.", _AGAIN) from error
-        expected = (geometry.height, geometry.width)
-        if mask.shape != expected:
-            raise InputError(
-                f"{path.name} should be {expected}, but is {mask.shape} (height, width).",
-                _AGAIN,
-            )
         return mask
 
     def geometry(self, row: int) -> Geometry:
@@ -178,6 +183,8 @@ class _Planes:
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path = path
         try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise ValueError("not a plain file")
             with path.open("rb") as file:
                 version = np.lib.format.read_magic(file)
                 found, fortran, dtype = (
@@ -257,10 +264,16 @@ def open_prepared(data_root: Path, name: str) -> PreparedDataset:
     return PreparedDataset(root)
 
 
+def _is_spacing(text: str) -> bool:
+    if not text:
+        return True
+    return bool(_SPACING.fullmatch(text)) and all(LEAST_MM < float(x) < MOST_MM for x in text.split("x"))
+
+
 def _read_info(root: Path) -> DatasetInfo:
     path = root / INFO
     try:
-        return DatasetInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        return DatasetInfo.model_validate_json(read_regular(path, MOST_INFO_BYTES))
     except OSError as error:
         raise InputError(
             f"{root} is not a prepared data set: it has no readable {INFO}.", "Run prepare."
@@ -274,7 +287,8 @@ def _read_info(root: Path) -> DatasetInfo:
 def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
     path = root / MANIFEST
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        content = io.BytesIO(read_regular(path, MOST_MANIFEST_BYTES))
+        table = pd.read_csv(content, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.", _AGAIN) from error
     needed = {"case_id", "group_id", "label", "split", "fold", "height", "width", "pixel_spacing", "has_mask"}
@@ -287,11 +301,16 @@ def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
         )
     for column in ("fold", "height", "width"):
         try:
-            table[column] = pd.to_numeric(table[column]).astype("int64")
-        except ValueError as error:
+            numbers = pd.to_numeric(table[column])
+            if column != "fold" and not numbers.between(1, MOST_PIXELS_A_SIDE).all():
+                raise ValueError("sizes from 1 pixel to the largest image that is read")
+            table[column] = numbers.astype("int64")
+        except (ValueError, OverflowError) as error:
             raise InputError(
-                f"{path} holds other things than whole numbers in '{column}'.", _AGAIN
+                f"{path} holds other things than sensible whole numbers in '{column}'.", _AGAIN
             ) from error
+    if not table["pixel_spacing"].map(_is_spacing).all():
+        raise InputError(f"{path} holds a pixel_spacing that is not two lengths in mm, as 0.1x0.1.", _AGAIN)
     unknown = set(table["split"]) - set(SPLITS)
     if unknown:
         raise InputError(f"{path} has the splits {sorted(unknown)} beside {list(SPLITS)}.", _AGAIN)

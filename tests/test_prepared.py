@@ -203,7 +203,7 @@ def test_a_damaged_original_mask_is_named(folder):
     dataset = PreparedDataset(folder)
     path = folder / ORIGINAL_MASKS / "000000.png"
     Image.new("1", (3, 2)).save(path)
-    with pytest.raises(InputError, match=r"000000.png should be .* but is \(2, 3\)"):
+    with pytest.raises(InputError, match=r"000000.png is damaged: it should be .* but is \(2, 3\)"):
         dataset.original_mask(0)
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(InputError, match="is damaged"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from gcsam_med.cli import console, options
 from gcsam_med.errors import InputError
+from gcsam_med.files import read_json
 
 if TYPE_CHECKING:
     from gcsam_med.prepared import PreparedDataset
@@ -105,7 +105,9 @@ def _show_overlap(result: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json_module.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
     except (OSError, ValueError):
         raise InputError(f"{path} is missing or damaged.", "Prepare the data set again.") from None
     if "summary" not in found:

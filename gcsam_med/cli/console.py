@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
@@ -64,33 +65,47 @@ class Voice:
 voice = Voice()
 
 
+# Names come from files that anybody may have made. A terminal acts on control characters; lone surrogates
+# stand for bytes that are no text.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _harmless(text: str) -> str:
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _shown(text: str) -> str:
+    """Plain text for Rich: nothing in it is markup, nothing moves the terminal."""
+    return escape(_harmless(text))
+
+
 def say(text: str) -> None:
     """Tell how the work goes (stderr); nothing with --quiet. `text` may hold Rich markup."""
     if not voice.quiet:
-        voice.err.print(text)
+        voice.err.print(_harmless(text))
 
 
 def detail(text: str) -> None:
     """Tell more (stderr), with --verbose only."""
     if voice.verbose and not voice.quiet:
-        voice.err.print(text, style="dim")
+        voice.err.print(_harmless(text), style="dim")
 
 
 def warn(text: str) -> None:
     """Warn (stderr), even with --quiet. `text` is plain."""
-    voice.err.print(f"[bold yellow]warning:[/] {escape(text)}")
+    voice.err.print(f"[bold yellow]warning:[/] {_shown(text)}")
 
 
 def fail(error: GcsamMedError) -> None:
     """Print what went wrong and what to do: one or two lines, and a table of faults if there are many."""
-    voice.err.print(f"[bold red]error:[/] {escape(error.message)}")
+    voice.err.print(f"[bold red]error:[/] {_shown(error.message)}")
     if isinstance(error, DataFaults):
         rows = [(f.path, f.reason, f.detail) for f in error.faults[:50]]
         voice.err.print(_drawn("", ["file", "reason", "what"], rows))
         if len(error.faults) > 50:
             voice.err.print(f"... and {len(error.faults) - 50} more.")
     if error.advice:
-        voice.err.print(escape(error.advice))
+        voice.err.print(_shown(error.advice))
 
 
 def result(payload: Mapping[str, Any], text: str = "") -> None:
@@ -99,7 +114,7 @@ def result(payload: Mapping[str, Any], text: str = "") -> None:
         sys.stdout.write(json.dumps(payload, indent=2, default=str, allow_nan=False) + "\n")
         sys.stdout.flush()
     elif text:
-        voice.out.print(text)
+        voice.out.print(_harmless(text))
 
 
 def table(
@@ -113,12 +128,12 @@ def table(
 
 def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     drawn = Table(
-        title=escape(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
+        title=_shown(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
     )
     for i, column in enumerate(columns):
-        drawn.add_column(escape(column), justify="left" if i == 0 else "default", overflow="fold")
+        drawn.add_column(_shown(column), justify="left" if i == 0 else "default", overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(str(cell)) for cell in row))
+        drawn.add_row(*(_shown(str(cell)) for cell in row))
     return drawn
 
 

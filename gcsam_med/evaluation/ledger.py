@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gcsam_med.errors import EnvironmentFault
+from gcsam_med.files import read_regular
 from gcsam_med.runs import RunFolder
+
+MAX_BYTES = 64 * 2**20
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
     """Read a ledger; lines that are not whole (a crash while writing) are skipped."""
-    if not path.is_file():
+    try:
+        text = read_regular(path, MAX_BYTES).decode("utf-8", errors="replace")
+    except OSError:
         return []
     entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict):
             entries.append(entry)
@@ -30,7 +36,13 @@ def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> None:
     """Append one evaluation to a run's ledger."""
     line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     # One write in append mode: two evaluations at once do not tear each other's lines.
-    descriptor = os.open(run.ledger_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        # Without waiting, should a pipe without a reader stand there.
+        descriptor = os.open(run.ledger_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{run.ledger_file} cannot be written: {error.strerror}.", "Move it away, or allow to write it."
+        ) from error
     try:
         os.write(descriptor, line)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 
 from gcsam_med import __version__
 from gcsam_med.evaluation.examination import Examination
+from gcsam_med.files import read_json, read_regular
 from gcsam_med.prepared import AUDIT
 
 # Of the machine a run was made on, a report shows only what bears on its figures.
@@ -20,7 +21,7 @@ MAX_JSON_BYTES = 8 * 2**20
 def history(exam: Examination) -> pd.DataFrame | None:
     """Read ``history.csv``; None where there is none, or it cannot be read."""
     try:
-        table = pd.read_csv(exam.run.history_file)
+        table = pd.read_csv(io.BytesIO(read_regular(exam.run.history_file, MAX_JSON_BYTES)))
     except (OSError, ValueError):
         return None
     return table if {"epoch"} <= set(table.columns) and len(table) else None
@@ -68,9 +69,7 @@ def evaluated_with(exam: Examination, seed: int) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            return {}
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, MAX_JSON_BYTES)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

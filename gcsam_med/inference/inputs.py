@@ -142,7 +142,12 @@ def _open(path: Path, inner: PurePosixPath) -> Iterator[_Found]:
         return
     state = path.stat()
     key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
-    yield _Found(str(path), inner, key, lambda: read_bytes(path))
+    yield _Found(_text(path), inner, key, lambda: read_bytes(path))
+
+
+def _text(path: Path) -> str:
+    """The path as text that any file takes: bytes of a name that are none are shown as such."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _members(path: Path) -> Iterator[_Found]:

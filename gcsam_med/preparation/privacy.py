@@ -61,5 +61,5 @@ def keyed_id(key: bytes, kind: str, name: str) -> str:
     str
         First letter of `kind` and 16 hex digits of HMAC-SHA-256.
     """
-    digest = hmac.new(key, f"{kind}\0{name}".encode(), hashlib.sha256).hexdigest()
+    digest = hmac.new(key, f"{kind}\0{name}".encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
     return f"{kind[0]}{digest[:DIGITS]}"

@@ -14,9 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import InputError
+from gcsam_med.files import read_regular
 from gcsam_med.preparation.splits import Division
 
 SPLIT_FILE = "splits.json"
+MOST_BYTES = 2**30
 
 
 class Place(BaseModel):
@@ -70,7 +72,7 @@ def read_split_file(path: Path) -> SplitFile:
         If it cannot be read or is none.
     """
     try:
-        return SplitFile.model_validate_json(path.read_text(encoding="utf-8"))
+        return SplitFile.model_validate_json(read_regular(path, MOST_BYTES))
     except OSError as error:
         raise InputError(
             f"The split file {path} cannot be read: {error.strerror}.", "Check --splits."

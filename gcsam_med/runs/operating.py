@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import write_durably
+from gcsam_med.files import read_json, write_durably
 
 OPERATING = "operating_point.json"
 
@@ -59,7 +58,7 @@ def load_operating(folder: Path, weights_sha256: str) -> OperatingFile | None:
     if not path.is_file():
         return None
     try:
-        point = OperatingFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        point = OperatingFile.model_validate(read_json(path))
     except (OSError, ValueError, ValidationError) as error:
         raise CheckpointError(
             f"{path} cannot be read or is damaged.", "Delete it, or make it anew with: gcsam-med evaluate"

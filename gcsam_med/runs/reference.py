@@ -8,14 +8,13 @@ is no proof.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import write_durably
+from gcsam_med.files import read_json, write_durably
 from gcsam_med.geometry import Geometry
 
 REFERENCE = "training_images.json"
@@ -137,7 +136,7 @@ def load_reference(folder: Path, dataset_sha256: str) -> Reference | None:
     if not path.is_file():
         return None
     try:
-        reference = Reference.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        reference = Reference.model_validate(read_json(path))
     except (OSError, ValueError, ValidationError) as error:
         raise CheckpointError(
             f"{path} cannot be read or is damaged.", "Delete it, or make it anew with: gcsam-med evaluate"

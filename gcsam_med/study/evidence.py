@@ -130,7 +130,7 @@ def _read(run: RunFolder, arm: str, split: str) -> Evidence:
             sharpness,
             looks,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"The evaluation in {folder} is missing or damaged ({type(error).__name__}).",
             "Make it again with: gcsam-med evaluate " + str(run.root),

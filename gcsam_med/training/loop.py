@@ -204,7 +204,9 @@ class _MemoryAdvice:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError):
+        # torch's allocator for the CPU has no class of its own for it.
+        on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
             return
         size, parts = self.config.batch_size, self.config.accumulate
         advice = (

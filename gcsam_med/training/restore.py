@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
+from gcsam_med.files import read_json
 from gcsam_med.prepared import PreparedDataset
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.checkpoint import Checkpoint
@@ -37,11 +37,11 @@ def read_facts(run: RunFolder) -> dict[str, Any]:
         If it is missing or damaged.
     """
     try:
-        facts = json.loads(run.environment_file.read_text(encoding="utf-8"))
+        facts = read_json(run.environment_file)
         if not isinstance(facts["dataset"]["content_sha256"], str):
             raise TypeError
         facts["processes"] = int(facts.get("processes", 1))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run.environment_file} is missing or damaged.", "Start a new run.") from error
     return dict(facts)
 

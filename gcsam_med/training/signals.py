@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -42,5 +43,12 @@ class StopSignals:
         del frame
         self.name = signal.Signals(number).name
         self.exit_code = _EXIT_CODES[signal.Signals(number)]
+        # The first process of a container is deaf to signals without a handler of its own.
+        at_once = _leave if os.getpid() == 1 else signal.SIG_DFL
         for each in _EXIT_CODES:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, at_once)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del frame
+    os._exit(_EXIT_CODES[signal.Signals(number)])
