@@ -116,7 +116,7 @@ class Case:
 
 
 def _for(commands: str, *codes: int) -> dict[str, tuple[int, ...]]:
-    return {name: codes for name in commands.split()}
+    return dict.fromkeys(commands.split(), codes)
 
 
 def _config(text: str | bytes) -> Callable[[Project], list[str]]:

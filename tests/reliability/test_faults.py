@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,6 @@ from gcsam_med.errors import ConfigError, EnvironmentFault
 from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import start_training
-from gcsam_med.training.batches import Batches
 from gcsam_med.training.checkpoint import load_checkpoint
 from gcsam_med.training.restore import check_settings, differences
 from tests.builders import make_prepared
