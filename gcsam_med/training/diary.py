@@ -112,7 +112,7 @@ def _card(plan: Plan, diary: Diary) -> ModelCard:
         dropout=config.dropout,
         classes=list(plan.classes),
         modality=info.modality,
-        in_channels=plan.in_channels,
+        in_channels=plan.in_channels,  # type: ignore[arg-type]
         size=info.size,
         mean=plan.mean,
         std=plan.std,
