@@ -151,6 +151,10 @@ class RunConfig(BaseModel):
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Loader processes; left open: 0 on a CPU, 4 with a GPU. Changes no result."
     )
+    sync_batchnorm: bool = Field(
+        default=False,
+        description="Several GPUs: BatchNorm over the batches of all processes, not of each; needs CUDA.",
+    )
     compile: bool = Field(default=False, description="Compile the network with torch.compile.")
 
     # --- What is kept
@@ -202,6 +206,8 @@ class RunConfig(BaseModel):
     def _fields_agree(self) -> Self:
         if self.weights is not None and self.pretrained:
             raise ValueError("--pretrained and --weights both choose the starting weights; give one of them")
+        if self.sync_batchnorm and self.device in ("cpu", "mps"):
+            raise ValueError("sync_batchnorm needs CUDA: PyTorch has no synchronized BatchNorm elsewhere")
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("--precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
         return self

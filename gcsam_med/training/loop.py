@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
             logits = session.model(batch.images)
         return session.loss(logits.float(), batch.targets) * batch.share
 
-    with StopSignals() as stop:
+    with StopSignals() as stop, _worker_advice():
         upcoming = stream(batches, diary.step, config.epochs * steps, pin=device.type == "cuda")
         while not diary.reason:
             # --- The epoch is over, or the time is: validate, keep the best, decide whether to go on
@@ -75,7 +76,7 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
             # --- One step
             started = time.monotonic()
             lr = _set_rates(session, plan, diary.step, steps)
-            micro_batches = [batch.to(device) for batch in _next(upcoming)]
+            micro_batches = [batch.to(device) for batch in next(upcoming)]
             torch.manual_seed(_step_seed(config.seed, diary.step, fabric.global_rank))
             with _MemoryAdvice(plan):
                 outcome = training_step(
@@ -181,9 +182,14 @@ def _progress(diary: Diary, steps: int, lr: float, world: int, device: torch.dev
     )
 
 
-def _next(upcoming: Iterator[list[MicroBatch]]) -> list[MicroBatch]:
+@contextmanager
+def _worker_advice() -> Iterator[None]:
+    """Turns the end of a loader worker into advice.
+
+    PyTorch learns of it by a signal and raises wherever the main thread happens to be.
+    """
     try:
-        return next(upcoming)
+        yield
     except RuntimeError as error:
         if "DataLoader" not in str(error):
             raise

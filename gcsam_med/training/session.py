@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from gcsam_med.config import RunConfig
 from gcsam_med.devices import pick_device
+from gcsam_med.errors import ConfigError
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
@@ -103,6 +104,22 @@ class Session:
             self.averaged.load_state_dict(state["averaged"])
 
 
+def synchronized(network: nn.Module, device: torch.device, processes: int) -> nn.Module:
+    """Let BatchNorm count over the batches of all processes; its weights keep their names.
+
+    Raises
+    ------
+    ConfigError
+        On a device for which PyTorch has no such layer.
+    """
+    if device.type != "cuda":
+        raise ConfigError(
+            f"sync_batchnorm needs CUDA, but the run is on {device.type}.",
+            "Leave it out, or choose a network without BatchNorm (unet has InstanceNorm).",
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if processes > 1 else network
+
+
 def build_session(plan: Plan) -> Session:
     """Build network, optimizer and loss on the run's device.
 
@@ -126,6 +143,8 @@ def build_session(plan: Plan) -> Session:
     if plan.task == "segmentation":
         start_from_prior(network, foreground_fraction(plan))
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    if config.sync_batchnorm:
+        network = synchronized(network, fabric.device, fabric.world_size)
     averaged = moving_average(network, config.ema) if config.ema else None
     optimizer, sharpness = build(
         config.optimizer,
