@@ -10,7 +10,7 @@ import pytest
 from tests.reliability import kills
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data root with the prepared set ``toy``; the network ``tiny`` is in the table meanwhile."""
     folder = tmp_path_factory.mktemp("reliability")

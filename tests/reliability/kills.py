@@ -68,11 +68,13 @@ def prepare(root: Path) -> None:
 @contextmanager
 def tiny_network() -> Iterator[None]:
     """Put the tiny network into the table, under the name ``tiny``."""
-    NETWORKS["tiny"] = NetworkSpec("segmentation", "For tests.", "none", tiny)
+    there = NETWORKS.get("tiny")  # one such context may stand inside another
+    NETWORKS["tiny"] = there or NetworkSpec("segmentation", "For tests.", "none", tiny)
     try:
         yield
     finally:
-        del NETWORKS["tiny"]
+        if there is None:
+            del NETWORKS["tiny"]
 
 
 @dataclass(frozen=True)

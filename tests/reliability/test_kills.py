@@ -47,7 +47,7 @@ LOSSES: dict[str, tuple[Callable[[dict[str, Any]], None] | None, kills.Tamper | 
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def halfway(root: Path) -> Path:
     """A run of looksam with an average, killed in mid-epoch after its eighth step."""
     folder = root / "halfway"
