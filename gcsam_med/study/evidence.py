@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,14 @@ import pandas as pd
 
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import InputError
+from gcsam_med.evaluation.ledger import read_ledger
+from gcsam_med.files import read_json, read_regular
 from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.runs import RunFolder
 from gcsam_med.study.plan import StudyPlan
 from gcsam_med.training.run import MACHINE_FIELDS
 
+_MOST_BYTES = 2**30
 # What may differ between runs of one arm.
 _REPLICATE_FIELDS = frozenset({"seed", "fold"})
 
@@ -108,33 +111,63 @@ def _arm_names(configs: Sequence[RunConfig]) -> list[str]:
 def _read(run: RunFolder, arm: str, split: str) -> Evidence:
     folder = run.evaluation(split)
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        result = json.loads(run.result_file.read_text(encoding="utf-8"))
-        table = pd.read_csv(io.BytesIO((folder / "cases.csv").read_bytes()), keep_default_na=False)
-        for column in ("case_id", "group_id", "label"):
-            table[column] = [plain_cell(str(value)) for value in table[column]]
+        metrics = _checked_metrics(read_json(folder / "metrics.json"))
+        result = read_json(run.result_file)
+        if not all(math.isfinite(float(result[key])) for key in ("epochs", "steps", "seconds")):
+            raise ValueError("result.json")
+        cases = _cases(folder / "cases.csv", metrics["task"])
         measured = run.sharpness / "sharpness.json"
-        sharpness = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
-        lines = run.ledger_file.read_text(encoding="utf-8").splitlines() if run.ledger_file.is_file() else []
-        looks = sum(json.loads(line).get("split") == split for line in lines if line.strip())
-        weights = metrics["run"]["weights_sha256"]
-        if sharpness.get("weights_sha256") != weights:
+        sharpness = read_json(measured) if measured.is_file() else {}
+        if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
             sharpness = {}
-        return Evidence(
-            run.root.resolve().name,
-            arm,
-            run.config(),
-            metrics,
-            table.set_index("case_id"),
-            result,
-            sharpness,
-            looks,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        looks = sum(entry.get("split") == split for entry in read_ledger(run.ledger_file))
+        name = run.root.resolve().name
+        return Evidence(name, arm, run.config(), metrics, cases, result, sharpness, looks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"The evaluation in {folder} is missing or damaged ({type(error).__name__}).",
             "Make it again with: gcsam-med evaluate " + str(run.root),
         ) from error
+
+
+def _checked_metrics(metrics: Any) -> dict[str, Any]:
+    """Content of ``metrics.json``, with all that a comparison reads of it."""
+    known = {key: str(metrics[key]) for key in ("task", "dataset", "split", "group_kind")}
+    known_run = {
+        key: str(metrics["run"][key]) for key in ("weights_sha256", "dataset_sha256", "tool_version")
+    }
+    values = {str(name): found["value"] for name, found in metrics["metrics"].items()}
+    if known["task"] not in ("segmentation", "classification"):
+        raise ValueError("task")
+    if not all(value is None or math.isfinite(value) for value in values.values()):
+        raise ValueError("metrics")
+    return {
+        **known,
+        "synthetic": bool(metrics["synthetic"]),
+        "run": known_run,
+        "metrics": {name: {"value": value} for name, value in values.items()},
+    }
+
+
+def _cases(path: Path, task: str) -> pd.DataFrame:
+    """Content of ``cases.csv`` by case id; what is counted with is a number, or empty where that may be."""
+    content = read_regular(path, _MOST_BYTES)
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    for column in ("case_id", "group_id", "label"):
+        table[column] = [plain_cell(value) for value in table[column]]
+    if table["case_id"].duplicated().any() or table.empty:
+        raise ValueError("case_id")
+    columns = ["dice"] if task == "segmentation" else ["correct", *_probabilities(table)]
+    numbers = table[columns].replace("", "nan" if task == "segmentation" else "none").astype(float)
+    if not ((numbers >= 0) & (numbers <= 1) | numbers.isna()).all(axis=None):
+        raise ValueError("a figure outside 0 to 1")
+    if task == "classification" and (len(columns) < 3 or numbers.isna().any(axis=None)):
+        raise ValueError("probabilities")
+    return table.set_index("case_id")
+
+
+def _probabilities(table: pd.DataFrame) -> list[str]:
+    return [column for column in table.columns if column.startswith("prob_")]
 
 
 def _comparable(found: list[Evidence]) -> list[Evidence]:

@@ -478,13 +478,29 @@ def _runs() -> Iterator[tuple[str, Case]]:
         yield name, Case(spoil, _for("evaluate", 0, 2, 3) | _for("resume", 0, 2))
     yield "run: a figure's folder is a link out", Case(_evaluation_link, _for("evaluate", 0, 2, 3))
     yield "run: compare with cases.csv of scripts", Case(_scripts_in_cases, _for("compare", 0, 2))
-    yield (
-        "run: compare with metrics.json nested deep",
-        Case(
-            _text(lambda p: p.run / "evaluation" / "test" / "metrics.json", "[" * 100_000),
-            _for("compare", 0, 2),
+    figures = lambda p: p.run / "evaluation" / "test" / "metrics.json"  # noqa: E731
+    cases = lambda p: p.run / "evaluation" / "test" / "cases.csv"  # noqa: E731
+    result = lambda p: p.run / "result.json"  # noqa: E731
+    for name, spoil in {
+        "metrics.json nested deep": _text(figures, "[" * 100_000),
+        "metrics.json is a list": _text(figures, "[1]"),
+        "metrics.json is a pipe": _fifo(figures),
+        "metrics.json claims 4 TiB": _sparse(figures),
+        "metrics.json without figures": _json(figures, metrics={}, run={}),
+        "metrics.json with figures that are text": _json(figures, metrics={"dice": {"value": SCRIPT}}),
+        "metrics.json of another task": _json(figures, task="classification"),
+        "metrics.json of other data": _json(figures, dataset="other"),
+        "cases.csv of random bytes": _text(cases, bytes(range(256)) * 9),
+        "cases.csv is a pipe": _fifo(cases),
+        "cases.csv of one line": _text(cases, "case_id,group_id,label,dice\n"),
+        "cases.csv with a Dice of 10^9": _text(cases, "case_id,group_id,label,dice\na,a,benign,1e9\n"),
+        "cases.csv with one case twice": _text(
+            cases, "case_id,group_id,label,dice\na,a,benign,0.5\na,a,benign,0.5\n"
         ),
-    )
+        "result.json of text": _json(result, epochs=SCRIPT),
+        "result.json is empty": _text(result, ""),
+    }.items():
+        yield f"compare: {name}", Case(spoil, _for("compare", 2))
 
 
 def _evaluation_link(p: Project) -> None:
