@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gcsam_med.errors import InputError
 from gcsam_med.preparation.audit_page import write_audit_page
@@ -72,7 +73,8 @@ def probe(dataset: PreparedDataset, track: Track = silent, seed: int = 0) -> dic
             f"Shortcut probes need 2 to {MAX_CLASSES} classes of at least {MIN_CASES} cases; "
             f"'{dataset.info.name}' has {dict(zip(dataset.info.classes, counts.tolist(), strict=True))}."
         )
-    groups = dataset.manifest["group_id"].to_numpy()[rows]
+    # Numbered as they come: names of private groups are keyed hashes, whose order would change the draws.
+    groups = pd.factorize(dataset.manifest["group_id"].to_numpy()[rows])[0]
     found: list[dict[str, Any]] = []
     for name, view in track(list(_views(dataset).items()), "Probing for shortcuts", None):
         given = _shuffled(labels, groups, rng) if name == "shuffled labels" else labels
