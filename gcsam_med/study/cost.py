@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from gcsam_med.config import RunConfig
-from gcsam_med.optim import OPTIMIZERS, MomentumSAM
-
-_LOOKSAM_EVERY = 5
+from gcsam_med.optim import OPTIMIZERS
 
 
 def passes_per_step(config: RunConfig) -> float:
@@ -23,7 +21,7 @@ def passes_per_step(config: RunConfig) -> float:
         one that climbs on each ``every``-th step by the gradient of a fraction of the batch.
     """
     method = OPTIMIZERS[config.optimizer]
-    if method.perturbation is None or method.perturbation is MomentumSAM:
-        return 1.0
-    every = config.every or (_LOOKSAM_EVERY if config.optimizer == "looksam" else 1)
-    return 1.0 + config.ascent_fraction / every
+    climbs = float(method.passes) - 1.0
+    if climbs and config.every:
+        climbs = 1.0 / config.every
+    return 1.0 + climbs * config.ascent_fraction

@@ -47,7 +47,7 @@ def seconds_per_pass(config: RunConfig) -> float:
     """Time a step without a climb: forward and backward pass over one batch, loading and update included."""
     from gcsam_med.optim import training_step
     from gcsam_med.training import make_plan
-    from gcsam_med.training.batches import Batches, MicroBatch
+    from gcsam_med.training.batches import Batches
     from gcsam_med.training.session import build_session
 
     plain = config.model_copy(update={"optimizer": config.base, "weights": None, "pretrained": False})
@@ -55,18 +55,13 @@ def seconds_per_pass(config: RunConfig) -> float:
     session, batches = build_session(plan), Batches(plan)
     session.network.train()
 
-    def loss_of(batch: MicroBatch):  # type: ignore[no-untyped-def]
-        with session.autocast():
-            logits = session.model(batch.images)
-        return session.loss(logits.float(), batch.targets) * batch.share
-
     started = 0.0
     for step in range(_WARM_UP + _TIMED):
         if step == _WARM_UP:
             started = time.monotonic()
         micro = [batch.to(session.device) for batch in batches[step % batches.steps_per_epoch]]
         # Reading the loss waits for the device.
-        float(training_step(session.model, session.optimizer, None, micro, loss_of).loss)
+        float(training_step(session.model, session.optimizer, None, micro, session.loss_of).loss)
     return (time.monotonic() - started) / _TIMED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import Arm, Comparison
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count, number
@@ -90,8 +91,8 @@ def _power(comparison: Comparison) -> Notice | None:
 def _cost(comparison: Comparison) -> Notice | None:
     for model in comparison.models:
         arms = comparison.arms_of(model)
-        plain = [a.cost.passes for a in arms if a.optimizer in ("adam", "adamw", "sgd")]
-        dear = [a.cost.passes for a in arms if a.optimizer not in ("adam", "adamw", "sgd")]
+        plain = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].perturbation is None]
+        dear = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].perturbation is not None]
         if plain and dear and max(dear) > _EQUAL_COST * max(plain):
             return Notice(
                 "cost",

@@ -172,7 +172,8 @@ def _is_whole(data: bytes, sha256: str | None) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
+        # The last for parts that are encrypted, or packed in a way that zipfile does not know: not our files.
         return False
 
 

@@ -12,7 +12,7 @@ import torch
 from gcsam_med.errors import EnvironmentFault, InputError, Interrupted
 from gcsam_med.optim import rho_factor, training_step
 from gcsam_med.runs import RunFolder
-from gcsam_med.training.batches import Batches, MicroBatch, stream
+from gcsam_med.training.batches import Batches, stream
 from gcsam_med.training.diary import Diary, keep, save
 from gcsam_med.training.environment import peak_memory_mib
 from gcsam_med.training.events import EpochEnd, Observer, Progress
@@ -57,11 +57,6 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
     last_look = last_save = time.monotonic()
     session.network.train()
 
-    def loss_of(batch: MicroBatch) -> torch.Tensor:
-        with session.autocast():
-            logits = session.model(batch.images)
-        return session.loss(logits.float(), batch.targets) * batch.share
-
     with StopSignals() as stop, _worker_advice():
         upcoming = stream(batches, diary.step, config.epochs * steps, pin=device.type == "cuda")
         while not diary.reason:
@@ -84,7 +79,7 @@ def train_loop(plan: Plan, session: Session, diary: Diary, run: RunFolder, obser
                     session.optimizer,
                     session.sharpness,
                     micro_batches,
-                    loss_of,
+                    session.loss_of,
                     scaler=session.scaler if session.scaler.is_enabled() else None,
                     max_norm=config.clip_norm or None,
                     no_sync=lambda: fabric.no_backward_sync(session.model),

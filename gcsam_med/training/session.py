@@ -18,6 +18,7 @@ from gcsam_med.errors import ConfigError
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
+from gcsam_med.training.batches import MicroBatch
 from gcsam_med.training.ema import moving_average
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.prior import foreground_fraction, start_from_prior
@@ -82,6 +83,13 @@ class Session:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.precision)
+
+    def loss_of(self, batch: MicroBatch) -> torch.Tensor:
+        """Forward pass in training: a micro-batch's share of the step's loss, no dimension."""
+        with self.autocast():
+            logits = self.model(batch.images)
+        share: torch.Tensor = self.loss(logits.float(), batch.targets) * batch.share
+        return share
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on."""
