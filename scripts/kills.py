@@ -1,10 +1,12 @@
 """Kill training runs at random instants and resume them: 20 kills x 5 optimizers x 0 and 2 loader workers.
 
-    python scripts/kills.py --output /tmp/kills            # about two hours of one slow core; can be cut off
+    python scripts/kills.py --output /tmp/kills            # some 20 minutes; can be cut off and goes on
     python scripts/kills.py --output /tmp/kills --summary  # the table of what is done
 
-Every second trial keeps a moving average of the weights. Each is compared bit by bit with a run that was
-never killed: weights, moments, average, random numbers, history, model and the batches of every step.
+A kill counts if it came before the checkpoint of the last step, so that the resume had something to do; each
+cell goes on until it has 20 of those. Every second trial keeps a moving average of the weights. Each is
+compared bit by bit with a run that was never killed: weights, moments, average, random numbers, history,
+model and the batches of every step.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ import os
 import random
 import shutil
 import sys
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.reliability.kills import (
+    EPOCHS,
     OPTIMIZERS,
     STEPS,
     Trial,
@@ -31,19 +37,40 @@ from tests.reliability.kills import (
 )
 
 KILLS = 20
+CELLS = [(optimizer, workers) for optimizer in OPTIMIZERS for workers in (0, 2)]
+Line = dict[str, object]
 
 
-def trials() -> list[Trial]:
-    """All cells, one kill of each before the second of any."""
-    return [
-        Trial(optimizer, workers, 0.9 if number % 2 else 0.0, number)
-        for number in range(KILLS)
-        for optimizer in OPTIMIZERS
-        for workers in (0, 2)
-    ]
+def resumed_at(line: Line) -> list[int]:
+    """Steps that a run was resumed at; -1 where there was no checkpoint yet."""
+    return cast(list[int], line["resumed_at"])
 
 
-def one(trial: Trial, root: Path) -> dict[str, object]:
+def kills_of(line: Line) -> list[int]:
+    """Those of them after kills that count."""
+    return [step for step in resumed_at(line) if step < STEPS * EPOCHS]
+
+
+def of_cell(lines: list[Line], optimizer: str, workers: int) -> list[Line]:
+    """Trials of one optimizer and number of workers."""
+    return [line for line in lines if str(line["trial"]).startswith(f"{optimizer}-w{workers}-")]
+
+
+def trials(lines: list[Line]) -> Iterator[Trial]:
+    """One trial of each cell before the second of any, until `lines`, which grow, hold kills enough."""
+    for number in count():
+        wanting = [
+            (optimizer, workers)
+            for optimizer, workers in CELLS
+            if sum(len(kills_of(line)) for line in of_cell(lines, optimizer, workers)) < KILLS
+        ]
+        if not wanting:
+            return
+        for optimizer, workers in wanting:
+            yield Trial(optimizer, workers, 0.9 if number % 2 else 0.0, number)
+
+
+def one(trial: Trial, root: Path) -> Line:
     """Kill and resume one run, and compare it with the whole one."""
     whole = root / f"whole-{Trial(trial.optimizer, 0, trial.ema).name}"
     reference = Trial(trial.optimizer, 0, trial.ema)
@@ -60,21 +87,24 @@ def one(trial: Trial, root: Path) -> dict[str, object]:
     # How long a whole run takes now, on a machine that may have other things to do as well.
     length = finish(config, root / "timed")
     shutil.rmtree(root / "timed")
-    resumed_at = killed_and_resumed(config, cut, length, random.Random(repr(trial)))  # noqa: S311
-    return {"trial": trial.name, "resumed_at": resumed_at, "differing": differing(whole, cut)}
+    steps = killed_and_resumed(config, cut, length, random.Random(repr(trial)))  # noqa: S311
+    return {"trial": trial.name, "resumed_at": steps, "differing": differing(whole, cut)}
 
 
-def summary(lines: list[dict[str, object]]) -> str:
-    """Count trials, kills and differences by optimizer."""
+def summary(lines: list[Line]) -> str:
+    """Count trials, kills and differences by cell."""
     rows = []
-    for optimizer in OPTIMIZERS:
-        mine = [line for line in lines if str(line["trial"]).startswith(f"{optimizer}-")]
-        kills = [step for line in mine for step in line["resumed_at"]]  # type: ignore[attr-defined]
+    for optimizer, workers in [*CELLS, ("", -1)]:
+        mine = of_cell(lines, optimizer, workers) if optimizer else lines
+        kills = [step for line in mine for step in kills_of(line)]
+        late = sum(len(resumed_at(line)) for line in mine) - len(kills)
         inside = sum(step % STEPS != 0 for step in kills if step > 0)
+        early = sum(step < 0 for step in kills)
         bad = sum(bool(line["differing"]) for line in mine)
+        name = f"{optimizer} w{workers}" if optimizer else "all"
         rows.append(
-            f"{optimizer:8s} {len(mine):3d} runs, {len(kills):3d} kills ({inside} resumed in mid-epoch, "
-            f"{sum(step < 0 for step in kills)} before a checkpoint), {bad} differ"
+            f"{name:10s} {len(mine):3d} runs, {len(kills):3d} kills ({inside} resumed in mid-epoch, {early} "
+            f"before a checkpoint), {late} came too late to count, {bad} differ"
         )
     return "\n".join(rows)
 
@@ -95,7 +125,7 @@ def main() -> None:
         done = {line["trial"] for line in lines}
         with tiny_network():
             prepare(root)
-            for trial in trials():
+            for trial in trials(lines):
                 if trial.name not in done:
                     lines.append(one(trial, root))
                     with log.open("a") as file:
