@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from gcsam_med import __version__
 from gcsam_med.runs import ModelCard, RunFolder, save_model
 from gcsam_med.training.checkpoint import save_checkpoint
 from gcsam_med.training.history import draw_curves, write_history
+from gcsam_med.training.processes import gathered
 
 if TYPE_CHECKING:
     from gcsam_med.training.plan import Plan
@@ -87,6 +90,28 @@ class Diary:
         return False
 
 
+def own_share(shares: Sequence[Sequence[float]], rank: int, world: int) -> tuple[float, float, int]:
+    """What a process goes on with of the epoch under way.
+
+    Parameters
+    ----------
+    shares : sequence of (loss_sum, weight, cases)
+        Those of each process when the checkpoint was written.
+    rank, world : int
+        This process and how many there are now.
+
+    Returns
+    -------
+    loss_sum, weight, cases : float, float, int
+        Its own, to the last bit, if there are as many processes as then; else an even part of all.
+    """
+    if len(shares) == world:
+        loss_sum, weight, cases = shares[rank]
+        return float(loss_sum), float(weight), int(cases)
+    loss_sum, weight, cases = (sum(float(share[i]) for share in shares) / world for i in range(3))
+    return loss_sum, weight, math.ceil(cases)
+
+
 def keep(plan: Plan, session: Session, diary: Diary, run: RunFolder, better: bool) -> None:
     """Write history and curves, and the model if it is the best so far."""
     if better:
@@ -97,10 +122,10 @@ def keep(plan: Plan, session: Session, diary: Diary, run: RunFolder, better: boo
 
 def save(fabric: Any, run: RunFolder, session: Session, diary: Diary) -> None:
     """Write a checkpoint from the first process; the others wait for it."""
+    shares = gathered([diary.loss_sum, diary.weight, diary.cases], fabric.world_size)
     if fabric.is_global_zero:
-        save_checkpoint(
-            run.checkpoints, diary.step, {"session": session.state_dict(), "diary": asdict(diary)}
-        )
+        state = {"session": session.state_dict(), "diary": asdict(diary), "shares": shares}
+        save_checkpoint(run.checkpoints, diary.step, state)
     fabric.barrier()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gcsam_med import __version__
+from gcsam_med.config import RunConfig
 from gcsam_med.prepared import PreparedDataset
 
 PACKAGES = (
@@ -26,7 +27,9 @@ PACKAGES = (
 )
 
 
-def environment(dataset: PreparedDataset, device: torch.device, world: int) -> dict[str, Any]:
+def environment(
+    config: RunConfig, dataset: PreparedDataset, device: torch.device, world: int
+) -> dict[str, Any]:
     """Describe versions, device and data (``environment.json``)."""
     return {
         "schema": 1,
@@ -39,6 +42,7 @@ def environment(dataset: PreparedDataset, device: torch.device, world: int) -> d
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processes": world,
+        "cases_per_step": config.batch_size * config.accumulate * world,
         "dataset": {
             "name": dataset.info.name,
             "content_sha256": dataset.info.content_sha256,

@@ -13,7 +13,7 @@ from gcsam_med.files import read_json
 from gcsam_med.prepared import PreparedDataset
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.checkpoint import Checkpoint
-from gcsam_med.training.diary import Diary
+from gcsam_med.training.diary import Diary, own_share
 from gcsam_med.training.session import Session
 
 # What may differ when a run goes on: it changes where and for how long, not what is computed.
@@ -41,9 +41,20 @@ def read_facts(run: RunFolder) -> dict[str, Any]:
         if not isinstance(facts["dataset"]["content_sha256"], str):
             raise TypeError
         facts["processes"] = int(facts.get("processes", 1))
+        facts["cases_per_step"] = int(facts.get("cases_per_step", 0))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run.environment_file} is missing or damaged.", "Start a new run.") from error
     return dict(facts)
+
+
+def cases_per_step(facts: dict[str, Any], config: RunConfig) -> int:
+    """Cases of a step of the run, over all processes.
+
+    A run that was stopped as it went on with other settings may hold those of one way in
+    ``environment.json`` and those of the other in ``config.yaml``; this one number is the same in both.
+    Runs of version 0.1 do not have it.
+    """
+    return int(facts["cases_per_step"]) or config.batch_size * config.accumulate * int(facts["processes"])
 
 
 def check_same_data(facts: dict[str, Any], dataset: PreparedDataset) -> None:
@@ -63,7 +74,7 @@ def check_same_data(facts: dict[str, Any], dataset: PreparedDataset) -> None:
         )
 
 
-def check_settings(former: RunConfig, config: RunConfig, extend: bool, then: int, now: int) -> None:
+def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: int, processes: int) -> None:
     """Refuse settings that would change what is computed.
 
     Parameters
@@ -72,8 +83,8 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, then: int
         The run's settings and those asked for.
     extend : bool
         Whether more epochs and another patience are allowed.
-    then, now : int
-        Number of processes of the run and of this one.
+    cases, processes : int
+        Cases that the run took a step, and the number of processes now.
 
     Raises
     ------
@@ -82,16 +93,13 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, then: int
     """
     allowed = MACHINE_FIELDS | (EXTEND_FIELDS if extend else frozenset())
     before, after = former.model_dump(), config.model_dump()
-    whole, asked = former.batch_size * former.accumulate * then, config.batch_size * config.accumulate * now
-    if whole != asked:
-        changed = sorted(SHARE_FIELDS & {name for name in before if before[name] != after[name]})
-        if then != now or changed != []:
-            raise ConfigError(
-                f"The run cannot go on with other steps: it took {whole} cases a step ({then} processes x "
-                f"--batch-size {former.batch_size} x --accumulate {former.accumulate}), now it would take "
-                f"{asked} ({now} x {config.batch_size} x {config.accumulate}).",
-                f"Choose them so that their product is {whole}, or start a new run.",
-            )
+    asked = config.batch_size * config.accumulate * processes
+    if cases != asked:
+        raise ConfigError(
+            f"The run cannot go on with other steps: it took {cases} cases a step, now it would take {asked} "
+            f"({processes} processes x --batch-size {config.batch_size} x --accumulate {config.accumulate}).",
+            f"Choose them so that their product is {cases}, or start a new run.",
+        )
     changed = [n for n in before if before[n] != after[n] and n not in allowed | SHARE_FIELDS]
     if changed:
         listing = "; ".join(f"{name}: {before[name]} in the run, {after[name]} now" for name in changed)
@@ -148,10 +156,15 @@ def take_up(session: Session, checkpoint: Checkpoint) -> Diary:
         told = checkpoint.state["diary"]
         known = {field.name: field for field in fields(Diary)}
         diary = Diary(**{name: value for name, value in told.items() if name in known})
+        fabric = session.fabric
+        if "shares" in checkpoint.state:  # not in checkpoints of version 0.1
+            diary.loss_sum, diary.weight, diary.cases = own_share(
+                checkpoint.state["shares"], fabric.global_rank, fabric.world_size
+            )
         sound = isinstance(diary.history, list) and all(isinstance(row, dict) for row in diary.history)
         if not sound or type(diary.step) is not int or diary.step != checkpoint.step:
             raise ValueError("its diary is not sound")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"The checkpoint of step {checkpoint.step} does not fit this run's network and optimizer.",
             f"It was damaged or comes from elsewhere: {' '.join(str(error).split())[:300]}",

@@ -24,8 +24,10 @@ from gcsam_med.training.lock import locked
 from gcsam_med.training.logs import observers_for
 from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
+from gcsam_med.training.processes import check_same_step
 from gcsam_med.training.restore import (
     MACHINE_FIELDS,
+    cases_per_step,
     check_same_data,
     check_settings,
     differences,
@@ -163,7 +165,7 @@ def resume_training(
     former = load_config(run.config_file, {})
     config = with_overrides(former, overrides or {}, sets)
     facts = read_facts(run)
-    check_settings(former, config, extend, facts["processes"], _processes())
+    check_settings(former, config, extend, cases_per_step(facts, former), _processes())
     dataset = open_prepared(config.data_root, config.dataset)
     check_same_data(facts, dataset)
     checkpoint = load_checkpoint(run.checkpoints)
@@ -214,7 +216,7 @@ def _go(
             for folder in (run.root, run.checkpoints, run.model):
                 remove_leftovers(folder)
             # The configuration last: a folder that has one is a run, and can be resumed from then on.
-            facts = environment(plan.dataset, session.device, session.fabric.world_size)
+            facts = environment(plan.config, plan.dataset, session.device, session.fabric.world_size)
             write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
             write_durably(run.config_file, dump_config(plan.config).encode())
             observer = Several(*observers_for(plan.config, run), observer)
@@ -222,6 +224,7 @@ def _go(
             observer = Silent()
         if checkpoint is not None:
             diary = take_up(session, checkpoint)
+            check_same_step(session.fabric, diary.step)
             for text in checkpoint.skipped:
                 observer.note(f"{text}; going on from the checkpoint of step {checkpoint.step} instead")
             if extended:

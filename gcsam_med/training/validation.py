@@ -16,6 +16,7 @@ from torch import nn
 from gcsam_med.metrics import classification
 from gcsam_med.training.batches import network_input, targets_of
 from gcsam_med.training.plan import Plan
+from gcsam_med.training.processes import gathered, share_buffers
 from gcsam_med.transforms import to_channels
 
 
@@ -53,6 +54,7 @@ def validate(
         for classification ``val_accuracy``, ``val_balanced_accuracy`` and ``val_auc`` (one against the
         rest, mean over classes; chance level 0.5 where it is not defined).
     """
+    share_buffers(network, world)
     was_training = network.training
     network.eval()
     mine = plan.val_rows[rank::world]
@@ -66,7 +68,7 @@ def validate(
         parts.append(_per_case(plan, logits.float(), targets, loss))
     network.train(was_training)
     table = np.concatenate(parts) if parts else np.empty((0, _columns(plan)))
-    table = _gather(table, world)
+    table = np.concatenate(gathered(table, world))
     return _segmentation(table) if plan.task == "segmentation" else _classification(table)
 
 
@@ -83,14 +85,6 @@ def _per_case(plan: Plan, logits: torch.Tensor, targets: torch.Tensor, loss: nn.
 
 def _columns(plan: Plan) -> int:
     return 4 if plan.task == "segmentation" else 2 + plan.outputs
-
-
-def _gather(table: np.ndarray, world: int) -> np.ndarray:
-    if world == 1:
-        return table
-    tables: list[np.ndarray | None] = [None] * world
-    torch.distributed.all_gather_object(tables, table)
-    return np.concatenate([t for t in tables if t is not None])
 
 
 def _segmentation(table: np.ndarray) -> dict[str, float]:

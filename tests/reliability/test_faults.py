@@ -100,7 +100,7 @@ def test_another_number_of_processes_must_take_the_same_steps(root: Path) -> Non
     """Two processes of 4 go on as one of 8, or as one of 4 that accumulates 2; nothing else."""
     config = Trial("adam", 0, 0.0).config(root)
     for change in ({"batch_size": 8}, {"accumulate": 2}):
-        check_settings(config, config.model_copy(update=change), False, 2, 1)
+        check_settings(config, config.model_copy(update=change), False, 8, 1)
     with pytest.raises(ConfigError, match="it took 8 cases a step") as said:
-        check_settings(config, config, False, 2, 1)
+        check_settings(config, config, False, 8, 1)
     assert "product is 8" in said.value.advice
