@@ -99,6 +99,8 @@ _MACHINE_SAYS = {
     ),
     errno.EPERM: ("A file or folder may not be read or written.", "Change its permissions or choose another"),
     errno.ENOTDIR: ("A file stands where a folder should be.", "Move it away or name another folder"),
+    # Of a folder that is made where a file stands.
+    errno.EEXIST: ("A file stands where a folder should be.", "Move it away or name another folder"),
     errno.EIO: ("The disk failed to read or write.", "Check the disk"),
     errno.EMFILE: ("Too many files are open.", "Raise the limit with `ulimit -n`"),
     errno.ENOMEM: ("Out of memory.", "Close other programs, or use a smaller --batch-size"),

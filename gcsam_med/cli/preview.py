@@ -36,6 +36,8 @@ def preview(
 
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
+    if output is not None and output.suffix.lower() != ".png":
+        raise InputError(f"--output names a PNG file, but got '{output.name}'.", "For example: sheet.png")
     dataset = find(prepared, data_root)
     if not len(dataset.rows(split)):
         raise InputError(f"'{dataset.info.name}' has no {split} cases.", "Choose another --split.")

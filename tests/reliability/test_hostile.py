@@ -21,7 +21,8 @@ from PIL import Image
 from gcsam_med.cli import run as command
 from gcsam_med.training import start_training
 from tests.builders import make_prepared, picture
-from tests.reliability.hostile import CASES, COMMANDS, Project
+from tests.reliability.hostile.cases import CASES
+from tests.reliability.hostile.project import COMMANDS, Project
 from tests.reliability.kills import Trial, tiny_network
 
 SECONDS = 20  # what takes longer on a busy machine hangs
