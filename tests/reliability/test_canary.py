@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,9 @@ from pydicom import Dataset
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.sequence import Sequence
 
+from gcsam_med.cli import app
 from gcsam_med.cli import run as command
+from gcsam_med.inference.export.export import FORMATS
 from tests.builders import picture
 from tests.images.malformed import dicom
 from tests.reliability.kills import tiny_network
@@ -52,7 +55,7 @@ def identifying_tags() -> dict[str, str]:
     return found
 
 
-def dicom_file(number: int, label: str) -> bytes:
+def dicom_file(number: int, label: str, **more: object) -> bytes:
     """One file whose header is full of names."""
     tags: dict[str, object] = dict(identifying_tags())
     tags |= {"PatientID": token(f"patient{number // 2}"), "PatientName": token(f"name{number // 2}") + "^A"}
@@ -60,7 +63,7 @@ def dicom_file(number: int, label: str) -> bytes:
     nested.PatientName = token("nested")
     nested.TextValue = token("nestedtext")
     tags["RequestAttributesSequence"] = Sequence([nested])
-    tags |= {"StudyInstanceUID": "1.2.3.4.5", "Manufacturer": "ACME", "PixelSpacing": [0.3, 0.3]}
+    tags |= {"StudyInstanceUID": "1.2.3.4.5", "Manufacturer": "ACME", "PixelSpacing": [0.3, 0.3], **more}
     rng = np.random.default_rng(number)
     image, _ = picture(label, 48, 64, rng)
     return dicom(image.tobytes(), **tags)
@@ -136,14 +139,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def written(root: Path, given: Path | None = None) -> list[str]:
-    """Every place below `root` that holds a token in a file's content or name, but for a path given."""
+    """Every place below `root` that holds a token in a file's content or name, but for a path given.
+
+    Archives are looked at member by member. With `given`, what predict wrote for it: its tables name the
+    inputs in the words of the person who gave them.
+    """
     found = []
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root).as_posix()
         if MARK in inside.lower():
             found.append(f"name of {inside}")
         if path.is_file():
-            data = path.read_bytes().lower()
+            data = path.read_bytes().lower() + _unpacked(path).lower()
             if given is not None and path.name.startswith("predictions."):
                 data = data.replace(str(given).lower().encode(), b"")
             wide = MARK.encode("utf-16-le")
@@ -156,11 +163,21 @@ def written(root: Path, given: Path | None = None) -> list[str]:
     return found
 
 
+def _unpacked(path: Path) -> bytes:
+    """What the members of an archive hold, with their names; nothing for other files."""
+    if not zipfile.is_zipfile(path):
+        return b""
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(name.encode() + archive.read(name) for name in archive.namelist())
+
+
 def test_the_sources_are_full_of_tokens(tmp_path: Path) -> None:
     """Negative control: the search finds what it should not find elsewhere, in each kind of place."""
     sources = make_sources(tmp_path)
+    with zipfile.ZipFile(tmp_path / "packed.pt2", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", token("packed") * 9)
     found = "\n".join(written(tmp_path))
-    for kind in ("name of", ".dcm:", ".png:", ".jpg:", "table.csv:", "text of"):
+    for kind in ("name of", ".dcm:", ".png:", ".jpg:", "table.csv:", "text of", "packed.pt2:"):
         assert kind in found
     assert len(identifying_tags()) > 150
     assert keyword_for_tag(0x00100010) in identifying_tags()
@@ -168,13 +185,15 @@ def test_the_sources_are_full_of_tokens(tmp_path: Path) -> None:
 
 
 def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Oracle: the tokens. All nine commands, faults included; stdout, stderr and every file they write."""
+    """Oracle: the tokens. All commands, faults included; stdout, stderr and every file they write."""
     sources = make_sources(place / "in")
     out = place / "out"
     out.mkdir()
+    gone_through = set()
 
     def do(*arguments: object, code: int = 0, named: tuple[str, ...] = ()) -> str:
         """Run a command; nothing but names that it was given may be said."""
+        gone_through.add(arguments[0])
         found = command([str(a) for a in arguments])
         said = "".join(capfd.readouterr())
         assert found == code, said
@@ -233,7 +252,37 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
         do(*arguments, code=2)
         # The table says which input a row is of, in the words that the person gave, and nothing else.
         assert written(place / f"predicted-{name}", sources.new) == []
+    # --- DICOM objects: by the standard they belong to the patient of their image, as the user wants
+    # it; nothing beside them names anybody
+    series = sources.new / "series.dcm"
+    series.write_bytes(dicom_file(97, "malignant", SeriesInstanceUID="1.2.3.4.6", StudyDate="20260101"))
+    objects = place / "objects"
+    do("predict", out / "runs" / "seg", series, "--output", objects, "--dicom-seg", "--dicom-sr", *fast[:2])
+    made = sorted(objects.rglob("*.dcm"))
+    assert len(made) == 2
+    assert all(MARK.encode() in path.read_bytes() for path in made)
+    for path in made:
+        path.unlink()
+    assert written(objects, series) == []
+    # --- export, in every format, twice into one folder, and of nothing
+    for name in FORMATS:
+        # A bundle is of networks that MONAI has.
+        do("export", out / "runs" / ("cls" if "bundle" in name else "seg"), "--format", name, "--json")
+    do("export", out / "runs" / "seg", "--format", "safetensors", code=2)
+    do("export", out / "runs" / "cls", "--format", token("format"), code=2, named=(token("format"),))
+    # --- compare: runs made for it, finished runs, a plan that is there already, and runs that do not fit
+    what = ("--dataset", "photos", "--task", "segmentation", "--models", "tiny", *data, *fast)
+    study = ("compare", *what, "--optimizers", "adam,gcsam", "--seeds", "0-1", "--resamples", 100)
+    few_epochs = ("--epochs", 1, "--batch-size", 8, "--split", "val")
+    do(*study, *few_epochs, "--output", out / "study")
+    do(*study, *few_epochs, "--output", out / "study", "--json")
+    do(*study, *few_epochs, "--output", out / "planned", "--engine", "slurm")
+    runs = sorted(path.parent for path in (out / "study").rglob("config.yaml"))
+    assert len(runs) == 4
+    do("compare", *runs, "--split", "val", "--resamples", 100, "--output", out / "compared")
+    do("compare", out / "runs" / "seg", out / "runs" / "cls", "--split", "val", code=2)
     # --- list, doctor
     do("list", "datasets", "--json")
     do("doctor", *data, "--json")
     assert json.loads((out / "data" / "prepared" / "photos" / "dataset.json").read_text())["n_cases"] > 20
+    assert gone_through == {each.name for each in app.registered_commands}
