@@ -151,6 +151,9 @@ class RunConfig(BaseModel):
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Loader processes; left open: 0 on a CPU, 4 with a GPU. Changes no result."
     )
+    worker_timeout: Positive = Field(
+        default=600, description="Seconds without a batch after which a loader worker is taken to hang."
+    )
     sync_batchnorm: bool = Field(
         default=False,
         description="Several GPUs: BatchNorm over the batches of all processes, not of each; needs CUDA.",

@@ -8,13 +8,16 @@ most), so that no step is left with a single case, on which batch normalization 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from threading import Event, Timer
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from gcsam_med.errors import InputError
+from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms import sample_seed, standardize, to_channels, training_transform
 
@@ -133,15 +136,54 @@ def stream(batches: Batches, first: int, last: int, pin: bool) -> Iterator[list[
     if workers == 0:
         yield from (batches[step] for step in range(first, last))
         return
-    yield from DataLoader(
+    loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(first, last),
         num_workers=workers,
         pin_memory=pin,
-        timeout=600,
         worker_init_fn=_quiet_worker,
     )
+    others = set(active_children())
+    upcoming = iter(loader)
+    mine = set(active_children()) - others
+    yield from _in_time(upcoming, mine, batches.plan.config.worker_timeout)
+
+
+def _in_time(
+    upcoming: Iterator[list[MicroBatch]], workers: set[BaseProcess], seconds: float
+) -> Iterator[list[MicroBatch]]:
+    """Pass batches on; if one does not come in time, kill the workers and say so.
+
+    PyTorch's own timeout does not cover a worker that stops while it hands a batch over, and what hangs heeds
+    no request to end, so that Python would wait for it for ever.
+    """
+    while True:
+        late = Event()
+        timer = Timer(seconds, _kill, (workers, late))
+        timer.daemon = True
+        timer.start()
+        try:
+            batch = next(upcoming)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError, EOFError) as error:
+            if not late.is_set():
+                raise
+            raise EnvironmentFault(
+                f"A loader worker gave no batch for {seconds} seconds.",
+                "Most often a network drive hangs: copy the prepared data set to a local disk, or raise "
+                "--set worker_timeout=SECONDS; then --resume.",
+            ) from error
+        finally:
+            timer.cancel()
+        yield batch
+
+
+def _kill(workers: set[BaseProcess], late: Event) -> None:
+    late.set()
+    for worker in workers:
+        worker.kill()
 
 
 def _quiet_worker(number: int) -> None:

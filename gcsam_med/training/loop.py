@@ -189,7 +189,7 @@ def _worker_advice() -> Iterator[None]:
         if "DataLoader" not in str(error):
             raise
         raise EnvironmentFault(
-            "A loader worker died or did not answer for ten minutes.",
+            "A loader worker died.",
             "Most often memory or shared memory ran out: use fewer --workers (0 works everywhere), or give a "
             "container more with --shm-size; then --resume.",
         ) from error

@@ -19,8 +19,8 @@ from gcsam_med.training.session import Session
 # What may differ when a run goes on: it changes where and for how long, not what is computed.
 MACHINE_FIELDS = frozenset(
     {
-        "data_root", "device", "workers", "max_minutes", "checkpoint_minutes", "checkpoint_steps",
-        "tensorboard", "mlflow",
+        "data_root", "device", "workers", "worker_timeout", "max_minutes", "checkpoint_minutes",
+        "checkpoint_steps", "tensorboard", "mlflow",
     }
 )  # fmt: skip
 EXTEND_FIELDS = frozenset({"epochs", "patience"})

@@ -28,7 +28,7 @@ def start(folder: Path, *launcher: str, workers: int = 0) -> subprocess.Popen[st
         sys.executable, "-m", *launcher, "gcsam_med", "train", "--dataset", "toy", "--data-root",
         str(folder / "data"), "--task", "segmentation", "--model", "basic-unet", "--optimizer", "adam",
         "--epochs", "100000", "--batch-size", "4", "--device", "cpu", "--workers", str(workers), "-q",
-        "--set", "patience=0", "--output", str(folder / "run"),
+        "--set", "patience=0", "--set", "worker_timeout=5", "--output", str(folder / "run"),
     ]  # fmt: skip
     return subprocess.Popen(
         command,
@@ -79,6 +79,30 @@ def test_a_killed_loader_worker_ends_the_run_with_advice(tmp_path):
     assert "--workers" in said
     assert "Traceback" not in said
     assert list((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
+def test_a_hung_loader_worker_ends_the_run_with_advice(tmp_path):
+    """Oracle: exit 3 after the time that was given for a batch, and no process is left behind."""
+    process = start(tmp_path, workers=2)
+    workers = []
+    try:
+        wait_for_epoch(tmp_path, process)
+        workers = children(process.pid)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        code, said = end_of(process)
+    finally:
+        process.kill()
+        left = [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+        for worker in left:
+            os.kill(worker, signal.SIGKILL)
+    assert code == 3, said
+    assert "gave no batch for 5 seconds" in said
+    assert "worker_timeout" in said
+    assert "Traceback" not in said
+    assert not left
 
 
 @pytest.mark.slow
