@@ -178,6 +178,7 @@ def evaluate(
     threshold: float | None = None,
     tolerance: float | None = None,
     prevalence: float | None = None,
+    min_area: int = 0,
     track: Track = silent,
 ) -> Report:
     """Examine a trained run on a split, and write its report.
@@ -194,7 +195,7 @@ def evaluate(
         Folder of prepared data sets. Default: the one the run was trained from.
     output : str or path, optional
         Folder of the report. Default: ``RUN/evaluation/SPLIT``.
-    device, batch_size, seed, n_resamples, threshold, tolerance, prevalence
+    device, batch_size, seed, n_resamples, threshold, tolerance, prevalence, min_area
         See `gcsam_med.evaluation.evaluate_run`.
     track : Track
         Shows progress.
@@ -223,6 +224,7 @@ def evaluate(
         threshold=threshold,
         tolerance=tolerance,
         prevalence=prevalence,
+        min_area=min_area,
         track=track,
     )
     write_report(report, evaluation_folder(report, Path(run)) if output is None else Path(output))

@@ -44,6 +44,10 @@ def evaluate(
         float | None,
         typer.Option("--prevalence", min=0, max=1, help="Also predictive values at this prevalence."),
     ] = None,
+    min_area: Annotated[
+        int,
+        typer.Option("--min-area", min=0, help="Also measure dropping smaller regions (pixels)."),
+    ] = 0,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (extra: pdf).")] = False,
@@ -69,6 +73,7 @@ def evaluate(
         threshold=threshold,
         tolerance=tolerance,
         prevalence=prevalence,
+        min_area=min_area,
         track=console.track,
     )
     files = write_report(report, output or evaluation_folder(report, run), pdf=pdf)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gcsam_med import __version__
+from gcsam_med.errors import InputError
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
 from gcsam_med.evaluation.examination import Examination, open_examination
 from gcsam_med.evaluation.familiar import features_of, reference_of
@@ -36,6 +37,7 @@ def evaluate_run(
     threshold: float | None = None,
     tolerance: float | None = None,
     prevalence: float | None = None,
+    min_area: int = 0,
     track: Track = silent,
 ) -> Report:
     """Examine a trained run on a split.
@@ -65,6 +67,8 @@ def evaluate_run(
         Of NSD, in mm where every case's pixel spacing is known, else in pixels. Default: 1 mm or 2 pixels.
     prevalence : float, optional
         Also give predictive values at this prevalence (two classes).
+    min_area : int
+        Segmentation: also measure what dropping regions of fewer pixels does, as `predict` offers it.
     track : Track
         Shows progress.
 
@@ -81,8 +85,10 @@ def evaluate_run(
         If the model is damaged.
     """
     exam = open_examination(run_root, split, dataset=dataset, data_root=data_root, device=device)
-    options = Options(batch_size, seed, n_resamples, threshold, tolerance, prevalence)
+    options = Options(batch_size, seed, n_resamples, threshold, tolerance, prevalence, min_area)
     task = exam.model.card.task
+    if min_area and task != "segmentation":
+        raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
     examine = segmentation_findings.examine if task == "segmentation" else classification_findings.examine
     findings = examine(exam, options, track)
     looks = former_looks(exam.run, task, exam.split, exam.dataset.info.content_sha256)

@@ -32,6 +32,8 @@ class Options:
         Of NSD, in mm or pixels. Default: 1 mm or 2 pixels.
     prevalence : float or None
         Also give predictive values at this prevalence.
+    min_area : int
+        Segmentation: also measure masks without regions of fewer pixels; 0: not measured.
     """
 
     batch_size: int | None = None
@@ -40,6 +42,7 @@ class Options:
     threshold: float | None = None
     tolerance: float | None = None
     prevalence: float | None = None
+    min_area: int = 0
 
 
 @dataclass(frozen=True)

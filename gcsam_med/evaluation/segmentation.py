@@ -20,11 +20,11 @@ THRESHOLDS = np.arange(1, BINS) / BINS
 DEFAULT_THRESHOLD = 0.5
 MIN_VALIDATION_CASES = 5
 
-# Post-processing that `predict` offers, whose effect is measured here.
-OPTIONS = {
-    "largest component": Postprocessing(largest_component=True),
-    "holes filled": Postprocessing(fill_holes=True),
-}
+
+def offered(min_area: int) -> list[Postprocessing]:
+    """Post-processing of `predict` whose effect is measured; dropping small regions if an area is given."""
+    steps = [Postprocessing(largest_component=True), Postprocessing(fill_holes=True)]
+    return [*steps, Postprocessing(min_area=min_area)] if min_area else steps
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Measured:
     sweep : ndarray of float, shape (n, BINS - 1)
         Dice at each threshold; NaN for a case without lesion.
     options : dict of str to list of SegmentationCase
-        The same cases after each of `OPTIONS`.
+        The same cases after each step that is `offered`, by its name.
     """
 
     rows: np.ndarray
@@ -144,12 +144,13 @@ def measure(
     how: Measuring,
     *,
     batch_size: int | None,
+    min_area: int = 0,
     track: Track = silent,
 ) -> Measured:
     """Measure every selected case at its original resolution."""
     data, rows = exam.dataset, exam.selection.rows
     cases: list[SegmentationCase] = []
-    options: dict[str, list[SegmentationCase]] = {name: [] for name in OPTIONS}
+    options: dict[str, list[SegmentationCase]] = {steps.name: [] for steps in offered(min_area)}
     sweep = np.full((len(rows), BINS - 1), np.nan)
     stream = answers(exam.model, data, rows, batch_size=batch_size, track=track, what="Measuring cases")
     for i, (row, square) in enumerate(stream):
@@ -158,10 +159,10 @@ def measure(
         spacing = how.spacing(data, row)
         plain = to_mask(probability, threshold)
         cases.append(measure_case(plain, truth, tolerance=how.tolerance, spacing=spacing))
-        for name, steps in OPTIONS.items():
+        for steps in offered(min_area):
             mask = to_mask(probability, threshold, steps)
             same = np.array_equal(mask, plain)
-            options[name].append(
+            options[steps.name].append(
                 cases[-1] if same else measure_case(mask, truth, tolerance=how.tolerance, spacing=spacing)
             )
         if truth.any():

@@ -47,7 +47,14 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
     how = choose_measuring(exam.dataset, exam.selection.rows, options.tolerance)
     val_rows, val_sweep = sweep_validation(exam, batch_size=options.batch_size, track=track)
     operating, saved = _operating(exam, options, val_rows, val_sweep)
-    measured = measure(exam, operating.threshold, how, batch_size=options.batch_size, track=track)
+    measured = measure(
+        exam,
+        operating.threshold,
+        how,
+        batch_size=options.batch_size,
+        min_area=options.min_area,
+        track=track,
+    )
     operating, curve = _transfer(exam, operating, val_sweep, measured)
 
     groups, seeds = exam.groups(measured.rows), np.random.SeedSequence(options.seed)

@@ -4,8 +4,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from sklearn import metrics as sk
 
+from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.evaluation.examination import open_examination
 from gcsam_med.reporting import metrics_json, write_report
@@ -90,6 +92,29 @@ def test_normals_count_in_detection_and_not_in_dice(segmentation):
     assert report.metrics["false_positives_per_normal"].value == pytest.approx(
         report.cases.loc[normal, "false_positives"].mean()
     )
+
+
+def test_small_regions_dropped_are_measured(tmp_path):
+    """Oracle: SciPy's labels of the thresholded probabilities, half of whose regions are dropped."""
+    run = copied_run(tmp_path, "segmentation")
+    exam = open_examination(run, "test", device="cpu")
+    found = []
+    for row in map(int, exam.selection.rows):
+        square = exam.model.probabilities(exam.model.tensor(exam.dataset.images([row])))[0, 0].numpy()
+        regions, _ = ndimage.label(exam.dataset.geometry(row).restore(square) >= 0.2, np.ones((3, 3)))
+        found.append((regions, np.bincount(regions.ravel()), exam.dataset.original_mask(row)))
+    least = int(np.median(np.concatenate([area[1:] for _, area, _ in found]))) + 1
+    expected = []
+    for regions, area, truth in found:
+        if truth.any():
+            mask = (area >= least)[regions] & (regions > 0)
+            expected.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    report = evaluate_run(run, min_area=least, threshold=0.2, **FAST)
+    measured = report.postprocessing[f"regions under {least} pixels dropped"]["dice"].value
+    assert measured == pytest.approx(np.mean(expected), abs=1e-3)
+    assert measured < report.metrics["dice"].value - 0.1
+    with pytest.raises(InputError, match="belongs to segmentation"):
+        evaluate_run(copied_run(tmp_path / "other", "binary"), min_area=5, **FAST)
 
 
 def test_missed_lesions_score_zero_and_are_said(tmp_path):
