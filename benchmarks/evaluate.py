@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     arguments = parser.parse_args()
     from gcsam_med.evaluation import evaluate_run, evaluation_folder
-    from gcsam_med.evaluation.examination import open_examination
-    from gcsam_med.evaluation.forward import answers
+    from gcsam_med.evaluation.network_outputs import answers
+    from gcsam_med.evaluation.setup import open_examination
     from gcsam_med.reporting import write_report
 
     with tempfile.TemporaryDirectory() as folder:

@@ -31,10 +31,10 @@ from PIL import Image
 from gcsam_med import __version__
 from gcsam_med.config import RunConfig, dump_config
 from gcsam_med.datasets.phantom import simulate
-from gcsam_med.geometry import Geometry
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.networks import build_network
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model, save_model
+from gcsam_med.transforms.letterbox import Geometry
 
 
 def make_run(root: Path, model: str, size: int) -> Path:

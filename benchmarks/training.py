@@ -281,7 +281,7 @@ def cost(data_root: Path, work: Path, rounds: int) -> None:
 def loader(train: list[dict[str, Any]], data_root: Path, rounds: int) -> None:
     """The loaders alone, training transforms included, in one process each."""
     from gcsam_med.config import RunConfig
-    from gcsam_med.prepared import open_prepared
+    from gcsam_med.datasets.prepared import open_prepared
     from gcsam_med.training import make_plan
     from gcsam_med.training.batches import Batches
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from gcsam_med.transforms import sample_seed, training_transform
+from gcsam_med.transforms.augmentation import sample_seed, training_transform
 from gcsam_med.transforms.sample import SampleTransform
 
 Case = Callable[[torch.Tensor, torch.Tensor, int], object]

@@ -56,21 +56,11 @@ class ConfigError(InputError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One bad file of a data set.
+    """One bad file of a data set."""
 
-    Parameters
-    ----------
-    path : str
-        Path relative to the data set's source folder.
-    reason : str
-        Short machine-readable kind, e.g. ``"truncated"``.
-    detail : str
-        One sentence for a person.
-    """
-
-    path: str
-    reason: str
-    detail: str = ""
+    path: str  #: Path relative to the data set's source folder.
+    reason: str  #: Short machine-readable kind, e.g. ``"truncated"``.
+    detail: str = ""  #: One sentence for a person.
 
 
 class DataFaults(InputError):

@@ -18,8 +18,7 @@ from PIL import Image, ImageDraw
 
 from gcsam_med import __version__
 from gcsam_med.config import RunConfig, Task, dump_config
-from gcsam_med.geometry import Geometry
-from gcsam_med.prepared import (
+from gcsam_med.datasets.prepared import (
     AUDIT,
     IMAGES,
     INFO,
@@ -33,6 +32,7 @@ from gcsam_med.prepared import (
 )
 from gcsam_med.reporting.report import Report
 from gcsam_med.runs import ModelCard, RunFolder, save_model
+from gcsam_med.transforms.letterbox import Geometry
 
 
 def picture(label: str, height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,10 @@ import torchvision
 
 from gcsam_med.config import load_config, with_overrides
 from gcsam_med.datasets import DATASETS
+from gcsam_med.datasets.prepared import IMAGES, INFO, create_planes, open_prepared
 from gcsam_med.networks import find_network
 from gcsam_med.networks.pretrained import weights_url
 from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.prepared import IMAGES, INFO, create_planes, open_prepared
 from gcsam_med.runs import load_model
 from gcsam_med.training import Silent, Start, start_training
 from tests.builders import make_prepared

@@ -20,7 +20,7 @@ from gcsam_med.inference import Classification, Model, Predicted, PredictOptions
 from gcsam_med.preparation import Outcome, PrepareOptions
 from gcsam_med.reporting import Report
 from gcsam_med.reporting.comparison import Comparison
-from gcsam_med.runs.masks import Postprocessing
+from gcsam_med.runs.postprocessing import Postprocessing
 from gcsam_med.training import TrainingResult
 
 __all__ = [

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gcsam_med.api.loading import PathLike
+from gcsam_med.compare import compare_runs, compare_study
+from gcsam_med.compare.engines import run_here
+from gcsam_med.compare.execute import states
+from gcsam_med.compare.plan import Question, make_study_plan
 from gcsam_med.errors import InputError
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.comparison_write import write_comparison
-from gcsam_med.study import compare_runs, compare_study
-from gcsam_med.study.carry_out import states
-from gcsam_med.study.engines import run_here
-from gcsam_med.study.plan import Question, make_study_plan
 from gcsam_med.training import Silent
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gcsam_med.errors import InputError
 from gcsam_med.inference import Model
 from gcsam_med.inference.ensemble import load_ensemble
-from gcsam_med.runs.masks import NONE, Postprocessing
+from gcsam_med.runs.postprocessing import NONE, Postprocessing
 
 PathLike = str | os.PathLike[str]
 

@@ -12,7 +12,7 @@ from gcsam_med.errors import InputError
 from gcsam_med.files import read_json
 
 if TYPE_CHECKING:
-    from gcsam_med.prepared import PreparedDataset
+    from gcsam_med.datasets.prepared import PreparedDataset
 
 
 def audit(
@@ -34,8 +34,8 @@ def audit(
     debug: options.Debug = False,
 ) -> None:
     """Show what prepare found: duplicates, conflicting labels, burned-in text, shortcuts."""
+    from gcsam_med.datasets.prepared import AUDIT
     from gcsam_med.preparation import overlap, probe
-    from gcsam_med.prepared import AUDIT
 
     dataset = find(prepared, data_root)
     if against is not None:
@@ -50,7 +50,7 @@ def audit(
 
 def find(prepared: str, data_root: Path) -> PreparedDataset:
     """Open a prepared data set by its folder or its name."""
-    from gcsam_med.prepared import PreparedDataset, open_prepared
+    from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
 
     folder = Path(prepared)
     return PreparedDataset(folder) if folder.is_dir() else open_prepared(data_root, prepared)

@@ -10,9 +10,9 @@ import typer
 from gcsam_med.cli import console, options
 
 if TYPE_CHECKING:
+    from gcsam_med.compare.engines import Failure
+    from gcsam_med.compare.plan import StudyPlan
     from gcsam_med.reporting.comparison import Comparison
-    from gcsam_med.study.engines import Failure
-    from gcsam_med.study.plan import StudyPlan
 
 _WHAT, _HOW, _WHERE = "What is compared", "How each run is trained", "Where and when"
 ENGINES = ("local", "ray", "slurm")
@@ -154,7 +154,7 @@ def compare(
     for failure in failures:
         console.warn(f"{failure.run} is missing: {failure.message}")
     if len(failures) < len(plan.runs):
-        from gcsam_med.study import compare_study
+        from gcsam_med.compare import compare_study
 
         _finish(compare_study(plan, n_resamples=resamples), plan.folder)
     if failures:
@@ -190,9 +190,9 @@ def _planned(
     split: str,
 ) -> StudyPlan:
     """The plan that the options ask for, or the one that the folder holds."""
+    from gcsam_med.compare.plan import PLAN_FILE, Question, make_study_plan, read_study_plan
     from gcsam_med.config import load_config
     from gcsam_med.errors import InputError
-    from gcsam_med.study.plan import PLAN_FILE, Question, make_study_plan, read_study_plan
 
     if settings["dataset"] is None and config is None:
         if output is None or not (output / PLAN_FILE).is_file():
@@ -215,9 +215,9 @@ def _planned(
 
 def _make_one(output: Path | None, only: str, device: str | None, sharpness: bool) -> None:
     from gcsam_med.cli.live import LiveView
+    from gcsam_med.compare.execute import carry_out
+    from gcsam_med.compare.plan import chosen_run, read_study_plan
     from gcsam_med.errors import InputError
-    from gcsam_med.study.carry_out import carry_out
-    from gcsam_med.study.plan import chosen_run, read_study_plan
 
     if output is None:
         raise InputError("--only needs --output with the folder of the study.")
@@ -232,9 +232,9 @@ def _make_all(
     plan: StudyPlan, engine: str, device: str | None, jobs: int | None, sharpness: bool
 ) -> list[Failure]:
     from gcsam_med.cli.live import LiveView
+    from gcsam_med.compare.engines import run_here, run_in_processes, run_on_ray
+    from gcsam_med.compare.execute import states
     from gcsam_med.devices import cuda_devices
-    from gcsam_med.study.carry_out import states
-    from gcsam_med.study.engines import run_here, run_in_processes, run_on_ray
 
     states(plan)
     plan.write()
@@ -252,8 +252,8 @@ def _make_all(
 
 
 def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
-    from gcsam_med.study.carry_out import states
-    from gcsam_med.study.engines import slurm_script
+    from gcsam_med.compare.engines import slurm_script
+    from gcsam_med.compare.execute import states
 
     states(plan)
     plan.write()
@@ -266,9 +266,9 @@ def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
 
 
 def _show_plan(plan: StudyPlan, device: str | None) -> None:
-    from gcsam_med.study.carry_out import states
-    from gcsam_med.study.cost import passes_per_step
-    from gcsam_med.study.estimate import estimate_seconds
+    from gcsam_med.compare.cost import passes_per_step
+    from gcsam_med.compare.estimate import estimate_seconds
+    from gcsam_med.compare.execute import states
 
     console.say("Timing a few steps of each network on this machine ...")
     seconds = estimate_seconds(plan, device)
@@ -301,7 +301,7 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
 
 
 def _compare_finished(runs: list[Path], split: str, resamples: int, output: Path | None) -> None:
-    from gcsam_med.study import compare_runs
+    from gcsam_med.compare import compare_runs
 
     found = compare_runs(runs, split=split, n_resamples=resamples)
     _finish(found, output or Path("runs") / f"comparison-{found.dataset}")

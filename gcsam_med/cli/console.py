@@ -36,24 +36,12 @@ def _stream(stderr: bool) -> Console:
 
 @dataclass
 class Voice:
-    """How much is said, and in which form. One a process; the options -q, -v, --json, --debug set it.
+    """How much is said, and in which form. One a process; the options -q, -v, --json, --debug set it."""
 
-    Parameters
-    ----------
-    quiet : bool
-        Say nothing but results, warnings and errors.
-    verbose : bool
-        Say more.
-    as_json : bool
-        Results as one JSON document on stdout.
-    debug : bool
-        Show tracebacks.
-    """
-
-    quiet: bool = False
-    verbose: bool = False
-    as_json: bool = False
-    debug: bool = False
+    quiet: bool = False  #: Say nothing but results, warnings and errors.
+    verbose: bool = False  #: Say more.
+    as_json: bool = False  #: Results as one JSON document on stdout.
+    debug: bool = False  #: Show tracebacks.
     err: Console = field(default_factory=lambda: _stream(stderr=True))
     out: Console = field(default_factory=lambda: _stream(stderr=False))
 

@@ -29,24 +29,14 @@ GIGA, MEGA = 1e9, 1e6
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One thing looked at."""
 
-    Parameters
-    ----------
-    what : str
-        Its name.
-    found : str
-        What was found.
-    state : {"ok", "optional", "warning", "missing"}
-        ``missing`` is essential and makes the exit code 3; ``optional`` is not installed and may stay so.
-    advice : str
-        What to do, where there is something to do.
-    """
-
-    what: str
-    found: str
+    what: str  #: Its name.
+    found: str  #: What was found.
+    #: {"ok", "optional", "warning", "missing"}: ``missing`` is essential and makes the exit code 3;
+    #: ``optional`` is not installed and may stay so.
     state: Literal["ok", "optional", "warning", "missing"] = "ok"
-    advice: str = ""
+    advice: str = ""  #: What to do, where there is something to do.
 
 
 def doctor(
@@ -224,7 +214,7 @@ def _disk(data_root: Path) -> Iterator[Check]:
 def _datasets(data_root: Path) -> list[dict[str, Any]]:
     """Prepared data sets, damaged ones with the reason."""
     try:
-        from gcsam_med.prepared import INFO, PreparedDataset
+        from gcsam_med.datasets.prepared import INFO, PreparedDataset
     except ImportError:  # a required package is missing; the check of packages names it
         return []
     rows = []

@@ -14,24 +14,12 @@ from gcsam_med.errors import unknown_name
 
 @dataclass(frozen=True)
 class _Listing:
-    """A table to show.
+    """A table to show."""
 
-    Parameters
-    ----------
-    columns : tuple of str
-        The first is the name.
-    rows : list of tuple
-        One an entry.
-    entries : dict
-        The same and more, for ``--json``.
-    hint : str
-        How the names are used.
-    """
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    entries: dict[str, dict[str, Any]]
-    hint: str
+    columns: tuple[str, ...]  #: The first is the name.
+    rows: list[tuple[Any, ...]]  #: One an entry.
+    entries: dict[str, dict[str, Any]]  #: The same and more, for ``--json``.
+    hint: str  #: How the names are used.
 
 
 def _datasets() -> _Listing:

@@ -16,14 +16,14 @@ from gcsam_med.cli import console
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from gcsam_med.training.events import EpochEnd, Start
-    from gcsam_med.training.events import Progress as StepDone
+    from gcsam_med.training.callbacks import EpochEnd, Start
+    from gcsam_med.training.callbacks import Progress as StepDone
 
 _SHOWN_EPOCHS = 8
 
 
 class LiveView:
-    """Draws a run as it tells of itself (`gcsam_med.training.events.Observer`)."""
+    """Draws a run as it tells of itself (`gcsam_med.training.callbacks.Observer`)."""
 
     def __init__(self) -> None:
         self.bars = Progress(

@@ -100,7 +100,7 @@ def predict(
     runs, inputs = _divide(arguments)
     from gcsam_med.inference import PredictOptions
     from gcsam_med.inference import predict as run
-    from gcsam_med.runs.masks import Postprocessing
+    from gcsam_med.runs.postprocessing import Postprocessing
 
     outcome = run(
         runs,

@@ -31,8 +31,8 @@ def preview(
 ) -> None:
     """Show what training will see: images, masks, and random transforms of both."""
     from gcsam_med.cli.audit import find
+    from gcsam_med.datasets.prepared import SPLITS
     from gcsam_med.preparation.preview import preview as draw
-    from gcsam_med.prepared import SPLITS
 
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)

@@ -11,7 +11,7 @@ import typer
 from gcsam_med.cli import console, options
 
 if TYPE_CHECKING:
-    from gcsam_med.evaluation.sharpness import Sharpness
+    from gcsam_med.evaluation.flatness import Sharpness
 
 
 def sharpness(
@@ -44,7 +44,7 @@ def sharpness(
 ) -> None:
     """Measure how sharp the minimum is: Hessian eigenvalues and trace, worst loss within rho, landscape."""
     del quiet, verbose, json, debug
-    from gcsam_med.evaluation.sharpness import SharpnessOptions, measure_sharpness
+    from gcsam_med.evaluation.flatness import SharpnessOptions, measure_sharpness
     from gcsam_med.files import write_durably
     from gcsam_med.reporting.figures_sharpness import loss_lines, loss_surface
     from gcsam_med.reporting.style import look, to_png

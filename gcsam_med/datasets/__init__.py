@@ -1,7 +1,7 @@
 """Where images come from. To add a data set: one file with a ``list_cases`` and one entry here."""
 
 from gcsam_med.datasets import busbra, busi, cifar, covid_radiography, folder, lungs, table
-from gcsam_med.datasets.source import Case, Download, Listing, SourceSpec
+from gcsam_med.datasets.case import Case, Download, Listing, SourceSpec
 
 DATASETS: dict[str, SourceSpec] = {
     "busi": SourceSpec(

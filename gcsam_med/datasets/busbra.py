@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gcsam_med.datasets.source import Case, Listing, image_files, locate
+from gcsam_med.datasets.case import Case, Listing, image_files, locate
 from gcsam_med.datasets.table import read_csv
 from gcsam_med.errors import Fault
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gcsam_med.datasets import folder
+from gcsam_med.datasets.case import Case, Listing, locate
 from gcsam_med.datasets.cifar_python import read_batch, read_names
-from gcsam_med.datasets.source import Case, Listing, locate
 from gcsam_med.errors import InputError
 
 PICTURE_BYTES = 3 * 32 * 32

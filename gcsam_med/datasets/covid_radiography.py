@@ -10,7 +10,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from gcsam_med.datasets.source import Case, Listing, image_files, locate, masks_by_image, no_image
+from gcsam_med.datasets.case import Case, Listing, image_files, locate, masks_by_image, no_image
 from gcsam_med.errors import Fault, InputError
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gcsam_med.datasets.source import Download, SourceSpec
+from gcsam_med.datasets.case import Download, SourceSpec
 from gcsam_med.errors import EnvironmentFault, InputError, MissingExtra
 from gcsam_med.progress import Track, silent
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gcsam_med.datasets.source import MASK_STEM, Case, Listing, image_files, masks_by_image, no_image
+from gcsam_med.datasets.case import MASK_STEM, Case, Listing, image_files, masks_by_image, no_image
 from gcsam_med.errors import Fault, InputError
 
 SPLIT_NAMES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gcsam_med.datasets.source import Case, Listing, image_files, locate, masks_by_image, no_image
+from gcsam_med.datasets.case import Case, Listing, image_files, locate, masks_by_image, no_image
 from gcsam_med.errors import Fault
 
 CLASSES = ("normal", "tuberculosis")

@@ -33,17 +33,10 @@ SAMPLES, BEAMS = 320, 256
 
 @dataclass(frozen=True)
 class Picture:
-    """One synthetic image.
+    """One synthetic image."""
 
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W)
-        Grey values.
-    lesions : tuple of ndarray of bool, shape (H, W)
-        One mask a lesion; they do not touch. Empty for a normal image.
-    """
-
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8]  #: ndarray of uint8, shape (H, W): Grey values.
+    #: tuple of ndarray of bool, shape (H, W): One mask a lesion; they do not touch. Empty for a normal image.
     lesions: tuple[NDArray[np.bool_], ...]
 
 
@@ -79,24 +72,12 @@ class _Window:
 
 @dataclass
 class _Tissue:
-    """Maps on the scanner's grid.
+    """Maps on the scanner's grid."""
 
-    Parameters
-    ----------
-    echo : Array
-        Mean backscatter in dB.
-    line : Array
-        Amplitude of mirror-like interfaces (fascia, ligaments), 0..1.
-    loss : Array
-        Attenuation in dB/mm beyond what the time gain makes good.
-    gland : tuple of float
-        Depths in mm between which lesions grow.
-    """
-
-    echo: Array
-    line: Array
-    loss: Array
-    gland: tuple[float, float]
+    echo: Array  #: Mean backscatter in dB.
+    line: Array  #: Amplitude of mirror-like interfaces (fascia, ligaments), 0..1.
+    loss: Array  #: Attenuation in dB/mm beyond what the time gain makes good.
+    gland: tuple[float, float]  #: Depths in mm between which lesions grow.
 
 
 def simulate(rng: np.random.Generator, kind: Kind, lesions: int = 1) -> Picture:

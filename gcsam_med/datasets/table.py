@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from gcsam_med.datasets.source import Case, Listing
+from gcsam_med.datasets.case import Case, Listing
 from gcsam_med.errors import Fault, InputError
 
 SPECIAL = ("image", "mask", "label", "group", "split")

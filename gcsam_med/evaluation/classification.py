@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.examination import Examination, select
-from gcsam_med.evaluation.forward import answers
-from gcsam_med.prepared import PreparedDataset
+from gcsam_med.datasets.prepared import PreparedDataset
+from gcsam_med.evaluation.network_outputs import answers
+from gcsam_med.evaluation.setup import Examination, select
 from gcsam_med.progress import Track, silent
 
 DEFAULT_THRESHOLD = 0.5
@@ -18,21 +18,11 @@ MIN_VALIDATION_CASES = 10
 
 @dataclass(frozen=True)
 class Answered:
-    """Labels and probabilities of cases.
+    """Labels and probabilities of cases."""
 
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (n,)
-        Rows of the data set.
-    labels : ndarray of int64, shape (n,)
-        In the order of the examination's classes.
-    probabilities : ndarray of float64, shape (n, classes)
-        In the same order.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
+    rows: np.ndarray  #: ndarray of int64, shape (n,): Rows of the data set.
+    labels: np.ndarray  #: ndarray of int64, shape (n,): In the order of the examination's classes.
+    probabilities: np.ndarray  #: ndarray of float64, shape (n, classes): In the same order.
 
 
 def answer(

@@ -17,11 +17,11 @@ from gcsam_med.evaluation.classification import (
     answer_validation,
     case_table,
 )
-from gcsam_med.evaluation.examination import Examination
 from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.calibration import apply_temperature, confidence, fit_temperature
 from gcsam_med.metrics.classification import call_classes, classification_metrics, confusion_matrix
-from gcsam_med.metrics.counts import npv_at_prevalence, ppv_at_prevalence
+from gcsam_med.metrics.confusion import npv_at_prevalence, ppv_at_prevalence
 from gcsam_med.metrics.curves import (
     decision_curve,
     precision_recall_curve,
@@ -35,7 +35,7 @@ from gcsam_med.metrics.statistics import bootstrap, resample_groups, weighted
 from gcsam_med.metrics.summary import classification_estimates
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Calibration, Operating
-from gcsam_med.runs.operating import OperatingFile
+from gcsam_med.runs.calibration import OperatingFile
 
 CALIBRATION_METRICS = ("brier", "log_loss", "ece")
 SUBGROUP_METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")

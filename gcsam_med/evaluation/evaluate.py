@@ -10,18 +10,18 @@ import numpy as np
 from gcsam_med import __version__
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
-from gcsam_med.evaluation.examination import Examination, open_examination
-from gcsam_med.evaluation.familiar import features_of, reference_of
+from gcsam_med.evaluation.evaluation_log import add_to_ledger, former_looks
 from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.fit_references import features_of, reference_of
 from gcsam_med.evaluation.gallery import gallery
-from gcsam_med.evaluation.ledger import add_to_ledger, former_looks
-from gcsam_med.evaluation.notices import notices
+from gcsam_med.evaluation.setup import Examination, open_examination
 from gcsam_med.evaluation.subgroups import subgroups
+from gcsam_med.evaluation.warnings import notices
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import Material, Report, Subject
-from gcsam_med.runs.features import save_features
-from gcsam_med.runs.operating import save_operating
-from gcsam_med.runs.reference import save_reference
+from gcsam_med.runs.calibration import save_operating
+from gcsam_med.runs.feature_reference import save_features
+from gcsam_med.runs.intensity_reference import save_reference
 
 
 def evaluate_run(

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gcsam_med.evaluation.examination import Examination
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.evaluation.findings import Findings
-from gcsam_med.evaluation.forward import answers
 from gcsam_med.evaluation.gradcam import grad_cam
-from gcsam_med.prepared import PreparedDataset
+from gcsam_med.evaluation.network_outputs import answers
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, to_rgb
 from gcsam_med.reporting.report import Exhibit

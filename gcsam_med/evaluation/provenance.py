@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from gcsam_med import __version__
-from gcsam_med.evaluation.examination import Examination
+from gcsam_med.datasets.prepared import AUDIT
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.files import read_json, read_regular
-from gcsam_med.prepared import AUDIT
 
 # Of the machine a run was made on, a report shows only what bears on its figures.
 MAX_JSON_BYTES = 8 * 2**20

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.examination import Examination
-from gcsam_med.evaluation.forward import answers
+from gcsam_med.datasets.prepared import PreparedDataset
+from gcsam_med.evaluation.network_outputs import answers
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.segmentation import SegmentationCase, measure_case
-from gcsam_med.prepared import PreparedDataset
 from gcsam_med.progress import Track, silent
-from gcsam_med.runs.masks import Postprocessing, to_mask
+from gcsam_med.runs.postprocessing import Postprocessing, to_mask
 
 BINS = 50
 # Thresholds 0.02, 0.04, ... 0.98: the candidates on validation.
@@ -29,18 +29,10 @@ def offered(min_area: int) -> list[Postprocessing]:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How masks are compared.
+    """How masks are compared."""
 
-    Parameters
-    ----------
-    in_mm : bool
-        Distances in mm; else in original pixels.
-    tolerance : float
-        Of NSD, in that unit.
-    """
-
-    in_mm: bool
-    tolerance: float
+    in_mm: bool  #: Distances in mm; else in original pixels.
+    tolerance: float  #: Of NSD, in that unit.
 
     @property
     def unit(self) -> str:
@@ -102,7 +94,7 @@ def sweep_validation(
     home = exam.home
     if home is None:
         return np.empty(0, np.int64), np.empty((0, BINS - 1))
-    from gcsam_med.evaluation.examination import select
+    from gcsam_med.evaluation.setup import select
 
     chosen = select(home, home.rows("val", exam.config.fold), exam.model, exam.config).rows
     rows, sweep = [], []
@@ -118,23 +110,13 @@ def sweep_validation(
 
 @dataclass(frozen=True)
 class Measured:
-    """Every case of the split, measured.
+    """Every case of the split, measured."""
 
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (n,)
-        In the order of `cases`.
-    cases : list of SegmentationCase
-        At the chosen threshold.
-    sweep : ndarray of float, shape (n, BINS - 1)
-        Dice at each threshold; NaN for a case without lesion.
-    options : dict of str to list of SegmentationCase
-        The same cases after each step that is `offered`, by its name.
-    """
-
-    rows: np.ndarray
-    cases: list[SegmentationCase]
+    rows: np.ndarray  #: ndarray of int64, shape (n,): In the order of `cases`.
+    cases: list[SegmentationCase]  #: At the chosen threshold.
+    #: ndarray of float, shape (n, BINS - 1): Dice at each threshold; NaN for a case without lesion.
     sweep: np.ndarray
+    #: The same cases after each step that is `offered`, by its name.
     options: dict[str, list[SegmentationCase]]
 
 

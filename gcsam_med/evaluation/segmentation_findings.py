@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.examination import Examination
 from gcsam_med.evaluation.findings import Findings, Options
 from gcsam_med.evaluation.segmentation import (
     DEFAULT_THRESHOLD,
@@ -23,12 +22,13 @@ from gcsam_med.evaluation.segmentation import (
     measure,
     sweep_validation,
 )
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.metrics.segmentation import SegmentationCase
 from gcsam_med.metrics.summary import segmentation_estimates
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Operating
-from gcsam_med.runs.operating import OperatingFile
+from gcsam_med.runs.calibration import OperatingFile
 
 SUBGROUP_METRICS = ("dice", "hd95", "nsd", "missed_cases", "lesion_sensitivity")
 MIN_SUBGROUP = 10

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.examination import Examination
 from gcsam_med.evaluation.findings import Findings
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import Subgroup
 

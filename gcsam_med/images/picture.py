@@ -47,36 +47,20 @@ class ImageFault(InputError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image.
+    """A decoded image."""
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
-        Grey, or colour where the file holds colour.
-    kind : str
-        File format: ``png``, ``jpeg``, ``tiff``, ``bmp`` or ``dicom``.
-    spacing : tuple of float, optional
-        Pixel spacing (row, column) in mm.
-    notes : tuple of str
-        What a person should know about how it was read; never holds a tag's value.
-    tags : mapping
-        Technical DICOM tags by allow-list; never an identity.
-    patient : str
-        What the caller's `identify` made of the DICOM patient id, or empty; never the id itself.
-    frame : int
-        Which frame of the file this is, from 0.
-    n_frames : int
-        How many frames the file has.
-    """
-
+    #: ndarray of uint8, shape (H, W) or (H, W, 3): Grey, or colour where the file holds colour.
     pixels: np.ndarray
-    kind: str
-    spacing: tuple[float, float] | None = None
+    kind: str  #: File format: ``png``, ``jpeg``, ``tiff``, ``bmp`` or ``dicom``.
+    spacing: tuple[float, float] | None = None  #: Pixel spacing (row, column) in mm.
+    #: What a person should know about how it was read; never holds a tag's value.
     notes: tuple[str, ...] = ()
+    #: Technical DICOM tags by allow-list; never an identity.
     tags: Mapping[str, str] = field(default_factory=dict)
+    #: What the caller's `identify` made of the DICOM patient id, or empty; never the id itself.
     patient: str = ""
-    frame: int = 0
-    n_frames: int = 1
+    frame: int = 0  #: Which frame of the file this is, from 0.
+    n_frames: int = 1  #: How many frames the file has.
 
     @property
     def grey(self) -> np.ndarray:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gcsam_med.geometry import Geometry
 from gcsam_med.images import Frames, ImageFault, Picture, decode_frames
 from gcsam_med.images.picture import to_grey
 from gcsam_med.inference.ensemble import Ensemble
 from gcsam_med.inference.inputs import Input, with_frame
-from gcsam_med.runs.reference import image_features
+from gcsam_med.runs.intensity_reference import image_features
+from gcsam_med.transforms.letterbox import Geometry
 
 # Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
 COLOURED = 0.2
@@ -21,36 +21,16 @@ COLOURED = 0.2
 
 @dataclass(frozen=True)
 class Ready:
-    """A decoded image on its way through the network.
+    """A decoded image on its way through the network."""
 
-    Parameters
-    ----------
-    item : Input
-        Where it comes from.
-    pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
-        The original.
-    square : ndarray of uint8, shape (size, size) or (size, size, 3)
-        What the network sees.
-    geometry : Geometry
-        How the one lies in the other.
-    spacing : tuple of float or None
-        Row and column in mm.
-    notes : tuple of str
-        How it was read.
-    flags : tuple of str
-        In which way it is unlike the training images.
-    unlikeness : float or None
-        Distance from the training images over the limit; above 1 is flagged.
-    """
-
-    item: Input
-    pixels: np.ndarray
-    square: np.ndarray
-    geometry: Geometry
-    spacing: tuple[float, float] | None
-    notes: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-    unlikeness: float | None = None
+    item: Input  #: Where it comes from.
+    pixels: np.ndarray  #: ndarray of uint8, shape (H, W) or (H, W, 3): The original.
+    square: np.ndarray  #: ndarray of uint8, shape (size, size) or (size, size, 3): What the network sees.
+    geometry: Geometry  #: How the one lies in the other.
+    spacing: tuple[float, float] | None  #: Row and column in mm.
+    notes: tuple[str, ...] = ()  #: How it was read.
+    flags: tuple[str, ...] = ()  #: In which way it is unlike the training images.
+    unlikeness: float | None = None  #: Distance from the training images over the limit; above 1 is flagged.
 
 
 def decode(item: Input, ensemble: Ensemble, frames: Frames = "first") -> Iterator[Ready | ImageFault]:

@@ -14,39 +14,31 @@ from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.features import FEATURES, TrainingFeatures, load_features
-from gcsam_med.runs.operating import OperatingFile, load_operating
-from gcsam_med.runs.reference import Reference, load_reference
+from gcsam_med.runs.calibration import OperatingFile, load_operating
+from gcsam_med.runs.feature_reference import FEATURES, TrainingFeatures, load_features
+from gcsam_med.runs.intensity_reference import Reference, load_reference
 
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.networks.embedding import Tap
-    from gcsam_med.networks.thinning import Thinning
+    from gcsam_med.networks.feature_vectors import Tap
+    from gcsam_med.networks.mc_dropout import Thinning
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the models say about a batch, or (from `of`, without the first dimension) about one image of it.
+    """What the models say about a batch, or (from `of`, without the first dimension) about one image."""
 
-    Parameters
-    ----------
-    probability : ndarray of float32
-        Mean over models, passes and flips. Segmentation: (B, size, size); classification: (B, classes).
-    disagreement : ndarray of float32 or None
-        Mutual information between answer and model, in nats: (B, size, size) or (B,); None with a single
-        answer.
-    calibrated : ndarray of float64 or None
-        Classification: mean over models of their calibrated probabilities, (B, classes); None unless
-        evaluation has calibrated every model.
-    unusual : ndarray of float64 or None
-        How far the networks see an image from their training images, over the limit, (B,): mean over models
-        that know; None if none does.
-    """
-
+    #: Mean over models, passes and flips. Segmentation: (B, size, size); classification: (B, classes).
     probability: np.ndarray
+    #: Mutual information between answer and model, in nats: (B, size, size) or (B,); None with a single
+    #: answer.
     disagreement: np.ndarray | None = None
+    #: Classification: mean over models of their calibrated probabilities, (B, classes); None unless
+    #: evaluation has calibrated every model.
     calibrated: np.ndarray | None = None
+    #: How far the networks see an image from their training images, over the limit, (B,): mean over models
+    #: that know; None if none does.
     unusual: np.ndarray | None = None
 
     def of(self, place: int) -> Answer:
@@ -57,33 +49,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models that answer the same question.
+    """Models that answer the same question."""
 
-    Parameters
-    ----------
-    models : tuple of TrainedModel
-        At least one; same task, classes and size.
-    points : tuple of OperatingFile or None
-        What evaluation chose for each on validation.
-    flip : bool
-        Also ask about the mirrored image.
-    reference : Reference or None
-        What the first model's training images look like.
-    views : tuple of View or None
-        What each model makes of training images; empty: none is known.
-    samples : tuple of Thinning
-        For Monte Carlo dropout, one a model; empty: without.
-    passes : int
-        Samples a model.
-    """
-
-    models: tuple[TrainedModel, ...]
-    points: tuple[OperatingFile | None, ...]
-    flip: bool = False
-    reference: Reference | None = None
-    views: tuple[View | None, ...] = ()
-    samples: tuple[Thinning, ...] = ()
-    passes: int = 0
+    models: tuple[TrainedModel, ...]  #: At least one; same task, classes and size.
+    points: tuple[OperatingFile | None, ...]  #: What evaluation chose for each on validation.
+    flip: bool = False  #: Also ask about the mirrored image.
+    reference: Reference | None = None  #: What the first model's training images look like.
+    views: tuple[View | None, ...] = ()  #: What each model makes of training images; empty: none is known.
+    samples: tuple[Thinning, ...] = ()  #: For Monte Carlo dropout, one a model; empty: without.
+    passes: int = 0  #: Samples a model.
 
     @property
     def card(self) -> ModelCard:
@@ -256,7 +230,7 @@ def load_ensemble(
     CheckpointError
         If a model is damaged.
     """
-    from gcsam_med.networks.thinning import Thinning
+    from gcsam_med.networks.mc_dropout import Thinning
 
     target = pick_device(device)
     runs = find_runs(runs)
@@ -282,7 +256,7 @@ def load_ensemble(
 
 
 def _view(folder: Path, model: TrainedModel) -> View | None:
-    from gcsam_med.networks.embedding import Tap
+    from gcsam_med.networks.feature_vectors import Tap
 
     features = load_features(folder, model.card.weights_sha256)
     if features is None:

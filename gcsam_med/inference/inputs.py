@@ -22,40 +22,20 @@ _DICOM_MARK = b"DICM"
 
 @dataclass(frozen=True)
 class Input:
-    """One image to predict.
+    """One image to predict."""
 
-    Parameters
-    ----------
-    label : str
-        How the user knows it: a path, or ``archive.zip/member``.
-    name : str
-        Stem of its output files; of no other input's, in upper or lower case.
-    key : str
-        Hash of path, size and time: changes when the file does.
-    load : callable
-        Gives the file's bytes, or raises `ImageFault`.
-    """
-
-    label: str
-    name: str
-    key: str
-    load: Callable[[], bytes]
+    label: str  #: How the user knows it: a path, or ``archive.zip/member``.
+    name: str  #: Stem of its output files; of no other input's, in upper or lower case.
+    key: str  #: Hash of path, size and time: changes when the file does.
+    load: Callable[[], bytes]  #: Gives the file's bytes, or raises `ImageFault`.
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All images to predict.
+    """All images to predict."""
 
-    Parameters
-    ----------
-    items : tuple of Input
-        In a fixed order.
-    renamed : int
-        How many share their stem with another and were given longer names.
-    """
-
-    items: tuple[Input, ...]
-    renamed: int
+    items: tuple[Input, ...]  #: In a fixed order.
+    renamed: int  #: How many share their stem with another and were given longer names.
 
 
 @dataclass(frozen=True)

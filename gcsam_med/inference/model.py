@@ -18,7 +18,7 @@ from gcsam_med.inference.pipeline import batches
 from gcsam_med.inference.results import Classification, Segmentation, classify, segment
 from gcsam_med.inference.stream import BATCH
 from gcsam_med.runs import ModelCard
-from gcsam_med.runs.masks import NONE, Postprocessing
+from gcsam_med.runs.postprocessing import NONE, Postprocessing
 
 Source = str | os.PathLike[str] | np.ndarray
 

@@ -14,28 +14,18 @@ from PIL import Image
 
 from gcsam_med.inference.inputs import Input
 from gcsam_med.inference.results import Classification, Segmentation
-from gcsam_med.runs.masks import Postprocessing
+from gcsam_med.runs.postprocessing import Postprocessing
 
 MASKS, OVERLAYS = "masks", "overlays"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How masks are made and what is drawn.
+    """How masks are made and what is drawn."""
 
-    Parameters
-    ----------
-    folder : Path
-        Output folder, with ``masks/`` and ``overlays/`` in it.
-    steps : Postprocessing
-        What is done to the mask afterwards.
-    overlays : bool
-        Whether overlays are drawn.
-    """
-
-    folder: Path
-    steps: Postprocessing = field(default_factory=Postprocessing)
-    overlays: bool = True
+    folder: Path  #: Output folder, with ``masks/`` and ``overlays/`` in it.
+    steps: Postprocessing = field(default_factory=Postprocessing)  #: What is done to the mask afterwards.
+    overlays: bool = True  #: Whether overlays are drawn.
 
 
 def base_row(item: Input) -> dict[str, Any]:

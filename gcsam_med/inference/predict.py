@@ -20,83 +20,41 @@ from gcsam_med.inference.outputs import MASKS, OVERLAYS, Drawing
 from gcsam_med.inference.stream import Stream
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.tables import to_csv
-from gcsam_med.runs.masks import Postprocessing
+from gcsam_med.runs.postprocessing import Postprocessing
 
 PREDICTIONS, SETTINGS = "predictions.csv", "predictions.json"
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What `predict` did.
+    """What `predict` did."""
 
-    Parameters
-    ----------
-    folder : Path
-        Where everything is.
-    rows : list of dict
-        One an image, as in ``predictions.csv``.
-    faults : tuple of Fault
-        Inputs that could not be used.
-    renamed : int
-        Inputs whose stem others share too.
-    resumed : int
-        Inputs that had been done before.
-    threshold : float
-        What was used, for two classes or a segmentation.
-    threshold_from : str
-        Where it comes from.
-    """
-
-    folder: Path
-    rows: list[dict[str, Any]]
-    faults: tuple[Fault, ...]
-    renamed: int
-    resumed: int
-    threshold: float
-    threshold_from: str
+    folder: Path  #: Where everything is.
+    rows: list[dict[str, Any]]  #: One an image, as in ``predictions.csv``.
+    faults: tuple[Fault, ...]  #: Inputs that could not be used.
+    renamed: int  #: Inputs whose stem others share too.
+    resumed: int  #: Inputs that had been done before.
+    threshold: float  #: What was used, for two classes or a segmentation.
+    threshold_from: str  #: Where it comes from.
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How predictions are made.
+    """How predictions are made."""
 
-    Parameters
-    ----------
-    threshold : float or None
-        Default: the one evaluation chose on validation, else the model's own.
-    batch_size : int or None
-        Images a forward pass.
-    device : str
-        See `pick_device`.
-    flip : bool
-        Also ask about the mirrored image and average.
-    mc_dropout : int
-        Samples of each network with dropout on, to average and to tell how unsure it is; 0: none.
-    frames : {"first", "middle", "all"} or int
-        Which frames of a file that holds several.
-    overlays : bool
-        Whether overlays are drawn.
-    steps : Postprocessing
-        What is done to masks.
-    dicom_seg : bool
-        Also write a DICOM segmentation for each DICOM input.
-    dicom_sr : bool
-        Also write a DICOM structured report for each, and the segmentation it refers to.
-    overwrite : bool
-        Replace predictions of other settings.
-    """
-
-    threshold: float | None = None
-    batch_size: int | None = None
+    threshold: float | None = None  #: Default: the one evaluation chose on validation, else the model's own.
+    batch_size: int | None = None  #: Images a forward pass.
     device: str = "auto"
-    flip: bool = False
+    flip: bool = False  #: Also ask about the mirrored image and average.
+    #: Samples of each network with dropout on, to average and to tell how unsure it is; 0: none.
     mc_dropout: int = 0
-    frames: Frames = "first"
-    overlays: bool = True
-    steps: Postprocessing = field(default_factory=Postprocessing)
-    dicom_seg: bool = False
+    frames: Frames = "first"  #: {"first", "middle", "all"}: Which frames of a file that holds several.
+    overlays: bool = True  #: Whether overlays are drawn.
+    steps: Postprocessing = field(default_factory=Postprocessing)  #: What is done to masks.
+    dicom_seg: bool = False  #: Also write a DICOM segmentation for each DICOM input.
+    #: Also write a DICOM structured report for each, and the segmentation it refers to.
     dicom_sr: bool = False
-    overwrite: bool = False
+    overwrite: bool = False  #: Replace predictions of other settings.
 
 
 def predict(

@@ -11,7 +11,7 @@ import numpy as np
 from gcsam_med.inference.decode import Ready
 from gcsam_med.inference.ensemble import Answer
 from gcsam_med.reporting.drawing import overlay
-from gcsam_med.runs.masks import NONE, Postprocessing, to_mask
+from gcsam_med.runs.postprocessing import NONE, Postprocessing, to_mask
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,44 +24,23 @@ POSSIBLE = 0.1
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What is marked on one image.
+    """What is marked on one image."""
 
-    Parameters
-    ----------
-    name : str
-        The file's stem; ``"array"`` for an array.
-    image : ndarray of uint8, shape (H, W) or (H, W, 3)
-        The image.
-    probability : ndarray of float32, shape (H, W)
-        Of foreground, at the image's own resolution.
-    mask : ndarray of bool, shape (H, W)
-        Foreground.
-    threshold : float
-        Foreground from this probability on.
-    spacing : tuple of float or None
-        Pixel spacing (row, column) in mm, where the file tells it.
-    disagreement : float or None
-        Mean mutual information (nats) where foreground is possible; None with a single answer.
-    unlikeness, feature_unlikeness : float or None
-        Distance from the training images, by their statistics and as the network sees them, over the limit;
-        None where it is not known.
-    flags : tuple of str
-        What a person should look at.
-    notes : tuple of str
-        How the file was read.
-    """
-
-    name: str
-    image: np.ndarray
+    name: str  #: The file's stem; ``"array"`` for an array.
+    image: np.ndarray  #: ndarray of uint8, shape (H, W) or (H, W, 3): The image.
+    #: ndarray of float32, shape (H, W): Of foreground, at the image's own resolution.
     probability: np.ndarray
-    mask: np.ndarray
-    threshold: float
-    spacing: tuple[float, float] | None
+    mask: np.ndarray  #: ndarray of bool, shape (H, W): Foreground.
+    threshold: float  #: Foreground from this probability on.
+    spacing: tuple[float, float] | None  #: Pixel spacing (row, column) in mm, where the file tells it.
+    #: Mean mutual information (nats) where foreground is possible; None with a single answer.
     disagreement: float | None
+    #: unlikeness, feature_unlikeness: Distance from the training images, by their statistics and as the
+    #: network sees them, over the limit; None where it is not known.
     unlikeness: float | None
     feature_unlikeness: float | None
-    flags: tuple[str, ...]
-    notes: tuple[str, ...]
+    flags: tuple[str, ...]  #: What a person should look at.
+    notes: tuple[str, ...]  #: How the file was read.
 
     @property
     def area_px(self) -> int:
@@ -80,32 +59,17 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Classification:
-    """What one image is called.
+    """What one image is called."""
 
-    Parameters
-    ----------
-    name : str
-        The file's stem; ``"array"`` for an array.
-    image : ndarray of uint8, shape (H, W) or (H, W, 3)
-        The image.
-    predicted : str
-        The class.
-    probabilities : dict of str to float
-        Of each class.
-    calibrated : dict of str to float or None
-        The same, calibrated on validation; None where evaluation has not done so.
-    threshold : float or None
-        Of two classes, the positive one is called from this probability on; None with more.
-    disagreement, unlikeness, feature_unlikeness, flags, notes
-        As for `Segmentation`.
-    """
-
-    name: str
-    image: np.ndarray
-    predicted: str
-    probabilities: dict[str, float]
+    name: str  #: The file's stem; ``"array"`` for an array.
+    image: np.ndarray  #: ndarray of uint8, shape (H, W) or (H, W, 3): The image.
+    predicted: str  #: The class.
+    probabilities: dict[str, float]  #: Of each class.
+    #: The same, calibrated on validation; None where evaluation has not done so.
     calibrated: dict[str, float] | None
+    #: Of two classes, the positive one is called from this probability on; None with more.
     threshold: float | None
+    #: disagreement, unlikeness, feature_unlikeness, flags, notes: As for `Segmentation`.
     disagreement: float | None
     unlikeness: float | None
     feature_unlikeness: float | None

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.resampled import Statistic, auc_of_weights, mean_of, weighted
-from gcsam_med.metrics.resamples import Resamples
+from gcsam_med.metrics.group_resampling import Resamples
+from gcsam_med.metrics.weighted_statistics import Statistic, auc_of_weights, mean_of, weighted
 
 Floats = npt.NDArray[np.float64]
 

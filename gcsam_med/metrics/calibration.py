@@ -9,8 +9,8 @@ from gcsam_med.metrics.bootstrap import replicate, widened_z
 from gcsam_med.metrics.classification import check_probabilities
 from gcsam_med.metrics.curves import N_BINS, assign_bins, bin_edges
 from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.resampled import function_of_sums
-from gcsam_med.metrics.resamples import Resamples
+from gcsam_med.metrics.group_resampling import Resamples
+from gcsam_med.metrics.weighted_statistics import function_of_sums
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError
-from gcsam_med.metrics.counts import TABLE_METRICS, defined, one_vs_rest, table_metrics
+from gcsam_med.metrics.confusion import TABLE_METRICS, defined, one_vs_rest, table_metrics
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

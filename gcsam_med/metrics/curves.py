@@ -17,76 +17,48 @@ N_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class RocCurve:
-    """Points of a ROC curve, from (0, 0) to (1, 1).
+    """Points of a ROC curve, from (0, 0) to (1, 1)."""
 
-    Parameters
-    ----------
-    specificity, sensitivity : ndarray of float, shape [P]
-        Of calling positive every score at or above the threshold.
-    threshold : ndarray of float, shape [P]
-        Falling; the first is infinite (nothing is called).
-    """
-
+    #: specificity, sensitivity: Of calling positive every score at or above the threshold.
     specificity: Floats
     sensitivity: Floats
-    threshold: Floats
+    threshold: Floats  #: Falling; the first is infinite (nothing is called).
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecallCurve:
-    """Points of a precision-recall curve, by falling threshold.
+    """Points of a precision-recall curve, by falling threshold."""
 
-    Parameters
-    ----------
-    precision, recall : ndarray of float, shape [P]
-        Of calling positive every score at or above the threshold. No point is made up at recall 0.
-    threshold : ndarray of float, shape [P]
-        The distinct scores, falling.
-    prevalence : float
-        Share of positives: the precision of a useless score.
-    """
-
+    #: precision, recall: Of calling positive every score at or above the threshold. No point is made up at
+    #: recall 0.
     precision: Floats
     recall: Floats
-    threshold: Floats
-    prevalence: float
+    threshold: Floats  #: The distinct scores, falling.
+    prevalence: float  #: Share of positives: the precision of a useless score.
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityCurve:
-    """What was predicted against what happened, in bins of the predicted probability; empty bins left out.
+    """What was predicted against what happened, in bins of the predicted probability; empty bins left out."""
 
-    Parameters
-    ----------
-    predicted, observed : ndarray of float, shape [P]
-        Mean probability and share of positives in each bin.
-    count : ndarray of int64, shape [P]
-        Cases in each bin.
-    lower, upper : ndarray of float, shape [P]
-        Edges of each bin.
-    """
-
+    #: predicted, observed: Mean probability and share of positives in each bin.
     predicted: Floats
     observed: Floats
-    count: Ints
+    count: Ints  #: Cases in each bin.
+    #: lower, upper: Edges of each bin.
     lower: Floats
     upper: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionCurve:
-    """Net benefit of acting on a model, of acting on everyone and on no one (always 0).
+    """Net benefit of acting on a model, of acting on everyone and on no one (always 0)."""
 
-    Parameters
-    ----------
-    threshold : ndarray of float, shape [P]
-        Probability at which one would act, in (0, 1): it says how many needless actions one true finding is
-        worth.
-    model, treat_all : ndarray of float, shape [P]
-        Net benefit per case: true findings less needless actions at the threshold's rate of exchange.
-    """
-
+    #: Probability at which one would act, in (0, 1): it says how many needless actions one true finding is
+    #: worth.
     threshold: Floats
+    #: model, treat_all: Net benefit per case: true findings less needless actions at the threshold's rate of
+    #: exchange.
     model: Floats
     treat_all: Floats
 

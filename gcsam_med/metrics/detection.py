@@ -14,21 +14,11 @@ MIN_IOU = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Lesions of one image, counted.
+    """Lesions of one image, counted."""
 
-    Parameters
-    ----------
-    lesions : int
-        Lesions in the truth (8-connected components); 0 for a normal image.
-    found : int
-        Lesions matched by a predicted component; at most ``lesions``.
-    false_positives : int
-        Predicted components that match no lesion.
-    """
-
-    lesions: int
-    found: int
-    false_positives: int
+    lesions: int  #: Lesions in the truth (8-connected components); 0 for a normal image.
+    found: int  #: Lesions matched by a predicted component; at most ``lesions``.
+    false_positives: int  #: Predicted components that match no lesion.
 
     @property
     def normal(self) -> bool:

@@ -11,32 +11,21 @@ from typing import Any
 class Estimate:
     """A figure, its 95 % interval, how many cases it rests on, and how the interval was made.
 
-    Parameters
-    ----------
-    value : float or None
-        The point estimate, in the metric's own unit; ``None`` where it is not defined.
-    ci95 : tuple of (float, float) or None
-        Lower and upper end of the 95 % interval; ``None`` where none can be given (one group only, undefined
-        value).
-    n : int
-        Number of cases (or lesions, or pairs: the metric's own unit of counting) behind ``value``.
-    method : str
-        How the interval was made, in words for a reader: ``"Wilson"``, ``"BCa bootstrap, 2000 resamples of 96
-        groups"``.
-    reason : str
-        Why ``value`` or ``ci95`` is ``None``; empty otherwise.
-
     Raises
     ------
     ValueError
         If a number is NaN or infinite, the interval is upside down, or a ``None`` has no reason.
     """
 
-    value: float | None
+    value: float | None  #: The point estimate, in the metric's own unit; ``None`` where it is not defined.
+    #: Lower and upper end of the 95 % interval; ``None`` where none can be given (one group only, undefined
+    #: value).
     ci95: tuple[float, float] | None
-    n: int
+    n: int  #: Number of cases (or lesions, or pairs: the metric's own unit of counting) behind ``value``.
+    #: How the interval was made, in words for a reader: ``"Wilson"``, ``"BCa bootstrap, 2000 resamples of 96
+    #: groups"``.
     method: str
-    reason: str = ""
+    reason: str = ""  #: Why ``value`` or ``ci95`` is ``None``; empty otherwise.
 
     def __post_init__(self) -> None:
         numbers = [x for x in (self.value, *(self.ci95 or ())) if x is not None]

@@ -7,23 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcsam_med.metrics.objective import Objective
+from gcsam_med.metrics.batch_loss import Objective
 from gcsam_med.progress import Track, silent
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """Losses on a line or a square around the weights.
+    """Losses on a line or a square around the weights."""
 
-    Parameters
-    ----------
-    positions : Tensor, shape (points,), float64
-        Steps along each direction; 1 replaces a filter by a random one of its size.
-    losses : Tensor, shape (points,) or (points, points), float64
-        The loss there; of a square, rows follow the first direction. Infinite or NaN where the network is.
-    """
-
+    #: Tensor, shape (points,), float64: Steps along each direction; 1 replaces a filter by a random one of
+    #: its size.
     positions: Tensor
+    #: Tensor, shape (points,) or (points, points), float64: The loss there; of a square, rows follow the
+    #: first direction. Infinite or NaN where the network is.
     losses: Tensor
 
 

@@ -15,24 +15,14 @@ RULES = ("youden", "sensitivity", "specificity")
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold, how it was chosen, and what it reached where it was chosen.
+    """A threshold, how it was chosen, and what it reached where it was chosen."""
 
-    Parameters
-    ----------
-    threshold : float
-        A case is called positive if its probability is at least this; in [0, 1], or just above 1 if even a
-        probability of 1 must not be called.
-    rule : str
-        ``"youden"``, ``"sensitivity"`` or ``"specificity"``.
-    target : float or None
-        The sensitivity or specificity asked for; ``None`` for Youden.
-    sensitivity, specificity : float
-        Reached on the cases it was chosen on. On others it will differ: report both.
-    """
-
+    #: A case is called positive if its probability is at least this; in [0, 1], or just above 1 if even a
+    #: probability of 1 must not be called.
     threshold: float
-    rule: str
-    target: float | None
+    rule: str  #: ``"youden"``, ``"sensitivity"`` or ``"specificity"``.
+    target: float | None  #: The sensitivity or specificity asked for; ``None`` for Youden.
+    #: sensitivity, specificity: Reached on the cases it was chosen on. On others it will differ: report both.
     sensitivity: float
     specificity: float
 

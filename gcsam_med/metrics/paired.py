@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from gcsam_med.metrics.bootstrap import bootstrap, replicate
 from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.resampled import Statistic
-from gcsam_med.metrics.resamples import Resamples
+from gcsam_med.metrics.group_resampling import Resamples
+from gcsam_med.metrics.weighted_statistics import Statistic
 
 Floats = npt.NDArray[np.float64]
 Z95 = 1.959963984540054
@@ -25,28 +25,16 @@ _EXACT_PAIRS = 50
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """The outcome of one comparison of two models on the same cases.
+    """The outcome of one comparison of two models on the same cases."""
 
-    Parameters
-    ----------
-    difference : Estimate
-        First model minus second, with its 95 % interval.
-    p_value : float or None
-        Two-sided, in [0, 1], not corrected for other comparisons (`holm` does that); ``None`` if it cannot be
-        had.
-    method : str
-        Name of the test, for a reader.
-    effect_size : float or None
-        Standardised size of the difference; ``None`` if the test has none or it is not defined.
-    effect_name : str
-        Which effect size it is; empty if none.
-    """
-
-    difference: Estimate
+    difference: Estimate  #: First model minus second, with its 95 % interval.
+    #: Two-sided, in [0, 1], not corrected for other comparisons (`holm` does that); ``None`` if it cannot be
+    #: had.
     p_value: float | None
-    method: str
+    method: str  #: Name of the test, for a reader.
+    #: Standardised size of the difference; ``None`` if the test has none or it is not defined.
     effect_size: float | None = None
-    effect_name: str = ""
+    effect_name: str = ""  #: Which effect size it is; empty if none.
 
 
 def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) -> PairedTest:

@@ -17,33 +17,23 @@ import numpy.typing as npt
 
 from gcsam_med.metrics.bootstrap import replicate
 from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.resampled import Statistic
-from gcsam_med.metrics.resamples import Resamples
+from gcsam_med.metrics.group_resampling import Resamples
+from gcsam_med.metrics.weighted_statistics import Statistic
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class SeedEffects:
-    """A mean over seeds (or folds) whose interval holds both sources of chance.
+    """A mean over seeds (or folds) whose interval holds both sources of chance."""
 
-    Parameters
-    ----------
-    mean : Estimate
-        The mean and its 95 % interval; n is the number of seeds (or folds).
-    p_value : float or None
-        Two-sided, of a mean of 0; of use when the values are differences of two recipes.
-    sd_seeds : float
-        Standard deviation between seeds beyond what the cases explain, in the figure's unit; what "seed
-        noise" means.
-    se_cases : float
-        Standard error of the mean that comes from the finite test set.
-    """
-
-    mean: Estimate
+    mean: Estimate  #: The mean and its 95 % interval; n is the number of seeds (or folds).
+    #: Two-sided, of a mean of 0; of use when the values are differences of two recipes.
     p_value: float | None
+    #: Standard deviation between seeds beyond what the cases explain, in the figure's unit; what "seed noise"
+    #: means.
     sd_seeds: float
-    se_cases: float
+    se_cases: float  #: Standard error of the mean that comes from the finite test set.
 
 
 def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects:

@@ -28,51 +28,32 @@ from gcsam_med.metrics.surface import (
 
 @dataclass(frozen=True, slots=True)
 class SegmentationCase:
-    """Every figure of one case.
+    """Every figure of one case."""
 
-    Parameters
-    ----------
-    dice, iou : float or None
-        Overlap in [0, 1]; 0 for a missed lesion; ``None`` for a normal.
-    hd, hd95, assd : float or None
-        Surface distances in the unit of the spacing; the image diagonal for a missed lesion; ``None`` for a
-        normal.
-    nsd : float or None
-        Normalised surface Dice in [0, 1] at the tolerance asked for; 0 for a missed lesion; ``None`` for a
-        normal.
-    sensitivity, specificity, precision : float or None
-        Of pixels, in [0, 1]. Specificity is given for normals too. Sensitivity and precision are 0 for a
-        missed lesion and ``None`` for a normal.
-    area_truth, area_pred : float
-        In square units of the spacing.
-    area_error : float
-        ``area_pred - area_truth``.
-    area_error_relative : float or None
-        ``area_error / area_truth``; ``None`` for a normal.
-    detection : Detection
-        Lesions, found, false positives.
-    normal : bool
-        The truth is empty.
-    empty : bool
-        The prediction is empty. On a lesion: the whole case is missed.
-    """
-
+    #: dice, iou: Overlap in [0, 1]; 0 for a missed lesion; ``None`` for a normal.
     dice: float | None
     iou: float | None
+    #: hd, hd95, assd: Surface distances in the unit of the spacing; the image diagonal for a missed lesion;
+    #: ``None`` for a normal.
     hd: float | None
     hd95: float | None
     assd: float | None
+    #: Normalised surface Dice in [0, 1] at the tolerance asked for; 0 for a missed lesion; ``None`` for a
+    #: normal.
     nsd: float | None
+    #: sensitivity, specificity, precision: Of pixels, in [0, 1]. Specificity is given for normals too.
+    #: Sensitivity and precision are 0 for a missed lesion and ``None`` for a normal.
     sensitivity: float | None
     specificity: float | None
     precision: float | None
+    #: area_truth, area_pred: In square units of the spacing.
     area_truth: float
     area_pred: float
-    area_error: float
-    area_error_relative: float | None
-    detection: Detection
-    normal: bool
-    empty: bool
+    area_error: float  #: ``area_pred - area_truth``.
+    area_error_relative: float | None  #: ``area_error / area_truth``; ``None`` for a normal.
+    detection: Detection  #: Lesions, found, false positives.
+    normal: bool  #: The truth is empty.
+    empty: bool  #: The prediction is empty. On a lesion: the whole case is missed.
 
 
 def pixel_counts(pred: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[int, int, int, int]:

@@ -3,6 +3,7 @@
 from gcsam_med.metrics.bootstrap import bootstrap, bootstrap_auc, bootstrap_mean, replicate
 from gcsam_med.metrics.delong import delong_auc, delong_test
 from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.group_resampling import N_RESAMPLES, Resamples, resample_groups
 from gcsam_med.metrics.intervals import proportion, wilson
 from gcsam_med.metrics.paired import (
     PairedTest,
@@ -13,7 +14,8 @@ from gcsam_med.metrics.paired import (
     rank_biserial,
     wilcoxon_signed_rank,
 )
-from gcsam_med.metrics.resampled import (
+from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic, random_effects
+from gcsam_med.metrics.weighted_statistics import (
     Statistic,
     auc_of_weights,
     average_precision_of_weights,
@@ -21,8 +23,6 @@ from gcsam_med.metrics.resampled import (
     mean_of,
     weighted,
 )
-from gcsam_med.metrics.resamples import N_RESAMPLES, Resamples, resample_groups
-from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic, random_effects
 
 __all__ = [
     "N_RESAMPLES",

@@ -20,19 +20,19 @@ from gcsam_med.metrics.classification import (
     log_losses,
     squared_errors,
 )
-from gcsam_med.metrics.counts import TABLE_METRICS, one_vs_rest, table_metrics
+from gcsam_med.metrics.confusion import TABLE_METRICS, one_vs_rest, table_metrics
 from gcsam_med.metrics.delong import delong_auc
 from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.group_resampling import N_RESAMPLES, Resamples, resample_groups
 from gcsam_med.metrics.intervals import proportion
-from gcsam_med.metrics.resampled import (
+from gcsam_med.metrics.segmentation import SegmentationCase
+from gcsam_med.metrics.weighted_statistics import (
     Statistic,
     auc_of_weights,
     average_precision_of_weights,
     function_of_sums,
     weighted,
 )
-from gcsam_med.metrics.resamples import N_RESAMPLES, Resamples, resample_groups
-from gcsam_med.metrics.segmentation import SegmentationCase
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -27,24 +27,12 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class SurfaceDistances:
-    """Distances from each outline pixel of one mask to the nearest outline pixel of the other.
+    """Distances from each outline pixel of one mask to the nearest outline pixel of the other."""
 
-    Parameters
-    ----------
-    pred_to_truth : ndarray of float, shape [P]
-        One distance per outline pixel of the prediction; empty if either mask is empty.
-    truth_to_pred : ndarray of float, shape [T]
-        One distance per outline pixel of the truth; empty if either mask is empty.
-    empty : str
-        ``"neither"``, ``"one"`` or ``"both"``: which of the masks have no pixel.
-    diagonal : float
-        Largest distance between two pixel centres of the image, the score of a missed lesion.
-    """
-
-    pred_to_truth: Floats
-    truth_to_pred: Floats
-    empty: str
-    diagonal: float
+    pred_to_truth: Floats  #: One distance per outline pixel of the prediction; empty if either mask is empty.
+    truth_to_pred: Floats  #: One distance per outline pixel of the truth; empty if either mask is empty.
+    empty: str  #: ``"neither"``, ``"one"`` or ``"both"``: which of the masks have no pixel.
+    diagonal: float  #: Largest distance between two pixel centres of the image, the score of a missed lesion.
 
 
 def check_masks(pred: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Mask, Mask]:

@@ -29,27 +29,14 @@ _SAME_MODEL = "Give the weights of the same --model."
 
 @dataclass(frozen=True)
 class PretrainedReport:
-    """What was loaded.
+    """What was loaded."""
 
-    Parameters
-    ----------
-    source : str
-        File name of the weights.
-    loaded : int
-        Number of tensors taken over.
-    fresh : tuple of str
-        Tensors of the network that keep their random start (the last layer, a decoder).
-    unused : tuple of str
-        Tensors of the file that have no place in the network.
-    notes : tuple of str
-        What was adapted, one sentence each.
-    """
-
-    source: str
-    loaded: int
+    source: str  #: File name of the weights.
+    loaded: int  #: Number of tensors taken over.
+    #: Tensors of the network that keep their random start (the last layer, a decoder).
     fresh: tuple[str, ...]
-    unused: tuple[str, ...]
-    notes: tuple[str, ...]
+    unused: tuple[str, ...]  #: Tensors of the file that have no place in the network.
+    notes: tuple[str, ...]  #: What was adapted, one sentence each.
 
 
 def load_pretrained(

@@ -17,33 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What is known of a network before it is built.
+    """What is known of a network before it is built."""
 
-    Parameters
-    ----------
-    task : {"segmentation", "classification"}
-        What it is for.
-    summary : str
-        One sentence; its size is that for one grey channel and one output.
-    paper : str
-        Where it was described.
-    build : callable
-        ``build(in_channels, outputs, size, dropout) -> nn.Module``.
-    weights : str, optional
-        torchvision's name of its ImageNet weights, e.g. ``"ResNet18_Weights.IMAGENET1K_V1"``.
-    multiple : int
-        The side of the square must be a multiple of this.
-    smallest : int
-        The side of the square must be at least this.
-    """
-
-    task: Task
-    summary: str
-    paper: str
+    task: Task  #: {"segmentation", "classification"}: What it is for.
+    summary: str  #: One sentence; its size is that for one grey channel and one output.
+    paper: str  #: Where it was described.
+    #: ``build(in_channels, outputs, size, dropout) -> nn.Module``.
     build: Callable[[int, int, int, float], nn.Module]
+    #: torchvision's name of its ImageNet weights, e.g. ``"ResNet18_Weights.IMAGENET1K_V1"``.
     weights: str | None = None
-    multiple: int = 1
-    smallest: int = 32
+    multiple: int = 1  #: The side of the square must be a multiple of this.
+    smallest: int = 32  #: The side of the square must be at least this.
 
 
 NETWORKS: dict[str, NetworkSpec] = {

@@ -11,7 +11,7 @@ from gcsam_med.optim.gsam import GSAM
 from gcsam_med.optim.looksam import LookSAM
 from gcsam_med.optim.methods import BASES, OPTIMIZERS, Method, build
 from gcsam_med.optim.msam import MomentumSAM
-from gcsam_med.optim.passes import BufferSnapshot, RandomState, frozen_batchnorm
+from gcsam_med.optim.replay import BufferSnapshot, RandomState, frozen_batchnorm
 from gcsam_med.optim.schedule import RHO_SCHEDULES, rho_factor
 from gcsam_med.optim.sharpness import Sharpness
 from gcsam_med.optim.step import StepResult, leading_part, training_step

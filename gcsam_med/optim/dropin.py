@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gcsam_med.optim.passes import RandomState
+from gcsam_med.optim.replay import RandomState
 from gcsam_med.optim.sharpness import Centralize, Norm, Sharpness
 
 

@@ -13,24 +13,12 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 @dataclass(frozen=True)
 class Item:
-    """One parameter and how the climb has to treat it.
+    """One parameter and how the climb has to treat it."""
 
-    Parameters
-    ----------
-    parameter : Tensor
-        The weights.
-    centred : bool
-        Whether the rows of its direction are to be centred.
-    adaptive : bool
-        Whether its direction is scaled by the size of the weights.
-    rho : int
-        Number of the radius it climbs by: equal radii have equal numbers.
-    """
-
-    parameter: Tensor
-    centred: bool
-    adaptive: bool
-    rho: int
+    parameter: Tensor  #: The weights.
+    centred: bool  #: Whether the rows of its direction are to be centred.
+    adaptive: bool  #: Whether its direction is scaled by the size of the weights.
+    rho: int  #: Number of the radius it climbs by: equal radii have equal numbers.
 
     @property
     def rows(self) -> int:

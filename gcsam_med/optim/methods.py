@@ -18,36 +18,16 @@ from gcsam_med.optim.sharpness import Sharpness
 
 @dataclass(frozen=True)
 class Method:
-    """One line of the table of methods.
+    """One line of the table of methods."""
 
-    Parameters
-    ----------
-    summary : str
-        What it does, in a sentence.
-    passes : str
-        Forward-backward passes a step.
-    copies : int
-        Copies of the weights in memory beyond weights, gradients and the optimizer's state.
-    equation : str
-        The perturbation or the descent gradient; g is the gradient, C centres it.
-    paper : str
-        Where it comes from.
-    perturbation : type or None
-        The climb; None for an optimizer alone.
-    rho : float
-        Radius where none is given.
-    options : dict
-        What the method fixes or presets of the climb.
-    """
-
-    summary: str
-    passes: str
-    copies: int
-    equation: str
-    paper: str
-    perturbation: Callable[..., Sharpness] | None = None
-    rho: float = 0.0
-    options: dict[str, Any] = field(default_factory=dict)
+    summary: str  #: What it does, in a sentence.
+    passes: str  #: Forward-backward passes a step.
+    copies: int  #: Copies of the weights in memory beyond weights, gradients and the optimizer's state.
+    equation: str  #: The perturbation or the descent gradient; g is the gradient, C centres it.
+    paper: str  #: Where it comes from.
+    perturbation: Callable[..., Sharpness] | None = None  #: The climb; None for an optimizer alone.
+    rho: float = 0.0  #: Radius where none is given.
+    options: dict[str, Any] = field(default_factory=dict)  #: What the method fixes or presets of the climb.
 
 
 BASES: dict[str, type[Optimizer]] = {

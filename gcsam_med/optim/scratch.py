@@ -13,17 +13,10 @@ from gcsam_med.optim.sums import Lengths
 
 
 class Scratch(NamedTuple):
-    """Room that all blocks of one device and type share.
+    """Room that all blocks of one device and type share."""
 
-    Parameters
-    ----------
-    direction : Tensor, shape (elements,)
-        For what is climbed along.
-    sizes : Tensor, shape (elements,), or None
-        For the size of the weights, where the climb is adaptive.
-    """
-
-    direction: Tensor
+    direction: Tensor  #: Tensor, shape (elements,): For what is climbed along.
+    #: Tensor, shape (elements,), or None: For the size of the weights, where the climb is adaptive.
     sizes: Tensor | None
 
 

@@ -21,24 +21,12 @@ Norm = Literal["centralized", "raw"]
 
 
 class Climbers(NamedTuple):
-    """Who takes part in a climb.
+    """Who takes part in a climb."""
 
-    Parameters
-    ----------
-    parameters : list of Tensor
-        The weights that move.
-    directions : list of Tensor
-        Parallel to them: what each moves along.
-    rhos : list of int
-        Parallel to them: which radius each has.
-    radii : list of float
-        The radii, each once.
-    """
-
-    parameters: list[Tensor]
-    directions: list[Tensor]
-    rhos: list[int]
-    radii: list[float]
+    parameters: list[Tensor]  #: The weights that move.
+    directions: list[Tensor]  #: Parallel to them: what each moves along.
+    rhos: list[int]  #: Parallel to them: which radius each has.
+    radii: list[float]  #: The radii, each once.
 
     def only(self, wanted: Container[Tensor]) -> Climbers:
         """Those among `wanted`."""

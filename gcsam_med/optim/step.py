@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from gcsam_med.optim.passes import BufferSnapshot, RandomState, frozen_batchnorm
+from gcsam_med.optim.replay import BufferSnapshot, RandomState, frozen_batchnorm
 from gcsam_med.optim.sharpness import Sharpness
 
 Batch = TypeVar("Batch")
@@ -21,24 +21,14 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a training step did.
+    """What a training step did."""
 
-    Parameters
-    ----------
-    loss : Tensor, no dimension
-        Loss of the first pass over the batch, on its device: at the unperturbed weights if the step has two.
-    gradient_norm : Tensor, no dimension
-        Norm of the descent gradient, unscaled, before clipping.
-    skipped : bool
-        A gradient was infinite or NaN: weights, optimizer and running statistics are as before the step.
-    passes : int
-        Forward-backward passes over the batch, 1 or 2.
-    """
-
+    #: Loss of the first pass over the batch, on its device: at the unperturbed weights if the step has two.
     loss: Tensor
-    gradient_norm: Tensor
+    gradient_norm: Tensor  #: Norm of the descent gradient, unscaled, before clipping.
+    #: A gradient was infinite or NaN: weights, optimizer and running statistics are as before the step.
     skipped: bool
-    passes: int
+    passes: int  #: Forward-backward passes over the batch, 1 or 2.
 
 
 def training_step(

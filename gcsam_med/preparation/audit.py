@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from gcsam_med.datasets.prepared import SPLITS
 from gcsam_med.errors import Fault
 from gcsam_med.preparation.duplicates import Search
-from gcsam_med.preparation.features import MARKS_SUSPICIOUS
+from gcsam_med.preparation.measurements import MARKS_SUSPICIOUS
 from gcsam_med.preparation.scan import Facts
 from gcsam_med.preparation.shortcuts import shortcuts
 from gcsam_med.preparation.splits import TEST_PARTS, Division
-from gcsam_med.prepared import SPLITS
 
 SCHEMA = 1
 COLOURED = 0.002  # fraction of coloured pixels from which a grey modality's image has an overlay

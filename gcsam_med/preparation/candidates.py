@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcsam_med.preparation.features import Fingerprint
+from gcsam_med.preparation.measurements import Fingerprint
 
 # Differing bits of dHash plus pHash, out of 128. A border cropped by 3 % costs up to 19 (measured on breast
 # ultrasound and chest X-rays); frames of one sweep of the probe up to about 36.
@@ -26,25 +26,15 @@ ROWS, COLUMNS = 32, 8192
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs of close hashes.
+    """Pairs of close hashes."""
 
-    Parameters
-    ----------
-    first, second : ndarray of int64, shape (n,)
-        Numbers of the images.
-    mirrored : ndarray of bool, shape (n,)
-        Whether the second resembles the first's mirror image more than the first.
-    distance : ndarray of int64, shape (n,)
-        Differing bits out of 128.
-    limit : int
-        Largest distance looked for after all.
-    """
-
+    #: first, second: ndarray of int64, shape (n,): Numbers of the images.
     first: np.ndarray
     second: np.ndarray
+    #: ndarray of bool, shape (n,): Whether the second resembles the first's mirror image more than the first.
     mirrored: np.ndarray
-    distance: np.ndarray
-    limit: int
+    distance: np.ndarray  #: ndarray of int64, shape (n,): Differing bits out of 128.
+    limit: int  #: Largest distance looked for after all.
 
 
 def hash_table(fingerprints: Sequence[Fingerprint]) -> np.ndarray:

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from gcsam_med.datasets.source import Modality
+from gcsam_med.datasets.case import Modality
 from gcsam_med.preparation.candidates import Candidates, close_pairs, hash_table
-from gcsam_med.preparation.features import Fingerprint
 from gcsam_med.preparation.groups import same
+from gcsam_med.preparation.measurements import Fingerprint
 from gcsam_med.preparation.register import Layers, agreement, descriptor_agreement, descriptors, layers
 from gcsam_med.progress import Track, silent
 
@@ -35,47 +35,25 @@ Thumbs = Callable[[np.ndarray], np.ndarray]  # row numbers -> uint8 (n, 128, 128
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that show the same picture.
+    """Two images that show the same picture."""
 
-    Parameters
-    ----------
-    first, second : int
-        Row numbers; for two data sets, of the first and of the second.
-    kind : {"exact", "near"}
-        Equal pixels, or the same picture after registration.
-    agreement : float
-        1 for exact copies, else the correlation found.
-    mirrored : bool
-        Whether the second is the first's mirror image.
-    distance : int
-        Differing bits of dHash plus pHash.
-    """
-
+    #: first, second: Row numbers; for two data sets, of the first and of the second.
     first: int
     second: int
+    #: {"exact", "near"}: Equal pixels, or the same picture after registration.
     kind: Literal["exact", "near"]
-    agreement: float = 1.0
-    mirrored: bool = False
-    distance: int = 0
+    agreement: float = 1.0  #: 1 for exact copies, else the correlation found.
+    mirrored: bool = False  #: Whether the second is the first's mirror image.
+    distance: int = 0  #: Differing bits of dHash plus pHash.
 
 
 @dataclass(frozen=True)
 class Search:
-    """What was found and how far was looked.
+    """What was found and how far was looked."""
 
-    Parameters
-    ----------
-    pairs : tuple of Pair
-        Exact ones first.
-    limit : int
-        Hash distance up to which pairs were looked at.
-    candidates : int
-        Pairs within that distance.
-    """
-
-    pairs: tuple[Pair, ...]
-    limit: int
-    candidates: int
+    pairs: tuple[Pair, ...]  #: Exact ones first.
+    limit: int  #: Hash distance up to which pairs were looked at.
+    candidates: int  #: Pairs within that distance.
 
 
 def find_duplicates(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from gcsam_med.errors import InputError
-from gcsam_med.preparation.features import Fingerprint
+from gcsam_med.preparation.measurements import Fingerprint
 from gcsam_med.preparation.scan import Facts
 
 FINGERPRINTS = "fingerprints.csv"

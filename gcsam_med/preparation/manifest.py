@@ -10,10 +10,10 @@ import pandas as pd
 
 from gcsam_med import __version__
 from gcsam_med.datasets import Listing, SourceSpec
+from gcsam_med.datasets.prepared import SPLITS, DatasetInfo
 from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.scan import Facts
 from gcsam_med.preparation.splits import Division
-from gcsam_med.prepared import SPLITS, DatasetInfo
 
 # A text column of a private table with more values than this and than a quarter of the cases, or than half of
 # them, names cases or people instead of grouping them.

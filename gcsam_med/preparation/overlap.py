@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.preparation.audit_page import write_overlap_page
 from gcsam_med.preparation.duplicates import Pair, find_overlap
 from gcsam_med.preparation.fingerprints import FINGERPRINTS, read_fingerprints
 from gcsam_med.preparation.store import THUMBS, PlaneReader
-from gcsam_med.prepared import PreparedDataset
 from gcsam_med.progress import Track, silent
 
 

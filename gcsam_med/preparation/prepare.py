@@ -15,29 +15,7 @@ from gcsam_med.datasets import DATASETS, Listing, SourceSpec, table
 from gcsam_med.datasets.archive import is_archive, opened
 from gcsam_med.datasets.demo import is_synthetic
 from gcsam_med.datasets.download import sha256_of
-from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
-from gcsam_med.files import write_durably
-from gcsam_med.preparation.audit import build_audit, find_conflicts
-from gcsam_med.preparation.audit_page import write_audit_page
-from gcsam_med.preparation.duplicates import Search, find_duplicates
-from gcsam_med.preparation.features import THUMB
-from gcsam_med.preparation.fingerprints import FINGERPRINTS, write_fingerprints
-from gcsam_med.preparation.groups import connected_groups, same
-from gcsam_med.preparation.manifest import build_info, build_manifest
-from gcsam_med.preparation.options import PrepareOptions
-from gcsam_med.preparation.privacy import identity_key
-from gcsam_med.preparation.scan import Facts, ScanJob, scan
-from gcsam_med.preparation.sources import SOURCES, Sources, changes, read_sources, record_sources
-from gcsam_med.preparation.split_file import (
-    SPLIT_FILE,
-    apply_split_file,
-    content_key,
-    read_split_file,
-    write_split_file,
-)
-from gcsam_med.preparation.splits import Division, complete, divide
-from gcsam_med.preparation.store import THUMBS, PlaneReader, PlaneWriter, keep_rows, recover, replacing
-from gcsam_med.prepared import (
+from gcsam_med.datasets.prepared import (
     AUDIT,
     IMAGES,
     INFO,
@@ -47,35 +25,41 @@ from gcsam_med.prepared import (
     PreparedDataset,
     prepared_root,
 )
+from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
+from gcsam_med.files import write_durably
+from gcsam_med.preparation.audit import build_audit, find_conflicts
+from gcsam_med.preparation.audit_page import write_audit_page
+from gcsam_med.preparation.duplicates import Search, find_duplicates
+from gcsam_med.preparation.fingerprints import FINGERPRINTS, write_fingerprints
+from gcsam_med.preparation.groups import connected_groups, same
+from gcsam_med.preparation.manifest import build_info, build_manifest
+from gcsam_med.preparation.measurements import THUMB
+from gcsam_med.preparation.options import PrepareOptions
+from gcsam_med.preparation.privacy import identity_key
+from gcsam_med.preparation.scan import Facts, ScanJob, scan
+from gcsam_med.preparation.source_files import SOURCES, Sources, changes, read_sources, record_sources
+from gcsam_med.preparation.split_file import (
+    SPLIT_FILE,
+    apply_split_file,
+    content_key,
+    read_split_file,
+    write_split_file,
+)
+from gcsam_med.preparation.splits import Division, complete, divide
+from gcsam_med.preparation.store import THUMBS, PlaneReader, PlaneWriter, keep_rows, recover, replacing
 from gcsam_med.progress import Track, silent
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `prepare` did.
+    """What `prepare` did."""
 
-    Parameters
-    ----------
-    dataset : PreparedDataset
-        Open for reading.
-    fresh : bool
-        False if the same set was there already and nothing was done.
-    audit : dict
-        The content of ``audit.json``.
-    faults : tuple of Fault
-        Bad files that were left out.
-    warnings : tuple of str
-        What a person should know.
-    changes : tuple of str
-        What differs from the prepared set that was there before.
-    """
-
-    dataset: PreparedDataset
-    fresh: bool
-    audit: dict[str, Any] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
-    warnings: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
+    dataset: PreparedDataset  #: Open for reading.
+    fresh: bool  #: False if the same set was there already and nothing was done.
+    audit: dict[str, Any] = field(default_factory=dict)  #: The content of ``audit.json``.
+    faults: tuple[Fault, ...] = ()  #: Bad files that were left out.
+    warnings: tuple[str, ...] = ()  #: What a person should know.
+    changes: tuple[str, ...] = ()  #: What differs from the prepared set that was there before.
 
 
 def prepare(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcsam_med.prepared import PreparedDataset, Split
+from gcsam_med.datasets.prepared import PreparedDataset, Split
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines, to_rgb
 
 MIN_TILE = 160  # pixels; smaller squares are enlarged so that one can see something
@@ -45,7 +45,8 @@ def preview(
     import torch
     from PIL import Image
 
-    from gcsam_med.transforms import sample_seed, to_channels, training_transform
+    from gcsam_med.transforms.augmentation import sample_seed, training_transform
+    from gcsam_med.transforms.pixels import to_channels
 
     torch.set_num_threads(1)
     info = dataset.info

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gcsam_med.datasets.prepared import AUDIT, PreparedDataset
 from gcsam_med.errors import InputError
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.shortcuts import MAX_VALUES
-from gcsam_med.prepared import AUDIT, PreparedDataset
 from gcsam_med.progress import Track, silent
 
 SIDE = 32  # pixels of a view

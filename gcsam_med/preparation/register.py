@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcsam_med.preparation.features import THUMB
+from gcsam_med.preparation.measurements import THUMB
 
 COARSE = THUMB // 2
 # Where even coarse structure does not agree after registration, fine detail is not looked at.
@@ -27,17 +27,11 @@ DESCRIPTOR = 32
 
 @dataclass(frozen=True)
 class Layers:
-    """A thumbnail with local mean and contrast divided out.
+    """A thumbnail with local mean and contrast divided out."""
 
-    Parameters
-    ----------
-    coarse : tuple of ndarray of float32, shape (64, 64)
-        Blurred by 2 and by 1 pixel, and not.
-    fine : tuple of ndarray of float32, shape (128, 128)
-        Blurred by 1 pixel, and not.
-    """
-
+    #: tuple of ndarray of float32, shape (64, 64): Blurred by 2 and by 1 pixel, and not.
     coarse: tuple[np.ndarray, np.ndarray, np.ndarray]
+    #: tuple of ndarray of float32, shape (128, 128): Blurred by 1 pixel, and not.
     fine: tuple[np.ndarray, np.ndarray]
 
     def mirrored(self) -> Layers:

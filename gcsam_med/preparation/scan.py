@@ -20,13 +20,13 @@ import numpy as np
 from PIL import Image
 
 from gcsam_med.datasets import Case
+from gcsam_med.datasets.case import MaskSize
 from gcsam_med.datasets.cifar import PICTURE_BYTES
-from gcsam_med.datasets.source import MaskSize
 from gcsam_med.errors import Fault
-from gcsam_med.geometry import Geometry
 from gcsam_med.images import Frames, ImageFault, Picture, decode_frames, decode_mask, read_bytes
-from gcsam_med.preparation.features import Fingerprint, fingerprint, statistics, thumbnail
+from gcsam_med.preparation.measurements import Fingerprint, fingerprint, statistics, thumbnail
 from gcsam_med.preparation.privacy import keyed_id
+from gcsam_med.transforms.letterbox import Geometry
 
 # Below this number of cases starting processes costs more than it gains.
 POOL_FROM = 64
@@ -42,106 +42,49 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class ScanJob:
-    """What a reading process needs to know apart from the case.
+    """What a reading process needs to know apart from the case."""
 
-    Parameters
-    ----------
-    root : Path
-        Folder that the cases' paths are relative to.
-    size : int
-        Side of the square.
-    channels : int
-        1 or 3.
-    negative_classes : tuple of str
-        Classes whose masks may be empty.
-    mask_size : {"refuse", "resize"}
-        What to do with masks of another size than their image.
-    frames : Frames
-        Which frames of multi-frame files.
-    key : bytes
-        Key for ids of private sources; empty for public ones.
-    """
-
-    root: Path
-    size: int
-    channels: int
-    negative_classes: tuple[str, ...] = ()
+    root: Path  #: Folder that the cases' paths are relative to.
+    size: int  #: Side of the square.
+    channels: int  #: 1 or 3.
+    negative_classes: tuple[str, ...] = ()  #: Classes whose masks may be empty.
+    #: {"refuse", "resize"}: What to do with masks of another size than their image.
     mask_size: MaskSize = "refuse"
-    frames: Frames = "first"
-    key: bytes = b""
+    frames: Frames = "first"  #: Which frames of multi-frame files.
+    key: bytes = b""  #: Key for ids of private sources; empty for public ones.
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is kept in memory of one case: everything but pixels.
+    """What is kept in memory of one case: everything but pixels."""
 
-    Parameters
-    ----------
-    case : Case
-        As listed.
-    case_id : str
-        Safe to print.
-    patient : str
-        Safe to print; empty where not known.
-    height, width : int
-        Original size.
-    spacing : tuple of float or None
-        Millimetres (row, column).
-    has_mask : bool
-        Whether the case has mask files.
-    source_sha256, mask_sha256 : str
-        Of the files' bytes.
-    pixel_sha256 : str
-        Of the decoded pixels: equal for exact duplicates whatever the file format.
-    fingerprint : Fingerprint
-        Perceptual hashes.
-    statistics : dict
-        See `gcsam_med.preparation.features.statistics`.
-    attributes : dict
-        Subgroups: those of the listing and technical DICOM tags.
-    notes : tuple of str
-        From reading.
-    """
-
-    case: Case
-    case_id: str
-    patient: str
+    case: Case  #: As listed.
+    case_id: str  #: Safe to print.
+    patient: str  #: Safe to print; empty where not known.
+    #: height, width: Original size.
     height: int
     width: int
-    spacing: tuple[float, float] | None
-    has_mask: bool
+    spacing: tuple[float, float] | None  #: Millimetres (row, column).
+    has_mask: bool  #: Whether the case has mask files.
+    #: source_sha256, mask_sha256: Of the files' bytes.
     source_sha256: str
     mask_sha256: str
-    pixel_sha256: str
-    fingerprint: Fingerprint
-    statistics: dict[str, float]
-    attributes: dict[str, str]
-    notes: tuple[str, ...]
+    pixel_sha256: str  #: Of the decoded pixels: equal for exact duplicates whatever the file format.
+    fingerprint: Fingerprint  #: Perceptual hashes.
+    statistics: dict[str, float]  #: See `gcsam_med.preparation.measurements.statistics`.
+    attributes: dict[str, str]  #: Subgroups: those of the listing and technical DICOM tags.
+    notes: tuple[str, ...]  #: From reading.
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """One case, read: its facts and its pixels.
+    """One case, read: its facts and its pixels."""
 
-    Parameters
-    ----------
-    facts : Facts
-        What is kept.
-    square : ndarray of uint8
-        (size, size) or (size, size, 3).
-    mask_square : ndarray of uint8 or None
-        (size, size), 0 or 1.
-    mask_png : bytes
-        The mask at its original resolution, 1-bit PNG; empty without a mask.
-    thumb : ndarray of uint8
-        (128, 128), for comparing pairs.
-    """
-
-    facts: Facts
-    square: np.ndarray
-    mask_square: np.ndarray | None
-    mask_png: bytes
-    thumb: np.ndarray
+    facts: Facts  #: What is kept.
+    square: np.ndarray  #: (size, size) or (size, size, 3).
+    mask_square: np.ndarray | None  #: (size, size), 0 or 1.
+    mask_png: bytes  #: The mask at its original resolution, 1-bit PNG; empty without a mask.
+    thumb: np.ndarray  #: (128, 128), for comparing pairs.
 
 
 Result = list[Scanned] | list[Fault]

@@ -15,17 +15,10 @@ TEST_PARTS = 5  # one of five parts is the test set
 
 @dataclass(frozen=True)
 class Division:
-    """Where each case goes.
+    """Where each case goes."""
 
-    Parameters
-    ----------
-    split : ndarray of str, shape (n,)
-        ``train``, ``val`` or ``test``.
-    fold : ndarray of int64, shape (n,)
-        0 .. folds - 1; -1 for test. The default validation split is fold 0.
-    """
-
-    split: np.ndarray
+    split: np.ndarray  #: ndarray of str, shape (n,): ``train``, ``val`` or ``test``.
+    #: ndarray of int64, shape (n,): 0 .. folds - 1; -1 for test. The default validation split is fold 0.
     fold: np.ndarray
 
     @property

@@ -12,8 +12,8 @@ from typing import Self
 
 import numpy as np
 
+from gcsam_med.datasets.prepared import IMAGES, MASKS, ORIGINAL_MASKS
 from gcsam_med.errors import InputError
-from gcsam_med.prepared import IMAGES, MASKS, ORIGINAL_MASKS
 
 THUMBS = "thumbs.npy"  # (cases, 128, 128) uint8, for comparing pairs, also with other data sets
 HEADER_BYTES = 128  # what NumPy's format gives the header of any array that fits on a disk

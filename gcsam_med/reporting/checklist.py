@@ -19,21 +19,13 @@ FOR_THE_AUTHOR = "for the author"
 
 @dataclass(frozen=True)
 class Item:
-    """A topic that a reader of a study looks for.
+    """A topic that a reader of a study looks for."""
 
-    Parameters
-    ----------
-    claim, tripod : str
-        Item numbers; empty where a list has none.
-    topic : str
-        What is asked.
-    answer : callable or None
-        From the report to what the run tells; an empty text, or None, leaves it to the author.
-    """
-
+    #: claim, tripod: Item numbers; empty where a list has none.
     claim: str
     tripod: str
-    topic: str
+    topic: str  #: What is asked.
+    #: From the report to what the run tells; an empty text, or None, leaves it to the author.
     answer: Callable[[Report], str] | None = None
 
 

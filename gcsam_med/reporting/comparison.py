@@ -12,139 +12,78 @@ from gcsam_med.reporting.report import Notice
 
 @dataclass(frozen=True)
 class ArmFigure:
-    """A figure of an arm over its runs.
+    """A figure of an arm over its runs."""
 
-    Parameters
-    ----------
-    values : tuple of float
-        One a run, in the order of the arm's runs; NaN where a run leaves it undefined.
-    mean, sd : float
-        Over the runs that define it; sd is NaN for a single one.
-    """
-
+    #: One a run, in the order of the arm's runs; NaN where a run leaves it undefined.
     values: tuple[float, ...]
+    #: mean, sd: Over the runs that define it; sd is NaN for a single one.
     mean: float
     sd: float
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run of an arm cost, as the mean over its runs.
+    """What a run of an arm cost, as the mean over its runs."""
 
-    Parameters
-    ----------
-    epochs, steps : float
-        Trained.
-    passes : float
-        Gradient computations: forward and backward passes over a batch.
-    minutes : float
-        Wall time of training without validation, on the machine that made the runs.
-    """
-
+    #: epochs, steps: Trained.
     epochs: float
     steps: float
-    passes: float
-    minutes: float
+    passes: float  #: Gradient computations: forward and backward passes over a batch.
+    minutes: float  #: Wall time of training without validation, on the machine that made the runs.
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One recipe of a comparison.
+    """One recipe of a comparison."""
 
-    Parameters
-    ----------
-    name, model, optimizer : str
-        What it is called, its network and its optimizer.
-    runs : tuple of str
-        Names of its runs.
-    replicates : tuple of (int, int or None)
-        Seed and fold of each run.
-    figures : mapping of str to ArmFigure
-        Named as in ``metrics.json``.
-    main : Estimate
-        Mean of the main figure over seeds, its interval holding the chance of seeds and of cases.
-    sd_seeds : float or None
-        What another seed changes in the main figure; None for a single run.
-    cost : Cost
-        What a run cost.
-    sharpness : mapping of str to ArmFigure
-        ``largest_eigenvalue``, ``trace`` and ``increase_within_rho``, where they were measured.
-    lines : tuple of mapping
-        Contents of ``sharpness.json`` with a line, for the drawing.
-    """
-
+    #: name, model, optimizer: What it is called, its network and its optimizer.
     name: str
     model: str
     optimizer: str
-    runs: tuple[str, ...]
-    replicates: tuple[tuple[int, int | None], ...]
-    figures: Mapping[str, ArmFigure]
+    runs: tuple[str, ...]  #: Names of its runs.
+    replicates: tuple[tuple[int, int | None], ...]  #: Seed and fold of each run.
+    figures: Mapping[str, ArmFigure]  #: Named as in ``metrics.json``.
+    #: Mean of the main figure over seeds, its interval holding the chance of seeds and of cases.
     main: Estimate
-    sd_seeds: float | None
-    cost: Cost
+    sd_seeds: float | None  #: What another seed changes in the main figure; None for a single run.
+    cost: Cost  #: What a run cost.
+    #: ``largest_eigenvalue``, ``trace`` and ``increase_within_rho``, where they were measured.
     sharpness: Mapping[str, ArmFigure] = field(default_factory=dict)
-    lines: tuple[Mapping[str, Any], ...] = ()
+    lines: tuple[Mapping[str, Any], ...] = ()  #: Contents of ``sharpness.json`` with a line, for the drawing.
 
 
 @dataclass(frozen=True)
 class NamedTest:
-    """One test of one pair of arms.
+    """One test of one pair of arms."""
 
-    Parameters
-    ----------
-    method : str
-        Its name.
-    question : str
-        What it tests, in a few words.
-    difference : Estimate
-        Second arm less first, in the unit the test counts in.
-    p_value, p_holm : float or None
-        As it came, and corrected over all pairs that this test was made for.
-    effect, effect_name : float or None, str
-        Effect size, where the test has one.
-    """
-
-    method: str
-    question: str
-    difference: Estimate
+    method: str  #: Its name.
+    question: str  #: What it tests, in a few words.
+    difference: Estimate  #: Second arm less first, in the unit the test counts in.
+    #: p_value, p_holm: As it came, and corrected over all pairs that this test was made for.
     p_value: float | None
     p_holm: float | None
+    #: effect, effect_name: Effect size, where the test has one.
     effect: float | None = None
     effect_name: str = ""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms on the same cases.
+    """Two arms on the same cases."""
 
-    Parameters
-    ----------
-    model, first, second : str
-        Network, and names of the arms.
-    difference : Estimate
-        Second less first in the main figure: mean over seeds, its interval holding seeds and cases.
-    p_value, p_holm : float or None
-        Of a difference of 0, and corrected over all pairs of the comparison.
-    sd_seeds : float or None
-        What another seed changes in the difference.
-    by_seed : tuple of (str, float)
-        The difference for each seed (and fold) that both arms have.
-    tests : tuple of NamedTest
-        Other ways to ask.
-    effect : float or None
-        Cohen's d_z over cases, where a case has a figure of its own.
-    """
-
+    #: model, first, second: Network, and names of the arms.
     model: str
     first: str
     second: str
+    #: Second less first in the main figure: mean over seeds, its interval holding seeds and cases.
     difference: Estimate
+    #: p_value, p_holm: Of a difference of 0, and corrected over all pairs of the comparison.
     p_value: float | None
     p_holm: float | None
-    sd_seeds: float | None
-    by_seed: tuple[tuple[str, float], ...]
-    tests: tuple[NamedTest, ...]
-    effect: float | None
+    sd_seeds: float | None  #: What another seed changes in the difference.
+    by_seed: tuple[tuple[str, float], ...]  #: The difference for each seed (and fold) that both arms have.
+    tests: tuple[NamedTest, ...]  #: Other ways to ask.
+    effect: float | None  #: Cohen's d_z over cases, where a case has a figure of its own.
 
     @property
     def verdict(self) -> Literal["higher", "lower", "no difference shown"]:
@@ -156,52 +95,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything a comparison found.
+    """Everything a comparison found."""
 
-    Parameters
-    ----------
-    task, dataset, title, split : str
-        What was compared, and on which cases.
-    main_metric : str
-        ``dice``, ``auc`` or ``balanced_accuracy``.
-    n_cases, n_groups : int
-        Cases that count in the main figure, and the groups they belong to.
-    group_kind : str
-        What a group is.
-    synthetic : bool
-        Whether the images are generated.
-    arms : tuple of Arm
-        In the order of the plan, the reference first.
-    pairs : tuple of Pair
-        Every two arms of one network.
-    common : mapping
-        Settings that all runs share.
-    notices : tuple of Notice
-        What to know before using the figures.
-    looks : int
-        Evaluations of this split by these runs and their neighbours.
-    versions : tuple of str
-        Versions of gcsam-med the runs were trained with.
-    created : str
-        UTC time in ISO form.
-    """
-
+    #: task, dataset, title, split: What was compared, and on which cases.
     task: Literal["segmentation", "classification"]
     dataset: str
     title: str
     split: str
-    main_metric: str
+    main_metric: str  #: ``dice``, ``auc`` or ``balanced_accuracy``.
+    #: n_cases, n_groups: Cases that count in the main figure, and the groups they belong to.
     n_cases: int
     n_groups: int
-    group_kind: str
-    synthetic: bool
-    arms: tuple[Arm, ...]
-    pairs: tuple[Pair, ...]
-    common: Mapping[str, Any]
-    notices: tuple[Notice, ...]
-    looks: int
-    versions: tuple[str, ...]
-    created: str
+    group_kind: str  #: What a group is.
+    synthetic: bool  #: Whether the images are generated.
+    arms: tuple[Arm, ...]  #: In the order of the plan, the reference first.
+    pairs: tuple[Pair, ...]  #: Every two arms of one network.
+    common: Mapping[str, Any]  #: Settings that all runs share.
+    notices: tuple[Notice, ...]  #: What to know before using the figures.
+    looks: int  #: Evaluations of this split by these runs and their neighbours.
+    versions: tuple[str, ...]  #: Versions of gcsam-med the runs were trained with.
+    created: str  #: UTC time in ISO form.
 
     @property
     def shown(self) -> tuple[Pair, ...]:

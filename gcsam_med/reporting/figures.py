@@ -65,27 +65,13 @@ def subgroups(report: Report) -> Figure:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure of the report.
+    """A figure of the report."""
 
-    Parameters
-    ----------
-    title : str
-        Heading.
-    caption : str
-        How to read it; one or two sentences.
-    draw : callable
-        Report to matplotlib figure.
-    there : callable
-        Whether the report holds what it needs.
-    words : callable
-        What it shows, for those who cannot see it.
-    """
-
-    title: str
-    caption: str
-    draw: Callable[[Report], Figure]
-    there: Callable[[Report], bool]
-    words: Callable[[Report], str]
+    title: str  #: Heading.
+    caption: str  #: How to read it; one or two sentences.
+    draw: Callable[[Report], Figure]  #: Report to matplotlib figure.
+    there: Callable[[Report], bool]  #: Whether the report holds what it needs.
+    words: Callable[[Report], str]  #: What it shows, for those who cannot see it.
 
 
 def _value(report: Report, key: str) -> str:
@@ -221,27 +207,13 @@ FIGURES: dict[str, FigureSpec] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, drawn.
+    """A figure, drawn."""
 
-    Parameters
-    ----------
-    key : str
-        File name without ending.
-    spec : FigureSpec
-        What it is.
-    words : str
-        What it shows, in words.
-    svg : str
-        An SVG document.
-    png : bytes
-        The same as PNG, 200 dpi.
-    """
-
-    key: str
-    spec: FigureSpec
-    words: str
-    svg: str
-    png: bytes
+    key: str  #: File name without ending.
+    spec: FigureSpec  #: What it is.
+    words: str  #: What it shows, in words.
+    svg: str  #: An SVG document.
+    png: bytes  #: The same as PNG, 200 dpi.
 
 
 def draw_all(report: Report) -> list[Drawn]:

@@ -20,28 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A figure of a comparison, drawn.
+    """A figure of a comparison, drawn."""
 
-    Parameters
-    ----------
-    key : str
-        File name without ending.
-    title, caption : str
-        Heading, and how to read it.
-    words : str
-        What it shows, for those who cannot see it.
-    svg : str
-        An SVG document.
-    png : bytes
-        The same as PNG, 200 dpi.
-    """
-
-    key: str
+    key: str  #: File name without ending.
+    #: title, caption: Heading, and how to read it.
     title: str
     caption: str
-    words: str
-    svg: str
-    png: bytes
+    words: str  #: What it shows, for those who cannot see it.
+    svg: str  #: An SVG document.
+    png: bytes  #: The same as PNG, 200 dpi.
 
 
 def draw_comparison(comparison: Comparison) -> list[Sketch]:

@@ -7,24 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MetricName:
-    """A figure's name for people.
+    """A figure's name for people."""
 
-    Parameters
-    ----------
-    title : str
-        Name, as in a table.
-    meaning : str
-        One sentence.
-    better : str
-        ``"higher"``, ``"lower"`` or ``""``.
-    unit : str
-        ``"share"`` (0 to 1), ``"tolerance"`` (a share at a distance), ``"distance"``, ``"area"``, ``"count"``
-        or ``""``.
-    """
-
-    title: str
-    meaning: str
-    better: str = "higher"
+    title: str  #: Name, as in a table.
+    meaning: str  #: One sentence.
+    better: str = "higher"  #: ``"higher"``, ``"lower"`` or ``""``.
+    #: ``"share"`` (0 to 1), ``"tolerance"`` (a share at a distance), ``"distance"``, ``"area"``, ``"count"``
+    #: or ``""``.
     unit: str = "share"
 
 

@@ -11,15 +11,9 @@ from gcsam_med.errors import InputError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run.
+    """The files of a run."""
 
-    Parameters
-    ----------
-    root : Path
-        ``runs/NAME``.
-    """
-
-    root: Path
+    root: Path  #: ``runs/NAME``.
 
     @property
     def config_file(self) -> Path:

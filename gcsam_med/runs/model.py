@@ -91,7 +91,7 @@ class TrainedModel:
         Tensor, shape (B, in_channels, size, size), float32
             On the model's device, standardized.
         """
-        from gcsam_med.transforms import standardize, to_channels
+        from gcsam_med.transforms.pixels import standardize, to_channels
 
         return standardize(to_channels(squares, self.card.in_channels), self.card.mean, self.card.std).to(
             self.device

@@ -19,25 +19,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.training.plan import Plan
-from gcsam_med.transforms import sample_seed, standardize, to_channels, training_transform
+from gcsam_med.transforms.augmentation import sample_seed, training_transform
+from gcsam_med.transforms.pixels import standardize, to_channels
 
 
 class MicroBatch(NamedTuple):
-    """Cases of one forward pass.
+    """Cases of one forward pass."""
 
-    Parameters
-    ----------
-    images : Tensor, shape (B, C, S, S), float32
-        Standardized.
-    targets : Tensor
-        Segmentation: masks (B, 1, S, S), float32 0 or 1. Classification: class numbers (B,), int64.
-    share : float
-        What the mean loss of these cases counts in the step's loss; over all micro-batches and processes
-        the shares sum to the number of processes (DDP averages over them).
-    """
-
-    images: torch.Tensor
+    images: torch.Tensor  #: Tensor, shape (B, C, S, S), float32: Standardized.
+    #: Segmentation: masks (B, 1, S, S), float32 0 or 1. Classification: class numbers (B,), int64.
     targets: torch.Tensor
+    #: What the mean loss of these cases counts in the step's loss; over all micro-batches and processes the
+    #: shares sum to the number of processes (DDP averages over them).
     share: float
 
     def to(self, device: torch.device) -> MicroBatch:

@@ -37,21 +37,11 @@ FILE = re.compile(r"step-(\d{8,})\.pt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint read back.
+    """A checkpoint read back."""
 
-    Parameters
-    ----------
-    step : int
-        Steps done.
-    state : dict
-        As given to `save_checkpoint`.
-    skipped : tuple of str
-        Newer checkpoints that were passed over, each with its reason.
-    """
-
-    step: int
-    state: dict[str, Any]
-    skipped: tuple[str, ...]
+    step: int  #: Steps done.
+    state: dict[str, Any]  #: As given to `save_checkpoint`.
+    skipped: tuple[str, ...]  #: Newer checkpoints that were passed over, each with its reason.
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:

@@ -12,7 +12,7 @@ import torch
 
 from gcsam_med import __version__
 from gcsam_med.config import RunConfig
-from gcsam_med.prepared import PreparedDataset
+from gcsam_med.datasets.prepared import PreparedDataset
 
 PACKAGES = (
     "torch",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcsam_med.errors import MissingExtra
-from gcsam_med.training.events import EpochEnd, Observer, Progress, Silent, Start
+from gcsam_med.training.callbacks import EpochEnd, Observer, Progress, Silent, Start
 
 if TYPE_CHECKING:
     from gcsam_med.config import RunConfig

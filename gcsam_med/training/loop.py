@@ -13,13 +13,13 @@ from gcsam_med.errors import EnvironmentFault, InputError, Interrupted
 from gcsam_med.optim import rho_factor, training_step
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.batches import Batches, stream
-from gcsam_med.training.diary import Diary, keep, save
+from gcsam_med.training.build import Session
+from gcsam_med.training.callbacks import EpochEnd, Observer, Progress
 from gcsam_med.training.environment import peak_memory_mib
-from gcsam_med.training.events import EpochEnd, Observer, Progress
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.schedule import lr_factor
-from gcsam_med.training.session import Session
 from gcsam_med.training.signals import StopSignals
+from gcsam_med.training.state import Diary, keep, save
 from gcsam_med.training.validation import validate
 
 _SECONDS_BETWEEN_LOOKS = 0.25

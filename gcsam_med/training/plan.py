@@ -7,45 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcsam_med.config import RunConfig, Task
+from gcsam_med.datasets.prepared import PreparedDataset, Split
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.networks import NETWORKS, default_model, input_channels
 from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.prepared import PreparedDataset, Split
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do.
+    """What a run will do."""
 
-    Parameters
-    ----------
-    config : RunConfig
-        Complete: no field that the data decide is None.
-    dataset : PreparedDataset
-        The images.
-    classes : tuple of str
-        Names of the outputs; the mask's target alone for segmentation.
-    train_rows, val_rows : ndarray of int64
-        Rows of the manifest.
-    in_channels : int
-        Channels the network sees.
-    mean, std : list of float
-        Standardization, one a channel, of intensities in 0..1.
-    warnings : tuple of str
-        What the user should know before reading any number.
-    """
-
-    config: RunConfig
-    dataset: PreparedDataset
-    classes: tuple[str, ...]
+    config: RunConfig  #: Complete: no field that the data decide is None.
+    dataset: PreparedDataset  #: The images.
+    classes: tuple[str, ...]  #: Names of the outputs; the mask's target alone for segmentation.
+    #: train_rows, val_rows: Rows of the manifest.
     train_rows: np.ndarray
     val_rows: np.ndarray
-    in_channels: int
+    in_channels: int  #: Channels the network sees.
+    #: mean, std: Standardization, one a channel, of intensities in 0..1.
     mean: list[float]
     std: list[float]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  #: What the user should know before reading any number.
 
     @property
     def task(self) -> Task:

@@ -25,18 +25,10 @@ SHARE = 0.2
 
 @dataclass(frozen=True)
 class RhoSearch:
-    """What the short runs showed.
+    """What the short runs showed."""
 
-    Parameters
-    ----------
-    metric : str
-        Validation metric that chose; higher is better.
-    values : dict of float to float
-        Best value of the metric for each radius.
-    """
-
-    metric: str
-    values: dict[float, float]
+    metric: str  #: Validation metric that chose; higher is better.
+    values: dict[float, float]  #: Best value of the metric for each radius.
 
     @property
     def chosen(self) -> float:

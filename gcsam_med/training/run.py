@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
+from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.files import is_leftover, remove_leftovers, write_durably
-from gcsam_med.prepared import open_prepared
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.batches import Batches
+from gcsam_med.training.build import build_session
+from gcsam_med.training.callbacks import Observer, Several, Silent, Start
 from gcsam_med.training.checkpoint import Checkpoint, load_checkpoint
-from gcsam_med.training.diary import Diary
+from gcsam_med.training.distributed import check_same_step
 from gcsam_med.training.environment import environment
-from gcsam_med.training.events import Observer, Several, Silent, Start
 from gcsam_med.training.lock import locked
 from gcsam_med.training.logs import observers_for
 from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
-from gcsam_med.training.processes import check_same_step
-from gcsam_med.training.restore import (
+from gcsam_med.training.resume import (
     MACHINE_FIELDS,
     cases_per_step,
     check_same_data,
@@ -35,47 +35,26 @@ from gcsam_med.training.restore import (
     take_up,
 )
 from gcsam_med.training.rho_search import find_rho, same_settings
-from gcsam_med.training.session import build_session
+from gcsam_med.training.state import Diary
 
 __all__ = ["MACHINE_FIELDS", "TrainingResult", "resume_training", "start_training"]
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended.
+    """How a run ended."""
 
-    Parameters
-    ----------
-    folder : Path
-        The run folder.
-    metric : str
-        The validation metric that chose the best epoch.
-    best, best_epoch : float, int
-        Its best value, and when.
-    epochs : int
-        Epochs trained.
-    steps : int
-        Steps done, of which `skipped` had a gradient that was not finite.
-    skipped : int
-        See `steps`.
-    seconds : float
-        Time spent training, without validation.
-    images_per_second : float
-        Over all epochs.
-    reason : str
-        ``epochs``, ``max_minutes`` or ``patience``.
-    """
-
-    folder: Path
-    metric: str
+    folder: Path  #: The run folder.
+    metric: str  #: The validation metric that chose the best epoch.
+    #: best, best_epoch: Its best value, and when.
     best: float
     best_epoch: int
-    epochs: int
-    steps: int
+    epochs: int  #: Epochs trained.
+    steps: int  #: Steps done, of which `skipped` had a gradient that was not finite.
     skipped: int
-    seconds: float
-    images_per_second: float
-    reason: str
+    seconds: float  #: Time spent training, without validation.
+    images_per_second: float  #: Over all epochs.
+    reason: str  #: ``epochs``, ``max_minutes`` or ``patience``.
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -141,7 +120,7 @@ def resume_training(
     folder : Path
         The run folder.
     overrides, sets
-        Settings that differ from the run's own; see `gcsam_med.training.restore` for those that may.
+        Settings that differ from the run's own; see `gcsam_med.training.resume` for those that may.
     extend : bool
         Allow more epochs and another patience as well. The learning rate follows the new schedule from here.
     observer : Observer, optional

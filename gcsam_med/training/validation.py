@@ -15,9 +15,9 @@ from torch import nn
 
 from gcsam_med.metrics import classification
 from gcsam_med.training.batches import network_input, targets_of
+from gcsam_med.training.distributed import gathered, share_buffers
 from gcsam_med.training.plan import Plan
-from gcsam_med.training.processes import gathered, share_buffers
-from gcsam_med.transforms import to_channels
+from gcsam_med.transforms.pixels import to_channels
 
 
 @torch.inference_mode()

@@ -9,10 +9,10 @@ from sklearn import metrics as sk
 
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
-from gcsam_med.evaluation.examination import open_examination
+from gcsam_med.evaluation.setup import open_examination
 from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.runs import RunFolder
-from gcsam_med.runs.operating import load_operating
+from gcsam_med.runs.calibration import load_operating
 from tests.builders import copied_run, make_prepared, make_run, trained_runs
 
 FAST = {"n_resamples": 200, "device": "cpu"}

@@ -7,16 +7,16 @@ import torch
 from PIL import Image
 
 from gcsam_med.cli import run as command
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.evaluation import evaluate_run
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.ensemble import find_runs, load_ensemble
 from gcsam_med.inference.stream import lanes
 from gcsam_med.metrics.calibration import apply_temperature
-from gcsam_med.prepared import PreparedDataset
 from gcsam_med.runs import RunFolder, load_model, save_model
-from gcsam_med.runs.features import FEATURES, load_features
-from gcsam_med.runs.operating import load_operating
+from gcsam_med.runs.calibration import load_operating
+from gcsam_med.runs.feature_reference import FEATURES, load_features
 from tests.builders import copied_run, picture, trained_runs
 
 

@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run
-from gcsam_med.geometry import Geometry
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.ensemble import load_ensemble
 from gcsam_med.runs import load_model
-from gcsam_med.runs.masks import Postprocessing
+from gcsam_med.runs.postprocessing import Postprocessing
+from gcsam_med.transforms.letterbox import Geometry
 from tests.builders import copied_run, picture, trained_runs
 
 CPU = PredictOptions(device="cpu")

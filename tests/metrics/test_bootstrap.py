@@ -8,14 +8,14 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gcsam_med.metrics.bootstrap import bootstrap, bootstrap_auc, bootstrap_mean, replicate, widened_z
-from gcsam_med.metrics.resampled import (
+from gcsam_med.metrics.group_resampling import resample_groups
+from gcsam_med.metrics.weighted_statistics import (
     auc_of_weights,
     average_precision_of_weights,
     function_of_sums,
     mean_of,
     weighted,
 )
-from gcsam_med.metrics.resamples import resample_groups
 
 
 def grouped(rng, n_groups=30):
@@ -71,7 +71,7 @@ def test_draws_are_the_same_every_time_and_chunking_is_invisible(monkeypatch):
     assert not np.array_equal(
         first, np.concatenate(list(resample_groups(np.arange(40) // 2, rng).weights()))[:101]
     )
-    monkeypatch.setattr("gcsam_med.metrics.resamples._CHUNK_CELLS", 100)
+    monkeypatch.setattr("gcsam_med.metrics.group_resampling._CHUNK_CELLS", 100)
     chunks = list(draws.weights())
     assert len(chunks) > 10
     np.testing.assert_array_equal(first, np.concatenate(chunks))
@@ -127,7 +127,7 @@ def test_jackknife_in_blocks_gives_the_same_interval(monkeypatch):
     values = rng.exponential(size=400)
     draws = resample_groups(np.arange(400), rng, n_resamples=1000)
     one_by_one = bootstrap_mean(values, draws)
-    monkeypatch.setattr("gcsam_med.metrics.resamples._MAX_JACKKNIFE", 100)
+    monkeypatch.setattr("gcsam_med.metrics.group_resampling._MAX_JACKKNIFE", 100)
     left_out = np.concatenate([w for w, _ in draws.jackknife()])
     assert len(left_out) == 100
     assert ((left_out == 0).sum(axis=1) == 4).all()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcsam_med.preparation.candidates import close_pairs, hash_table
-from gcsam_med.preparation.features import Fingerprint
+from gcsam_med.preparation.measurements import Fingerprint
 
 
 def hashes(n: int, seed: int, prototypes: int = 5, noise: int = 6) -> np.ndarray:

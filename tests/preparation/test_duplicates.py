@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from gcsam_med.preparation.duplicates import find_duplicates, find_overlap
-from gcsam_med.preparation.features import fingerprint, thumbnail
+from gcsam_med.preparation.measurements import fingerprint, thumbnail
 from gcsam_med.preparation.register import agreement, layers
 
 

@@ -15,13 +15,13 @@ from PIL import Image, ImageOps
 
 from gcsam_med.datasets import DATASETS
 from gcsam_med.datasets.download import sha256_of
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import DataFaults, Fault, InputError
-from gcsam_med.geometry import Geometry
 from gcsam_med.images import read_image, read_mask
 from gcsam_med.preparation import Outcome, PrepareOptions, prepare
 from gcsam_med.preparation import scan as scanning
 from gcsam_med.preparation.scan import ScanJob, scan
-from gcsam_med.prepared import PreparedDataset
+from gcsam_med.transforms.letterbox import Geometry
 from tests.datasets import layouts
 from tests.images.malformed import dicom
 

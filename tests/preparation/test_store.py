@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gcsam_med.datasets.prepared import IMAGES, ORIGINAL_MASKS
 from gcsam_med.errors import InputError
 from gcsam_med.preparation.store import PlaneReader, PlaneWriter, keep_rows, recover, replacing
-from gcsam_med.prepared import IMAGES, ORIGINAL_MASKS
 
 
 def planes(n: int) -> np.ndarray:

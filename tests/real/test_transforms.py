@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gcsam_med.geometry import Geometry
-from gcsam_med.transforms import sample_seed, to_channels, training_transform
+from gcsam_med.transforms.augmentation import sample_seed, training_transform
+from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.pixels import to_channels
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not DATA.is_dir(), reason="no real images here")]

@@ -16,7 +16,7 @@ from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import start_training
 from gcsam_med.training.checkpoint import load_checkpoint
-from gcsam_med.training.restore import check_settings, differences
+from gcsam_med.training.resume import check_settings, differences
 from tests.builders import make_prepared
 from tests.reliability.kills import Trial
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import ConfigError
-from gcsam_med.training.session import synchronized
+from gcsam_med.training.build import synchronized
 from tests.builders import make_prepared
 
 SECONDS = 120  # until a machine that does other things as well has begun, or has ended

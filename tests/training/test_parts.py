@@ -41,7 +41,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_of(data_root: Path, **changes: object) -> Plan:
-    from gcsam_med.prepared import open_prepared
+    from gcsam_med.datasets.prepared import open_prepared
 
     return make_plan(settings(data_root, **changes), open_prepared(data_root, "toy"))
 

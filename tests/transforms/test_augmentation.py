@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import center_of_mass
 
 from gcsam_med.errors import InputError
-from gcsam_med.transforms import sample_seed, training_transform
+from gcsam_med.transforms.augmentation import sample_seed, training_transform
 
 MODALITIES = ["ultrasound", "xray", "photo"]
 TASKS = ["segmentation", "classification"]

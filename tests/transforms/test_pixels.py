@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.functional import normalize
 
 from gcsam_med.errors import InputError
-from gcsam_med.transforms import standardize, to_channels
+from gcsam_med.transforms.pixels import standardize, to_channels
 
 GREY = arrays(np.uint8, (2, 5, 5))
 COLOUR = arrays(np.uint8, (2, 5, 5, 3))

@@ -28,22 +28,13 @@ _CLASSES = {
 
 @dataclass(frozen=True)
 class Terms:
-    """The codes for a model's answers about one image.
+    """The codes for a model's answers about one image."""
 
-    Parameters
-    ----------
-    category, kind : code or None
-        Of what is outlined (segmented property category and type); None where nothing is.
-    site : code or None
-        Where it lies.
-    procedure : code
-        How the image was made.
-    """
-
+    #: category, kind: Of what is outlined (segmented property category and type); None where nothing is.
     category: Any | None
     kind: Any | None
-    site: Any | None
-    procedure: Any
+    site: Any | None  #: Where it lies.
+    procedure: Any  #: How the image was made.
 
 
 def terms(card: ModelCard, body_part: str) -> Terms:

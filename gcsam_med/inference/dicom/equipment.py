@@ -21,24 +21,12 @@ USE = "Research only, not for clinical use"
 
 @dataclass(frozen=True)
 class Maker:
-    """The algorithm, as it is named in every object.
+    """The algorithm, as it is named in every object."""
 
-    Parameters
-    ----------
-    card : ModelCard
-        The (first) model's card.
-    weights : tuple of str
-        sha256 of each model's weights.
-    threshold : float
-        The operating point.
-    steps : str
-        Post-processing, in words.
-    """
-
-    card: ModelCard
-    weights: tuple[str, ...]
-    threshold: float
-    steps: str
+    card: ModelCard  #: The (first) model's card.
+    weights: tuple[str, ...]  #: sha256 of each model's weights.
+    threshold: float  #: The operating point.
+    steps: str  #: Post-processing, in words.
 
     @property
     def name(self) -> str:

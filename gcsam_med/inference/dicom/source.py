@@ -60,27 +60,14 @@ DETECTOR_ONLY = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 @dataclass(frozen=True)
 class Source:
-    """A DICOM image that was predicted.
+    """A DICOM image that was predicted."""
 
-    Parameters
-    ----------
-    header : Dataset
-        Only the attributes of ``IMAGE``, as of an image of one frame of nobody.
-    identity : Dataset
-        Only the attributes of ``IDENTITY``.
-    n_frames : int
-        How many frames the file has.
-    spacing : tuple of float or None
-        Height and width of a pixel in mm of the patient; None where they are not known.
-    body_part : str
-        Body Part Examined, or empty.
-    """
-
-    header: Dataset
-    identity: Dataset
-    n_frames: int
+    header: Dataset  #: Only the attributes of ``IMAGE``, as of an image of one frame of nobody.
+    identity: Dataset  #: Only the attributes of ``IDENTITY``.
+    n_frames: int  #: How many frames the file has.
+    #: Height and width of a pixel in mm of the patient; None where they are not known.
     spacing: tuple[float, float] | None
-    body_part: str
+    body_part: str  #: Body Part Examined, or empty.
 
 
 def read_source(data: bytes, name: str) -> Source | str:

@@ -84,24 +84,12 @@ def dicom_output(
 
 @dataclass(frozen=True)
 class DicomOutput:
-    """Writes the objects of one input after the other.
+    """Writes the objects of one input after the other."""
 
-    Parameters
-    ----------
-    folder : Path
-        Output folder.
-    maker : Maker
-        The algorithm.
-    frames : {"first", "middle", "all"} or int
-        Which frames are predicted.
-    report : bool
-        Whether structured reports are written.
-    """
-
-    folder: Path
-    maker: Maker
-    frames: Frames
-    report: bool
+    folder: Path  #: Output folder.
+    maker: Maker  #: The algorithm.
+    frames: Frames  #: {"first", "middle", "all"}: Which frames are predicted.
+    report: bool  #: Whether structured reports are written.
 
     def __call__(self, item: Input, rows: Rows) -> Rows:
         """Write the objects of an input; one that allows none gets a note."""

@@ -15,8 +15,8 @@ from gcsam_med import __version__
 from gcsam_med.inference.export.bundle_config import inference_config
 from gcsam_med.inference.export.bundle_network import bundle_channels, bundle_weights
 from gcsam_med.inference.export.description import USE
+from gcsam_med.inference.export.exported_run import Subject
 from gcsam_med.inference.export.portable import check, examples, expected
-from gcsam_med.inference.export.subject import Subject
 
 # MONAI's published schema of metadata.json; `verify_metadata` fetches it.
 SCHEMA = (

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from gcsam_med.inference.export.bundle_network import bundle_channels, network_definition
-from gcsam_med.inference.export.subject import Subject
+from gcsam_med.inference.export.exported_run import Subject
 
-# The square: the same arithmetic as `gcsam_med.geometry.Geometry`.
+# The square: the same arithmetic as `gcsam_med.transforms.letterbox.Geometry`.
 GEOMETRY: dict[str, str] = {
     "read": "$lambda path: np.asarray(ImageOps.exif_transpose(Image.open(path)).convert(@mode))",
     "inner": "$lambda height, width: [max(1, min(@size, round(side * (@size / max(height, width))))) "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcsam_med import __version__
-from gcsam_med.inference.export.subject import Subject
+from gcsam_med.inference.export.exported_run import Subject
 
 DESCRIPTION = "description.json"
 USE = "research only, not for clinical use"

@@ -12,9 +12,9 @@ from pathlib import Path
 from gcsam_med.errors import InputError, machine_fault, unknown_name
 from gcsam_med.inference.export.bundle import write_bundle
 from gcsam_med.inference.export.description import DESCRIPTION, describe
+from gcsam_med.inference.export.exported_run import Subject, open_subject
 from gcsam_med.inference.export.graphs import ONNX, PROGRAM, write_onnx, write_program, write_weights
 from gcsam_med.inference.export.model_card import model_card
-from gcsam_med.inference.export.subject import Subject, open_subject
 from gcsam_med.runs.model import WEIGHTS
 
 README = "README.md"
@@ -22,28 +22,15 @@ README = "README.md"
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of files that others read.
+    """A kind of files that others read."""
 
-    Parameters
-    ----------
-    write : callable
-        Writes into a folder; returns the largest difference of a probability from the model here, or None
-        where the weights themselves are written.
-    standardized : bool
-        Whether the files standardize their input themselves and give probabilities.
-    library : str
-        ``library_name`` of the Hugging Face hub.
-    card : str
-        Where the model card goes.
-    usage : str
-        Markdown for the model card.
-    """
-
+    #: Writes into a folder; returns the largest difference of a probability from the model here, or None
+    #: where the weights themselves are written.
     write: Callable[[Subject, Path], float | None]
-    standardized: bool
-    library: str
-    card: str
-    usage: str
+    standardized: bool  #: Whether the files standardize their input themselves and give probabilities.
+    library: str  #: ``library_name`` of the Hugging Face hub.
+    card: str  #: Where the model card goes.
+    usage: str  #: Markdown for the model card.
 
 
 FORMATS: dict[str, Format] = {
@@ -105,27 +92,14 @@ FORMATS: dict[str, Format] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_run` wrote.
+    """What `export_run` wrote."""
 
-    Parameters
-    ----------
-    folder : Path
-        The new folder.
-    files : tuple of str
-        Relative to it.
-    difference : float or None
-        Largest difference of a probability from the model here; None for bare weights.
-    synthetic : bool
-        Whether generated images had a part.
-    threshold_from : str
-        Where the operating point comes from.
-    """
-
-    folder: Path
-    files: tuple[str, ...]
+    folder: Path  #: The new folder.
+    files: tuple[str, ...]  #: Relative to it.
+    #: Largest difference of a probability from the model here; None for bare weights.
     difference: float | None
-    synthetic: bool
-    threshold_from: str
+    synthetic: bool  #: Whether generated images had a part.
+    threshold_from: str  #: Where the operating point comes from.
 
 
 def export_run(

@@ -11,8 +11,8 @@ import torch
 
 from gcsam_med.errors import MissingExtra
 from gcsam_med.inference.export.description import DESCRIPTION, describe
+from gcsam_med.inference.export.exported_run import Subject
 from gcsam_med.inference.export.portable import check, examples, expected, quietly, trace
-from gcsam_med.inference.export.subject import Subject
 from gcsam_med.runs.model import WEIGHTS
 
 ONNX, PROGRAM = "model.onnx", "model.pt2"

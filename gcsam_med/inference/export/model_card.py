@@ -9,7 +9,7 @@ import yaml
 
 from gcsam_med import __version__
 from gcsam_med.inference.export.description import describe
-from gcsam_med.inference.export.subject import Subject
+from gcsam_med.inference.export.exported_run import Subject
 from gcsam_med.reporting.names import in_order, metric_name
 
 TASKS = {"segmentation": "image-segmentation", "classification": "image-classification"}

@@ -1,0 +1,5 @@
+"""Studies: many runs of several recipes, and one paired comparison of what came out."""
+
+from gcsam_med.compare.compare import compare_runs, compare_study
+
+__all__ = ["compare_runs", "compare_study"]

@@ -1,0 +1,181 @@
+"""What finished runs leave behind, read back and checked to be comparable."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gcsam_med.compare.plan import StudyPlan
+from gcsam_med.config import RunConfig
+from gcsam_med.errors import InputError
+from gcsam_med.evaluation.evaluation_log import read_ledger
+from gcsam_med.files import read_json, read_regular
+from gcsam_med.reporting.tables import plain_cell
+from gcsam_med.runs import RunFolder
+from gcsam_med.training.run import MACHINE_FIELDS
+
+_MOST_BYTES = 2**30
+# What may differ between runs of one arm.
+_REPLICATE_FIELDS = frozenset({"seed", "fold"})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A finished run."""
+
+    #: name, arm: Of the run, and of what it stands for.
+    name: str
+    arm: str
+    config: RunConfig  #: Complete.
+    metrics: Mapping[str, Any]  #: Content of ``metrics.json``.
+    cases: pd.DataFrame  #: Content of ``cases.csv``, by case id.
+    result: Mapping[str, Any]  #: Content of ``result.json``.
+    sharpness: Mapping[str, Any]  #: Content of ``sharpness.json``; empty where it was not measured.
+    looks: int  #: Lines of the run's ledger for this split.
+
+    @property
+    def replicate(self) -> tuple[int, int | None]:
+        """Seed and fold: what pairs runs of two arms."""
+        return self.config.seed, self.config.fold
+
+
+def evidence_of_plan(plan: StudyPlan) -> list[Evidence]:
+    """Read the finished runs of a study, in the order of the plan's arms."""
+    from gcsam_med.compare.execute import state_of
+
+    runs = [run for run in plan.runs if state_of(plan, run) == "evaluated"]
+    found = [_read(plan.folder_of(run), run.arm, plan.split) for run in runs]
+    order = {arm: i for i, arm in enumerate(plan.arms)}
+    found.sort(key=lambda e: (str(e.config.model), order[e.arm], e.config.seed, e.config.fold or 0))
+    return _comparable(found)
+
+
+def evidence_of_runs(folders: Sequence[Path], split: str) -> list[Evidence]:
+    """Read finished runs given one by one; arms are named by what their settings differ in.
+
+    Raises
+    ------
+    InputError
+        If a run is not finished, has no evaluation on the split, or is not comparable with the others.
+    """
+    runs = [RunFolder.open(folder) for folder in folders]
+    missing = [str(r.root) for r in runs if not (r.evaluation(split) / "metrics.json").is_file()]
+    if missing:
+        raise InputError(
+            f"There is no evaluation on the {split} split of {', '.join(missing)}.",
+            "Make it with: gcsam-med evaluate RUN" + ("" if split == "test" else f" --split {split}"),
+        )
+    names = _arm_names([run.config() for run in runs])
+    return _comparable([_read(run, name, split) for run, name in zip(runs, names, strict=True)])
+
+
+def _arm_names(configs: Sequence[RunConfig]) -> list[str]:
+    """Optimizer, and every other setting that is not the same in all runs of one optimizer and network."""
+    left = MACHINE_FIELDS | _REPLICATE_FIELDS | {"optimizer", "model"}
+    dumped = [{k: v for k, v in c.model_dump().items() if k not in left} for c in configs]
+    names = []
+    for config, settings in zip(configs, dumped, strict=True):
+        alike = [
+            d
+            for c, d in zip(configs, dumped, strict=True)
+            if (c.optimizer, c.model) == (config.optimizer, config.model)
+        ]
+        varying = [k for k in settings if len({str(d[k]) for d in alike}) > 1]
+        names.append(" ".join([config.optimizer, *(f"{k}={settings[k]}" for k in varying)]))
+    return names
+
+
+def _read(run: RunFolder, arm: str, split: str) -> Evidence:
+    folder = run.evaluation(split)
+    try:
+        metrics = _checked_metrics(read_json(folder / "metrics.json"))
+        result = read_json(run.result_file)
+        if not all(math.isfinite(float(result[key])) for key in ("epochs", "steps", "seconds")):
+            raise ValueError("result.json")
+        cases = _cases(folder / "cases.csv", metrics["task"])
+        measured = run.sharpness / "sharpness.json"
+        sharpness = read_json(measured) if measured.is_file() else {}
+        if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
+            sharpness = {}
+        looks = sum(entry.get("split") == split for entry in read_ledger(run.ledger_file))
+        name = run.root.resolve().name
+        return Evidence(name, arm, run.config(), metrics, cases, result, sharpness, looks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"The evaluation in {folder} is missing or damaged ({type(error).__name__}).",
+            "Make it again with: gcsam-med evaluate " + str(run.root),
+        ) from error
+
+
+def _checked_metrics(metrics: Any) -> dict[str, Any]:
+    """Content of ``metrics.json``, with all that a comparison reads of it."""
+    known = {key: str(metrics[key]) for key in ("task", "dataset", "split", "group_kind")}
+    known_run = {
+        key: str(metrics["run"][key]) for key in ("weights_sha256", "dataset_sha256", "tool_version")
+    }
+    values = {str(name): found["value"] for name, found in metrics["metrics"].items()}
+    if known["task"] not in ("segmentation", "classification"):
+        raise ValueError("task")
+    if not all(value is None or math.isfinite(value) for value in values.values()):
+        raise ValueError("metrics")
+    return {
+        **known,
+        "synthetic": bool(metrics["synthetic"]),
+        "run": known_run,
+        "metrics": {name: {"value": value} for name, value in values.items()},
+    }
+
+
+def _cases(path: Path, task: str) -> pd.DataFrame:
+    """Content of ``cases.csv`` by case id; what is counted with is a number, or empty where that may be."""
+    content = read_regular(path, _MOST_BYTES)
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    for column in ("case_id", "group_id", "label"):
+        table[column] = [plain_cell(value) for value in table[column]]
+    if table["case_id"].duplicated().any() or table.empty:
+        raise ValueError("case_id")
+    columns = ["dice"] if task == "segmentation" else ["correct", *_probabilities(table)]
+    numbers = table[columns].replace("", "nan" if task == "segmentation" else "none").astype(float)
+    if not ((numbers >= 0) & (numbers <= 1) | numbers.isna()).all(axis=None):
+        raise ValueError("a figure outside 0 to 1")
+    if task == "classification" and (len(columns) < 3 or numbers.isna().any(axis=None)):
+        raise ValueError("probabilities")
+    return table.set_index("case_id")
+
+
+def _probabilities(table: pd.DataFrame) -> list[str]:
+    return [column for column in table.columns if column.startswith("prob_")]
+
+
+def _comparable(found: list[Evidence]) -> list[Evidence]:
+    """Check that all runs answer one question on one set of cases; name everything that differs."""
+    if not found:
+        raise InputError("No run is finished yet, so there is nothing to compare.")
+    first, faults = found[0], []
+    for other in found[1:]:
+        for what in ("task", "dataset", "split"):
+            if other.metrics[what] != first.metrics[what]:
+                faults.append(
+                    f"{other.name} has {what} {other.metrics[what]}, {first.name} {first.metrics[what]}"
+                )
+        if other.metrics["run"]["dataset_sha256"] != first.metrics["run"]["dataset_sha256"]:
+            faults.append(f"{other.name} was evaluated on another content of the data than {first.name}")
+        elif list(other.cases.index) != list(first.cases.index):
+            faults.append(f"{other.name} was evaluated on other cases than {first.name}")
+        elif list(other.cases["label"]) != list(first.cases["label"]):
+            faults.append(f"{other.name} has other labels than {first.name}")
+    seen: dict[tuple[str, str, int, int | None], str] = {}
+    for one in found:
+        key = (str(one.config.model), one.arm, *one.replicate)
+        if key in seen:
+            faults.append(f"{one.name} and {seen[key]} are the same recipe with the same seed")
+        seen[key] = one.name
+    if faults:
+        raise InputError("These runs cannot be compared: " + "; ".join(faults) + ".", "Leave those runs out.")
+    return found

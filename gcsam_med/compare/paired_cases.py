@@ -1,0 +1,170 @@
+"""One set of cases that several runs answered, and their figures as functions of who is in the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from gcsam_med.compare.finished_runs import Evidence
+from gcsam_med.metrics.statistics import (
+    Estimate,
+    PairedTest,
+    Resamples,
+    SeedEffects,
+    Statistic,
+    auc_of_weights,
+    bootstrap,
+    crossed_effects,
+    crossed_statistic,
+    delong_test,
+    function_of_sums,
+    mcnemar,
+    mean_of,
+    paired_bootstrap,
+    resample_groups,
+    weighted,
+    wilcoxon_signed_rank,
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The cases that count in the main figure, and how a run is scored on them."""
+
+    metric: str  #: ``dice``, ``auc`` or ``balanced_accuracy``.
+    case_ids: np.ndarray  #: ndarray of str, shape (n,): Cases that count.
+    #: groups, labels: ndarray of str, shape (n,): Of each.
+    groups: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]  #: In the order of the runs' probabilities; empty for segmentation.
+    #: n_resamples, seed: Of the bootstrap.
+    n_resamples: int
+    seed: int
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """The draws, the same for every figure and every pair."""
+        rng = np.random.default_rng(self.seed)
+        return resample_groups(self.groups, rng, strata=self.labels, n_resamples=self.n_resamples)
+
+    def values(self, run: Evidence) -> np.ndarray:
+        """A run's figure of each case, float (n,): its Dice, or whether it was called rightly."""
+        column = "dice" if self.metric == "dice" else "correct"
+        return run.cases.loc[self.case_ids, column].astype(float).to_numpy()
+
+    def scores(self, run: Evidence) -> np.ndarray:
+        """A run's probability of the positive class, float (n,)."""
+        return run.cases.loc[self.case_ids, f"prob_{self.classes[-1]}"].astype(float).to_numpy()
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Which cases are positive, bool (n,)."""
+        return self.labels == self.classes[-1]
+
+    def statistic(self, run: Evidence) -> Statistic:
+        """A run's main figure as a function of group weights."""
+        if self.metric == "dice":
+            return mean_of(self.values(run), self.resamples)
+        if self.metric == "auc":
+            return weighted(auc_of_weights(self.positive, self.scores(run)), self.resamples)
+        of_class = np.stack([self.labels == name for name in self.classes], axis=1).astype(float)
+        right = of_class * self.values(run)[:, None]
+        k = len(self.classes)
+
+        def mean_recall(sums: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray((sums[:, :k] / sums[:, k:]).mean(axis=1))
+
+        return function_of_sums(np.concatenate([right, of_class], axis=1), mean_recall, self.resamples)
+
+    def mean(self, runs: Sequence[Evidence]) -> SeedEffects:
+        """The main figure over the runs of one arm, with both sources of chance."""
+        if len(runs) == 1:
+            return SeedEffects(bootstrap(self.statistic(runs[0]), self.resamples), None, 0.0, 0.0)
+        if self.metric == "dice":
+            values = np.stack([self.values(r) for r in runs])
+            return _within_unit(_effects(lambda: crossed_effects(values, self.groups)))
+        figures = [self.statistic(r) for r in runs]
+        return _within_unit(_effects(lambda: crossed_statistic(figures, self.resamples)))
+
+    def difference(self, first: Sequence[Evidence], second: Sequence[Evidence]) -> SeedEffects:
+        """Second less first, run by run of the same seed, with both sources of chance."""
+        if len(first) == 1:
+            test = paired_bootstrap(self.statistic(second[0]), self.statistic(first[0]), self.resamples)
+            return SeedEffects(test.difference, test.p_value, 0.0, 0.0)
+        if self.metric == "dice":
+            values = np.stack([self.values(b) - self.values(a) for a, b in zip(first, second, strict=True)])
+            return _effects(lambda: crossed_effects(values, self.groups))
+        pairs = [(self.statistic(a), self.statistic(b)) for a, b in zip(first, second, strict=True)]
+        return _effects(lambda: crossed_statistic([_less(b, a) for a, b in pairs], self.resamples))
+
+    def tests(self, first: Sequence[Evidence], second: Sequence[Evidence]) -> list[tuple[str, PairedTest]]:
+        """The field's usual tests of the same pair, each with the question it answers; second less first."""
+        over = "" if len(first) == 1 else " (mean over seeds)"
+        one, two = (_mean([self.statistic(r) for r in runs]) for runs in (first, second))
+        found = [(f"{_TITLE[self.metric]}{over}", paired_bootstrap(two, one, self.resamples))]
+        if self.metric == "dice":
+            a, b = (np.mean([self.values(r) for r in runs], axis=0) for runs in (first, second))
+            found.append((f"Dice of each group{over}", wilcoxon_signed_rank(b, a, self.groups)))
+            return found
+        if self.metric == "auc":
+            a, b = (np.mean([self.scores(r) for r in runs], axis=0) for runs in (first, second))
+            averaged = "AUC" if len(first) == 1 else "AUC of the probabilities averaged over seeds"
+            found.append((averaged, delong_test(self.positive, b, a, self.groups)))
+        a, b = (np.mean([self.values(r) for r in runs], axis=0) > 0.5 for runs in (first, second))
+        calls = "calls" if len(first) == 1 else "calls by most seeds"
+        found.append((f"accuracy of the {calls}", mcnemar(b, a)))
+        return found
+
+
+_TITLE = {"dice": "mean Dice", "auc": "AUC", "balanced_accuracy": "balanced accuracy"}
+
+
+def sample_of(evidence: Sequence[Evidence], *, n_resamples: int, seed: int) -> Sample:
+    """Choose the main figure and the cases that count in it."""
+    cases = evidence[0].cases
+    classes: tuple[str, ...] = ()
+    if evidence[0].metrics["task"] == "segmentation":
+        # Lesion images: there the figure is a number, the same ones for every run.
+        counts, metric = (cases["dice"].astype(str) != "").to_numpy(), "dice"
+    else:
+        counts = np.ones(len(cases), dtype=bool)
+        classes = tuple(c.removeprefix("prob_") for c in cases.columns if c.startswith("prob_"))
+        metric = "auc" if len(classes) == 2 else "balanced_accuracy"
+    return Sample(
+        metric=metric,
+        case_ids=cases.index.to_numpy(dtype=str)[counts],
+        groups=cases["group_id"].to_numpy(dtype=str)[counts],
+        labels=cases["label"].to_numpy(dtype=str)[counts],
+        classes=classes,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+
+
+def _less(first: Statistic, second: Statistic) -> Statistic:
+    return lambda weights: first(weights) - second(weights)
+
+
+def _mean(statistics: Sequence[Statistic]) -> Statistic:
+    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
+
+
+def _effects(compute: Callable[[], SeedEffects]) -> SeedEffects:
+    """What `compute` gives, or why it cannot: a figure that one class or one group leaves undefined."""
+    try:
+        return compute()
+    except ValueError as error:
+        return SeedEffects(Estimate.undefined(str(error)), None, 0.0, 0.0)
+
+
+def _within_unit(effects: SeedEffects) -> SeedEffects:
+    """Cut an interval of Student's t to the 0 to 1 that a Dice or an area can take."""
+    mean = effects.mean
+    if mean.ci95 is None:
+        return effects
+    low, high = max(0.0, mean.ci95[0]), min(1.0, mean.ci95[1])
+    return replace(effects, mean=replace(mean, ci95=(low, high)))

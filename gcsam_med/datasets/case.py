@@ -1,0 +1,162 @@
+"""What a source tells: which cases there are, where their files lie, and what is known about each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gcsam_med.errors import Fault, InputError
+from gcsam_med.images import IMAGE_SUFFIXES
+
+Modality = Literal["ultrasound", "xray", "photo"]
+MaskSize = Literal["refuse", "resize"]
+
+# "lesion (1)_mask_2.png", "x_segmentation.png": the image's name and a mark that it is a mask.
+MASK_STEM = re.compile(r"^(?P<image>.+?)_(mask|segmentation|seg)(_\d+)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image of a source."""
+
+    name: str  #: Unique within the source; a public source's case id.
+    image: str  #: The image file, relative to the source's root, with ``/``.
+    masks: tuple[str, ...] = ()  #: Mask files; the mask is their union.
+    label: str = ""  #: Class name, or empty.
+    patient: str = ""  #: Who the image is of, or empty where that is not known.
+    split: str = ""  #: ``train``, ``val`` or ``test`` where the source gives a split, else empty.
+    #: Fold number where the source gives folds; -1 where it gives folds and this is a test case.
+    fold: int | None = None
+    #: What else is known (device, BI-RADS, ...); become subgroups of the report.
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    #: Where in `image` the picture's 3 x 32 x 32 bytes begin, for CIFAR's batch files.
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All cases of a source, and what is wrong with its layout."""
+
+    root: Path  #: Folder that the cases' paths are relative to.
+    cases: tuple[Case, ...]  #: In a stable order.
+    classes: tuple[str, ...]  #: Class names in order of their number; empty without labels.
+    faults: tuple[Fault, ...] = ()  #: E.g. a mask without an image.
+    notes: tuple[str, ...] = ()  #: What a person should know about the layout that was found.
+
+
+@dataclass(frozen=True)
+class Download:
+    """A public address of a source's archive."""
+
+    url: str  #: Where it is.
+    known_hash: str | None = None  #: ``algorithm:hex``; without one the hash found is recorded.
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A data set that `prepare` knows: one line of `DATASETS`."""
+
+    title: str  #: The data set's name for people.
+    list_cases: Callable[[Path], Listing]  #: From the source's folder (or CSV file) to a `Listing`.
+    #: {"ultrasound", "xray", "photo"}: Chooses transforms and channels (photo: 3, else 1).
+    modality: Modality
+    layout: str  #: What the source should look like, in one line.
+    negative_classes: tuple[str, ...] = ()  #: Classes whose images hold no lesion by definition.
+    mask_target: str = "lesion"  #: What masks outline.
+    #: {"refuse", "resize"}: Whether masks of another size than their image are a fault or are brought to the
+    #: image's size.
+    mask_size: MaskSize = "refuse"
+    #: The user's own images: names are hashed with a secret key before they become case ids.
+    private: bool = False
+    download: Download | None = None  #: Public address.
+    kaggle: str = ""  #: Kaggle's name of the data set, where it is there.
+    #: licence, citation: To be quoted with results.
+    licence: str = ""
+    citation: str = ""
+
+
+def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> tuple[Path, int]:
+    """Find the folder that holds all names of one of `layouts`: the source or up to two levels below.
+
+    Parameters
+    ----------
+    source : Path
+        What the user pointed at.
+    layouts : sequence of sequence of str
+        Names that must be there; earlier ones are preferred.
+    what : str
+        The data set, for messages.
+
+    Returns
+    -------
+    root : Path
+        The folder.
+    index : int
+        Which layout it has.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not source.is_dir():
+        missing = "is not there" if not source.exists() else "is a file; a folder or an archive was expected"
+        raise InputError(f"The source {source} {missing}.", "Check --source.")
+    for folder in (source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/"))):
+        for index, needed in enumerate(layouts):
+            if all((folder / name).exists() for name in needed):
+                return folder, index
+    found = sorted(p.name for p in source.iterdir())[:8]
+    wanted = " or ".join(" + ".join(needed) for needed in layouts)
+    raise InputError(
+        f"{what} should hold {wanted}; {source} holds {', '.join(found) or 'nothing'}.",
+        "Point --source at the data set in its original layout.",
+    )
+
+
+def image_files(folder: Path, *, nested: bool = False) -> list[Path]:
+    """Image files in a folder, in natural order; hidden files are left out.
+
+    By suffix, and DICOM files of any name by their preamble, since scanners name them without a suffix.
+    """
+    found = folder.rglob("*") if nested else folder.glob("*")
+    images = (p for p in found if not p.name.startswith(".") and not p.is_dir() and _is_image(p))
+    return sorted(images, key=lambda p: natural(p.as_posix()))
+
+
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def masks_by_image(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Mask files by the stem of the image they belong to."""
+    masks: dict[str, list[Path]] = {}
+    for path in files:
+        match = MASK_STEM.match(path.stem)
+        masks.setdefault(match["image"] if match else path.stem, []).append(path)
+    return masks
+
+
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Sort key by the numbers in a name, so that 2 comes before 10."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+
+
+def no_image(root: Path, masks: Mapping[str, Sequence[Path]]) -> list[Fault]:
+    """Faults for masks that no image claimed."""
+    return [
+        Fault(path.relative_to(root).as_posix(), "no-image", "a mask without its image.")
+        for paths in masks.values()
+        for path in paths
+    ]

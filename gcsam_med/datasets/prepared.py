@@ -1,0 +1,318 @@
+"""A prepared data set on disk: a manifest, facts about the whole, and pixels that are read row by row.
+
+Pixels are read with ``pread`` straight into the caller's array instead of through a memory map: pages of a
+map that were touched count as the process's memory, so a map's footprint grows with the data set; this does
+not.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gcsam_med.errors import InputError
+from gcsam_med.files import read_regular
+from gcsam_med.transforms.letterbox import Geometry
+
+SCHEMA = 1
+IMAGES, MASKS, ORIGINAL_MASKS = "images.npy", "masks.npy", "original_masks"
+MANIFEST, INFO, AUDIT = "manifest.csv", "dataset.json", "audit.json"
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_AGAIN = "Run prepare again."
+MOST_INFO_BYTES, MOST_MANIFEST_BYTES, MOST_PIXELS_A_SIDE = 8 * 2**20, 4 * 2**30, 100_000
+_SPACING = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?x\d+(\.\d+)?(e[+-]?\d+)?")
+LEAST_MM, MOST_MM = 1e-6, 1e3
+"""From below any microscope's pixel to above any radiograph's."""
+
+
+class DatasetInfo(BaseModel):
+    """The facts about a prepared data set (``dataset.json``)."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_version: int = Field(default=SCHEMA, alias="schema", description="Version of this file's layout.")
+    name: str = Field(description="Name under DATA_ROOT/prepared.")
+    title: str = Field(default="", description="The data set's name for people.")
+    classes: list[str] = Field(description="Class names; a label's number is its place here.")
+    negative_classes: list[str] = Field(
+        default_factory=list, description="Classes whose images hold no lesion by definition."
+    )
+    modality: Literal["ultrasound", "xray", "photo"] = Field(description="Chooses the transforms.")
+    channels: Literal[1, 3] = Field(description="1 grey, 3 colour.")
+    size: int = Field(description="Side of the stored squares in pixels.")
+    n_cases: int = Field(description="Rows of the manifest.")
+    has_masks: bool = Field(description="Whether masks are stored, so that segmentation is possible.")
+    mask_target: str = Field(default="lesion", description="What the masks outline: lesion, lung, ...")
+    synthetic: bool = Field(description="True for generated demonstration images.")
+    group_kind: Literal["patient", "near-duplicate", "image"] = Field(
+        description="What splits kept together."
+    )
+    counts: dict[str, Any] = Field(default_factory=dict, description="Cases by split and class.")
+    seed: int = Field(description="Seed of the split.")
+    folds: int = Field(description="Number of folds over the cases that are not test.")
+    tool_version: str = Field(description="Version of gcsam-med that wrote it.")
+    content_sha256: str = Field(description="Hash over every case's source, label, group, split and fold.")
+    licence: str = Field(default="", description="The source's licence.")
+    citation: str = Field(default="", description="What to cite when these data are used.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options prepare ran with.")
+
+
+class PreparedDataset:
+    """Reads a prepared data set.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds ``dataset.json``.
+
+    Attributes
+    ----------
+    info : DatasetInfo
+        Facts about the whole.
+    manifest : pandas.DataFrame
+        One row a case; row i is plane i of the pixel files. ``label`` is a class name or ``""``.
+
+    Raises
+    ------
+    InputError
+        If the folder is not a prepared data set or its parts do not fit together.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.info = _read_info(self.root)
+        self.manifest = _read_manifest(self.root, self.info)
+        side, n = self.info.size, self.info.n_cases
+        colour = (3,) if self.info.channels == 3 else ()
+        self._images = _Planes(self.root / IMAGES, (n, side, side, *colour))
+        self._masks = _Planes(self.root / MASKS, (n, side, side)) if self.info.has_masks else None
+
+    def __len__(self) -> int:
+        return self.info.n_cases
+
+    def rows(self, split: Split, fold: int | None = None) -> np.ndarray:
+        """Row numbers of a split.
+
+        Parameters
+        ----------
+        split : {"train", "val", "test"}
+            Which part.
+        fold : int, optional
+            Take this fold as validation and the other folds as training instead of the default split.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            In manifest order.
+        """
+        given, folds = self.manifest["split"], self.manifest["fold"]
+        if fold is None or split == "test":
+            chosen = given == split
+        elif not 0 <= fold < self.info.folds:
+            raise InputError(
+                f"Fold {fold} was asked for; '{self.info.name}' has folds 0 to {self.info.folds - 1}.",
+                "Choose one of them, or prepare the data set anew with --folds.",
+            )
+        else:
+            chosen = (given != "test") & ((folds == fold) == (split == "val"))
+        return np.flatnonzero(chosen.to_numpy())
+
+    def labels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Class numbers, shape (n,), int64; -1 where a case has no label."""
+        number = {name: i for i, name in enumerate(self.info.classes)}
+        return np.array([number.get(x, -1) for x in self.manifest["label"].to_numpy()[rows]], dtype=np.int64)
+
+    def images(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Stored squares, uint8, shape (n, size, size) or (n, size, size, 3)."""
+        return self._images.read(rows)
+
+    def masks(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Stored masks, uint8 0 or 1, shape (n, size, size); zeros for a case without a mask."""
+        if self._masks is None:
+            raise InputError(
+                f"'{self.info.name}' has no masks.", "Segmentation needs them; use --task classification."
+            )
+        return self._masks.read(rows)
+
+    def original_mask(self, row: int) -> np.ndarray:
+        """Mask at the original resolution, bool, shape (height, width); all False without a mask."""
+        geometry = self.geometry(row)
+        expected = (geometry.height, geometry.width)
+        path = self.root / ORIGINAL_MASKS / f"{row:06d}.png"
+        if not path.is_file():
+            return np.zeros((geometry.height, geometry.width), dtype=bool)
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                if image.size != expected[::-1]:
+                    raise ValueError(f"it should be {expected}, but is {image.size[::-1]} (height, width)")
+                # Through "L": in an array of mode "1" Pillow stores True as 255, which torch takes as 255.
+                mask = np.asarray(image.convert("L")) > 127
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Pillow raises the first three for damaged PNGs.
+            raise InputError(f"{path.name} is damaged: {error}.", _AGAIN) from error
+        return mask
+
+    def geometry(self, row: int) -> Geometry:
+        """How this case's original lies in its square."""
+        case = self.manifest.iloc[row]
+        return Geometry(int(case["height"]), int(case["width"]), self.info.size)
+
+    def spacing(self, row: int) -> tuple[float, float] | None:
+        """Original pixel spacing (row, column) in mm, or None where it is not known."""
+        text = str(self.manifest["pixel_spacing"].iloc[row])
+        if not text:
+            return None
+        down, across = (float(part) for part in text.split("x"))
+        return down, across
+
+
+class _Planes:
+    """A ``.npy`` file of uint8 planes, read by row."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path = path
+        try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise ValueError("not a plain file")
+            with path.open("rb") as file:
+                version = np.lib.format.read_magic(file)
+                found, fortran, dtype = (
+                    np.lib.format.read_array_header_1_0(file)
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0(file)
+                )
+                self.offset = file.tell()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path.name} is missing or damaged: {error}.", _AGAIN) from error
+        expected = self.offset + int(np.prod(shape))
+        if found != shape or fortran or dtype != np.uint8 or path.stat().st_size != expected:
+            raise InputError(f"{path.name} should hold uint8 {shape}, but holds {dtype} {found}.", _AGAIN)
+        self.plane = shape[1:]
+        self.plane_bytes = int(np.prod(self.plane))
+        self.count = shape[0]
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        out = np.empty((len(rows), *self.plane), dtype=np.uint8)
+        # Opened per call: a file descriptor must not be shared with loader workers after a fork, nor pickled.
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            for i, row in enumerate(rows):
+                if not 0 <= row < self.count:
+                    raise IndexError(f"row {row} of {self.count}")
+                got = os.preadv(
+                    descriptor, [memoryview(out[i]).cast("B")], self.offset + int(row) * self.plane_bytes
+                )
+                if got != self.plane_bytes:
+                    raise InputError(f"{self.path.name} ends early.", _AGAIN)
+        finally:
+            os.close(descriptor)
+        return out
+
+
+def create_planes(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Create a ``.npy`` file of uint8 zeros for `PreparedDataset` to read.
+
+    Parameters
+    ----------
+    path : Path
+        File to create.
+    shape : tuple of int
+        (cases, size, size) or (cases, size, size, 3).
+
+    Returns
+    -------
+    numpy.memmap
+        Writable; flush it at the end. Writers of many planes should re-open now and then, since touched
+        pages count as memory.
+    """
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def prepared_root(data_root: Path, name: str) -> Path:
+    """Folder of the prepared data set `name`."""
+    return Path(data_root) / "prepared" / name
+
+
+def open_prepared(data_root: Path, name: str) -> PreparedDataset:
+    """Open the prepared data set `name`, or say how to prepare it.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    root = prepared_root(data_root, name)
+    if not (root / INFO).is_file():
+        parent = root.parent
+        there = sorted(p.parent.name for p in parent.glob(f"*/{INFO}")) if parent.is_dir() else []
+        raise InputError(
+            f"No prepared data set '{name}' under {parent}"
+            + (f" (there: {', '.join(there)})." if there else "."),
+            f"Make it with: gcsam-med prepare --dataset {name} --source FOLDER",
+        )
+    return PreparedDataset(root)
+
+
+def _is_spacing(text: str) -> bool:
+    if not text:
+        return True
+    return bool(_SPACING.fullmatch(text)) and all(LEAST_MM < float(x) < MOST_MM for x in text.split("x"))
+
+
+def _read_info(root: Path) -> DatasetInfo:
+    path = root / INFO
+    try:
+        return DatasetInfo.model_validate_json(read_regular(path, MOST_INFO_BYTES))
+    except OSError as error:
+        raise InputError(
+            f"{root} is not a prepared data set: it has no readable {INFO}.", "Run prepare."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is damaged at '{where}': {first['msg']}.", _AGAIN) from error
+
+
+def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
+    path = root / MANIFEST
+    try:
+        content = io.BytesIO(read_regular(path, MOST_MANIFEST_BYTES))
+        table = pd.read_csv(content, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.", _AGAIN) from error
+    needed = {"case_id", "group_id", "label", "split", "fold", "height", "width", "pixel_spacing", "has_mask"}
+    missing = sorted(needed - set(table.columns))
+    if missing or len(table) != info.n_cases:
+        raise InputError(
+            f"{path} should have {info.n_cases} rows and the columns {', '.join(sorted(needed))}; it has "
+            f"{len(table)} rows" + (f" and lacks {', '.join(missing)}." if missing else "."),
+            _AGAIN,
+        )
+    for column in ("fold", "height", "width"):
+        try:
+            numbers = pd.to_numeric(table[column])
+            if column != "fold" and not numbers.between(1, MOST_PIXELS_A_SIDE).all():
+                raise ValueError("sizes from 1 pixel to the largest image that is read")
+            table[column] = numbers.astype("int64")
+        except (ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path} holds other things than sensible whole numbers in '{column}'.", _AGAIN
+            ) from error
+    if not table["pixel_spacing"].map(_is_spacing).all():
+        raise InputError(f"{path} holds a pixel_spacing that is not two lengths in mm, as 0.1x0.1.", _AGAIN)
+    unknown = set(table["split"]) - set(SPLITS)
+    if unknown:
+        raise InputError(f"{path} has the splits {sorted(unknown)} beside {list(SPLITS)}.", _AGAIN)
+    table["has_mask"] = table["has_mask"].isin(("1", "true", "True"))
+    return table

@@ -1,0 +1,219 @@
+"""How sharp the minimum of a run is, on a sample of the cases it was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gcsam_med.errors import InputError
+from gcsam_med.evaluation.setup import Examination, open_examination
+from gcsam_med.progress import Track, silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from gcsam_med.metrics.batch_loss import Objective
+    from gcsam_med.metrics.hessian import Spectrum, Trace, WorstLoss
+    from gcsam_med.metrics.landscape import Landscape
+
+
+@dataclass(frozen=True)
+class SharpnessOptions:
+    """What is measured, and how carefully."""
+
+    #: Sharpness is a property of the training loss, so ``train`` unless there is a reason.
+    split: str = "train"
+    cases: int = 64  #: Size of the sample.
+    rho: float | None = None  #: Radius of the worst loss; None: the run's own, or 0.05.
+    eigenvalues: int = 3  #: How many of the largest.
+    trace_samples: int = 30  #: Random vectors of the trace, at least 2.
+    #: line_points, surface_points: Losses along the line and along each side of the square; 0 leaves it out.
+    line_points: int = 41
+    surface_points: int = 15
+    radius: float = 1.0  #: Half the side of both, in units of the filters' own size.
+    batch_size: int = 8  #: Cases a pass.
+    seed: int = 0  #: Of the sample and of all directions: the same for runs to be compared.
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """What was measured of a run."""
+
+    run: str  #: Its name.
+    optimizer: str  #: What it was trained with.
+    #: The loss: the run's own, without augmentation and, for classification, without class weights.
+    loss_name: str
+    #: split, cases: The sample: so many cases of this split, drawn by the seed.
+    split: str
+    cases: int
+    loss: float  #: Its mean loss at the weights.
+    spectrum: Spectrum  #: Largest and smallest eigenvalues of the Hessian.
+    trace: Trace  #: Sum of all eigenvalues, with its standard error.
+    worst: WorstLoss  #: Highest loss found within rho.
+    #: line, surface: Losses along filter-normalized directions.
+    line: Landscape | None
+    surface: Landscape | None
+    synthetic: bool  #: Whether the images are generated.
+    weights_sha256: str  #: The weights it was measured of.
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, for ``sharpness.json``; what is not finite becomes None."""
+        return {
+            "schema": 1,
+            "run": self.run,
+            "optimizer": self.optimizer,
+            "synthetic": self.synthetic,
+            "weights_sha256": self.weights_sha256,
+            "sample": {"split": self.split, "cases": self.cases, "loss": self.loss_name},
+            "loss": self.loss,
+            "hessian": {
+                "largest": list(self.spectrum.largest),
+                "largest_errors": list(self.spectrum.largest_errors),
+                "smallest": _finite(self.spectrum.smallest),
+                "trace": self.trace.value,
+                "trace_standard_error": self.trace.standard_error,
+                "trace_samples": self.trace.samples,
+            },
+            "worst_loss": {
+                "rho": self.worst.rho,
+                "increase": self.worst.increase,
+                "increase_first_order": self.worst.first_order,
+            },
+            "line": _landscape(self.line),
+            "surface": _landscape(self.surface),
+        }
+
+
+def measure_sharpness(
+    run_root: Path,
+    options: SharpnessOptions | None = None,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    track: Track = silent,
+) -> Sharpness:
+    """Measure how sharp the minimum is that a run found.
+
+    Parameters
+    ----------
+    run_root : Path
+        ``runs/NAME``.
+    options : SharpnessOptions, optional
+        What to measure.
+    data_root : Path, optional
+        Folder of prepared data sets; default: the run's own.
+    device : str
+        See `pick_device`.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Sharpness
+        All measures.
+
+    Raises
+    ------
+    InputError
+        If the run or its data do not fit.
+    """
+    from gcsam_med.metrics.hessian import hessian_spectrum, hessian_trace, worst_loss
+    from gcsam_med.metrics.landscape import filter_direction, loss_line, loss_surface
+
+    options = options or SharpnessOptions()
+    exam = open_examination(run_root, options.split, data_root=data_root, device=device)
+    rows = _sample(exam, options)
+    objective = _objective(exam, rows, options)
+    rho = options.rho if options.rho is not None else _own_rho(exam)
+    first = filter_direction(objective, options.seed)
+    line = surface = None
+    if options.line_points:
+        line = loss_line(objective, first, radius=options.radius, points=options.line_points, track=track)
+    if options.surface_points:
+        second = filter_direction(objective, options.seed + 1)
+        surface = loss_surface(
+            objective, first, second, radius=options.radius, points=options.surface_points, track=track
+        )
+    return Sharpness(
+        run=exam.run.root.resolve().name,
+        optimizer=exam.model.card.optimizer,
+        loss_name=_loss_name(exam),
+        split=options.split,
+        cases=len(rows),
+        loss=objective.loss(objective.weights),
+        spectrum=hessian_spectrum(objective, options.eigenvalues, seed=options.seed, track=track),
+        trace=hessian_trace(objective, options.trace_samples, seed=options.seed, track=track),
+        worst=worst_loss(objective, rho, seed=options.seed, track=track),
+        line=line,
+        surface=surface,
+        synthetic=exam.dataset.info.synthetic,
+        weights_sha256=exam.model.card.weights_sha256,
+    )
+
+
+def _sample(exam: Examination, options: SharpnessOptions) -> np.ndarray:
+    rows = exam.selection.rows
+    if exam.model.card.task == "segmentation":
+        # Images without a lesion take part in evaluation, but not in the loss that was minimized.
+        rows = rows[exam.dataset.manifest["has_mask"].to_numpy()[rows]]
+    if len(rows) == 0:
+        raise InputError(
+            f"The {options.split} split has no case to measure the loss on.", "Try another --split."
+        )
+    chosen = np.random.default_rng(options.seed).permutation(len(rows))[: options.cases]
+    return np.asarray(rows[np.sort(chosen)])
+
+
+def _objective(exam: Examination, rows: np.ndarray, options: SharpnessOptions) -> Objective:
+    import torch
+
+    from gcsam_med.losses import build_loss
+    from gcsam_med.metrics.batch_loss import Objective
+
+    model, device = exam.model, exam.model.device
+    loss = build_loss(_loss_name(exam), smoothing=exam.config.label_smoothing).to(device)
+    batches = []
+    for start in range(0, len(rows), options.batch_size):
+        part = rows[start : start + options.batch_size]
+        if model.card.task == "segmentation":
+            targets = torch.from_numpy(exam.dataset.masks(part)).unsqueeze(1).float()
+        else:
+            names = exam.dataset.manifest["label"].to_numpy()[part]
+            targets = torch.tensor([model.card.classes.index(name) for name in names])
+        batches.append((model.tensor(exam.dataset.images(part)), targets.to(device), len(part) / len(rows)))
+
+    def loss_of(
+        network: Callable[..., torch.Tensor], batch: tuple[torch.Tensor, torch.Tensor, float]
+    ) -> torch.Tensor:
+        images, targets, share = batch
+        return loss(network(images).float(), targets) * share
+
+    return Objective(model.network, loss_of, batches)
+
+
+def _loss_name(exam: Examination) -> str:
+    return exam.config.loss or ("dice-ce" if exam.model.card.task == "segmentation" else "cross-entropy")
+
+
+def _own_rho(exam: Examination) -> float:
+    rho = exam.config.rho
+    return float(rho) if isinstance(rho, float | int) and rho > 0 else 0.05
+
+
+def _landscape(landscape: Landscape | None) -> dict[str, Any] | None:
+    if landscape is None:
+        return None
+    losses = landscape.losses.tolist()
+    return {
+        "positions": landscape.positions.tolist(),
+        "losses": [[_finite(v) for v in row] if isinstance(row, list) else _finite(row) for row in losses],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,77 @@
+"""From a probability map to a mask: the threshold, and what may be done to the regions afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """What is done to a mask after the threshold; nothing by default."""
+
+    #: Keep only the largest region (8-connected). Drops second lesions where there are several.
+    largest_component: bool = False
+    fill_holes: bool = False  #: Fill holes inside regions.
+    min_area: int = 0  #: Drop regions of fewer pixels, at the original resolution.
+
+    @property
+    def name(self) -> str:
+        """In words; ``"none"`` if nothing is done."""
+        parts = ["largest component"] if self.largest_component else []
+        parts += ["holes filled"] if self.fill_holes else []
+        parts += [f"regions under {self.min_area} pixels dropped"] if self.min_area else []
+        return ", ".join(parts) or "none"
+
+
+NONE = Postprocessing()
+
+
+def to_mask(probability: np.ndarray, threshold: float, steps: Postprocessing = NONE) -> np.ndarray:
+    """Threshold a probability map and apply post-processing.
+
+    Parameters
+    ----------
+    probability : ndarray of float, shape (H, W)
+        Probability of foreground, at the original resolution.
+    threshold : float
+        Foreground from this probability on.
+    steps : Postprocessing
+        What is done afterwards, in this order: fill holes, drop small regions, keep the largest.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+        The mask.
+    """
+    mask = probability >= threshold
+    if steps == NONE or not mask.any():
+        return mask
+    from scipy import ndimage
+
+    if steps.fill_holes:
+        mask = _filled(mask)
+    if steps.min_area or steps.largest_component:
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))
+        area = np.bincount(labels.ravel(), minlength=count + 1)
+        area[0] = 0
+        keep = area >= max(steps.min_area, 1)
+        if steps.largest_component:
+            # A region lost to min_area cannot be the largest that is kept.
+            keep &= np.arange(count + 1) == area.argmax()
+        mask = keep[labels]
+    return mask
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """Fill what is enclosed; as `scipy.ndimage.binary_fill_holes`, several times as fast."""
+    from scipy import ndimage
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    # Outside is what hangs together (4 neighbours) with a frame around the regions' box.
+    outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+    filled = mask.copy()
+    filled[box] = (outside != outside[0, 0])[1:-1, 1:-1]
+    return filled

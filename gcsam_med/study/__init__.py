@@ -1,5 +1,0 @@
-"""Studies: many runs of several recipes, and one paired comparison of what came out."""
-
-from gcsam_med.study.study import compare_runs, compare_study
-
-__all__ = ["compare_runs", "compare_study"]

@@ -1,0 +1,207 @@
+"""The parts of a run that learn, built from its plan; their state is what a checkpoint holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from gcsam_med.config import RunConfig
+from gcsam_med.devices import pick_device
+from gcsam_med.errors import ConfigError
+from gcsam_med.losses import build_loss, class_weights
+from gcsam_med.networks import build_network, load_pretrained
+from gcsam_med.optim import OPTIMIZERS, Sharpness, build
+from gcsam_med.training.batches import MicroBatch
+from gcsam_med.training.ema import moving_average
+from gcsam_med.training.output_bias import foreground_fraction, start_from_prior
+from gcsam_med.training.plan import Plan
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Session:
+    """What learns."""
+
+    fabric: Any  #: Device and processes.
+    network: nn.Module  #: The bare network; its weights are saved.
+    #: The network as it is called in training: compiled if wished, in parallel where there are processes.
+    model: nn.Module
+    optimizer: torch.optim.Optimizer  #: Takes the step.
+    sharpness: Sharpness | None  #: Climbs before it; None for plain optimizers.
+    scaler: torch.amp.GradScaler  #: Does nothing but in fp16.
+    averaged: AveragedModel | None  #: Moving average of the weights.
+    loss: nn.Module  #: What is made small.
+    precision: torch.dtype | None  #: Type that autocast computes in; None for none.
+    initial: str  #: Where the first weights come from.
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.fabric.device
+
+    @property
+    def to_save(self) -> nn.Module:
+        """The network whose weights are validated and kept: the average where there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context for a forward pass in the run's precision.
+
+        Fabric's own would also demand its ``backward``, which the two passes of a climb cannot use.
+        """
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def loss_of(self, batch: MicroBatch) -> torch.Tensor:
+        """Forward pass in training: a micro-batch's share of the step's loss, no dimension."""
+        with self.autocast():
+            logits = self.model(batch.images)
+        share: torch.Tensor = self.loss(logits.float(), batch.targets) * batch.share
+        return share
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sharpness": None if self.sharpness is None else self.sharpness.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state made by `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.sharpness is not None:
+            self.sharpness.load_state_dict(state["sharpness"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+
+def synchronized(network: nn.Module, device: torch.device, processes: int) -> nn.Module:
+    """Let BatchNorm count over the batches of all processes; its weights keep their names.
+
+    Raises
+    ------
+    ConfigError
+        On a device for which PyTorch has no such layer.
+    """
+    if device.type != "cuda":
+        raise ConfigError(
+            f"sync_batchnorm needs CUDA, but the run is on {device.type}.",
+            "Leave it out, or choose a network without BatchNorm (unet has InstanceNorm).",
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if processes > 1 else network
+
+
+def build_session(plan: Plan) -> Session:
+    """Build network, optimizer and loss on the run's device.
+
+    The seed is set before the weights are drawn, so that two runs that differ in their optimizer alone start
+    from the same weights.
+    """
+    config = plan.config
+    fabric = _fabric(pick_device(config.device))
+    torch.manual_seed(config.seed)
+    network = build_network(
+        str(config.model),
+        task=plan.task,
+        in_channels=plan.in_channels,
+        outputs=plan.outputs,
+        size=plan.dataset.info.size,
+        dropout=config.dropout,
+    )
+    initial = "random start"
+    if plan.starts_from_imagenet:
+        initial = "start from " + load_pretrained(network, str(config.model), weights=config.weights).source
+    if plan.task == "segmentation":
+        start_from_prior(network, foreground_fraction(plan))
+    network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    if config.sync_batchnorm:
+        network = synchronized(network, fabric.device, fabric.world_size)
+    averaged = moving_average(network, config.ema) if config.ema else None
+    optimizer, sharpness = build(
+        config.optimizer,
+        _groups(network, config.weight_decay),
+        base=config.base,
+        rho=float(config.rho or 0),
+        base_options=_base_options(config),
+        **_climb_options(config),
+    )
+    model = fabric.setup_module(torch.compile(network) if config.compile else network)
+    return Session(
+        fabric=fabric,
+        network=network,
+        model=model,
+        optimizer=optimizer,
+        sharpness=sharpness,
+        scaler=torch.amp.GradScaler(fabric.device.type, enabled=config.precision == "fp16"),
+        averaged=averaged,
+        loss=_loss(plan).to(fabric.device),
+        precision=AUTOCAST[config.precision],
+        initial=initial,
+    )
+
+
+def _fabric(device: torch.device) -> Any:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    alone = world == 1
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=[device.index or 0] if alone and device.type == "cuda" else local,
+        num_nodes=world // local,
+        strategy="auto"
+        if alone
+        else DDPStrategy(process_group_backend="nccl" if device.type == "cuda" else "gloo"),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _loss(plan: Plan) -> nn.Module:
+    config = plan.config
+    weighed = plan.task == "classification" and config.class_weights
+    weights = class_weights(plan.class_counts()) if weighed else None
+    return build_loss(str(config.loss), weights, config.label_smoothing)
+
+
+def _base_options(config: RunConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if "sgd" in (config.optimizer, config.base if OPTIMIZERS[config.optimizer].perturbation else ""):
+        options["momentum"] = config.momentum
+    return options
+
+
+def _climb_options(config: RunConfig) -> dict[str, Any]:
+    """The options of the climb that were given; the method has its own for the rest."""
+    if OPTIMIZERS[config.optimizer].perturbation is None:
+        return {}
+    names = ("norm", "centralize", "conv_only", "eta", "exempt_vectors", "alpha", "every", "ascent_fraction")
+    values = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay weights, but neither biases nor the scales of norm layers, which have one dimension."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not weight_decay:
+        return [{"params": parameters}]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+
+from gcsam_med.datasets.prepared import INFO, MANIFEST, PreparedDataset
+from gcsam_med.errors import InputError
+from gcsam_med.evaluation.setup import open_examination
+from tests.builders import make_prepared, make_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    dataset = make_prepared(tmp_path / "data", n=45)
+    return make_run(tmp_path / "runs", dataset, "segmentation")
+
+
+def edit_manifest(data_root, change):
+    path = data_root / "prepared" / "toy" / MANIFEST
+    table = PreparedDataset(path.parent).manifest
+    change(table)
+    table["has_mask"] = table["has_mask"].astype(int)
+    table.to_csv(path, index=False)
+
+
+def test_segmentation_takes_lesions_and_negatives_but_no_unknown_truth(run, tmp_path):
+    """Oracle: the contract's rule of which rows take part, counted by hand."""
+
+    def change(table):
+        test_lesion = table.index[(table["split"] == "test") & (table["label"] == "benign")][0]
+        table.loc[test_lesion, "has_mask"] = False
+
+    edit_manifest(tmp_path / "data", change)
+    exam = open_examination(run, "test")
+    labels = exam.dataset.manifest["label"].to_numpy()[exam.selection.rows]
+    all_test = exam.dataset.rows("test")
+    assert exam.selection.excluded == {"without a mask": 1}
+    assert len(labels) == len(all_test) - 1
+    assert (labels == "normal").sum() == (
+        exam.dataset.manifest["label"].to_numpy()[all_test] == "normal"
+    ).sum()
+
+
+def test_classification_takes_labels_the_model_knows(tmp_path):
+    """Oracle: counted by hand."""
+    dataset = make_prepared(tmp_path / "data", n=45)
+    run = make_run(tmp_path / "runs", dataset, "classification", classes=("benign", "malignant"))
+    edit_manifest(
+        tmp_path / "data",
+        lambda t: t.__setitem__(
+            "label", t["label"].mask(t["case_id"] == t["case_id"][t["split"] == "test"].iloc[0], "")
+        ),
+    )
+    exam = open_examination(run, "test")
+    assert set(exam.dataset.manifest["label"].to_numpy()[exam.selection.rows]) == {"benign", "malignant"}
+    assert exam.selection.excluded["without a label"] == 1
+    assert exam.selection.excluded["of a class the model does not know"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [(("benign", "malignant"), ("benign", "malignant")), (("malignant", "normal"), ("normal", "malignant"))],
+)
+def test_the_positive_class_comes_second(tmp_path, classes, expected):
+    """Oracle: the rule, by hand; a class that is negative by the data set's word is not the positive one."""
+    dataset = make_prepared(tmp_path / "data", n=30)
+    run = make_run(tmp_path / "runs", dataset, "classification", classes=classes)
+    exam = open_examination(run, "test")
+    assert exam.classes == expected
+    assert [exam.model.card.classes[i] for i in exam.order] == list(expected)
+
+
+def test_a_data_set_prepared_anew_is_refused(run, tmp_path):
+    """Oracle: the hash in the model's card; another content may have trained on what is test now."""
+    path = tmp_path / "data" / "prepared" / "toy" / INFO
+    info = json.loads(path.read_text())
+    info["content_sha256"] = "0" * 64
+    path.write_text(json.dumps(info))
+    with pytest.raises(InputError, match="prepared anew"):
+        open_examination(run, "test")
+    external = open_examination(run, "test", dataset="toy")
+    assert external.external
+    assert external.home is None
+
+
+def test_external_data_have_their_own_folder_and_keep_the_run_s_validation(run, tmp_path):
+    """Oracle: the contract's folder OTHER-test."""
+    make_prepared(tmp_path / "data", n=30, name="other", seed=5)
+    exam = open_examination(run, "test", dataset="other")
+    assert exam.folder_name == "other-test"
+    assert exam.home is not None
+    assert exam.home.info.name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "tset"}, "Unknown split"),
+        ({"dataset": "nothing"}, "No prepared data set 'nothing'"),
+        ({"dataset": "small"}, "squares of 32 pixels"),
+        ({"dataset": "plain"}, "no masks"),
+    ],
+)
+def test_what_does_not_fit_is_said(run, tmp_path, change, message):
+    """Oracle: each fault named in the message."""
+    make_prepared(tmp_path / "data", n=9, name="small", size=16)
+    make_prepared(tmp_path / "data", n=9, name="plain", with_masks=False)
+    with pytest.raises(InputError, match=message):
+        open_examination(run, **{"split": "test", **change})
+
+
+def test_an_empty_split_is_said(run, tmp_path):
+    """Oracle: the message tells why no case is left."""
+    edit_manifest(tmp_path / "data", lambda t: t.loc[:, "split"].replace("test", "train", inplace=False))
+    edit_manifest(
+        tmp_path / "data", lambda t: t.__setitem__("split", np.where(t["split"] == "test", "val", t["split"]))
+    )
+    with pytest.raises(InputError, match="no case to evaluate"):
+        open_examination(run, "test")

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+
+from gcsam_med.errors import CheckpointError
+from gcsam_med.networks.feature_vectors import Place
+from gcsam_med.runs.feature_reference import FEATURES, MIN_IMAGES, fit_features, load_features, save_features
+
+PLACE = Place("fc", "input")
+
+
+def drawn(n, seed, dimension=24):
+    """Vectors that vary much along three directions and little along the others."""
+    rng = np.random.default_rng(seed)
+    axes = np.random.default_rng(99).normal(size=(3, dimension))
+    return 5 + rng.normal(size=(n, 3)) @ axes * 4 + rng.normal(size=(n, dimension))
+
+
+def test_the_distance_is_mahalanobis_of_the_probabilistic_pca_model():
+    """Oracle: scipy's mahalanobis with the inverse of A diag(v) A' + rest * (I - A' A)."""
+    found = fit_features(drawn(80, 0), drawn(20, 1), PLACE, "w")
+    axes = found.axes.astype(np.float64)
+    covariance = axes.T @ np.diag(found.variance) @ axes + found.rest * (np.eye(24) - axes.T @ axes)
+    for row in drawn(5, 2):
+        expected = mahalanobis(row, found.mean, np.linalg.inv(covariance))
+        assert found.distance(row[None])[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_model_is_that_of_scikit_learn():
+    """Oracle: sklearn's PCA, whose log-likelihood is that of probabilistic PCA, up to its constant."""
+    from sklearn.decomposition import PCA
+
+    training, new = drawn(100, 0), drawn(6, 3)
+    found = fit_features(training, training[:0], PLACE, "w")
+    theirs = PCA(n_components=len(found.variance)).fit(training).score_samples(new)
+    ours = -0.5 * found.distance(new) ** 2
+    np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-3, atol=1e-3)
+
+
+def test_vectors_of_the_kind_pass_and_others_do_not():
+    """Oracle: by construction; one that leaves along a quiet direction is found as well as a far one."""
+    found = fit_features(drawn(300, 0), drawn(100, 1), PLACE, "w")
+    assert (found.distance(drawn(300, 2)) > found.limit).mean() < 0.06
+    far, aside = drawn(1, 3) * 6, found.mean + 9 * np.random.default_rng(0).normal(size=(1, 24))
+    assert found.distance(far)[0] > found.limit
+    assert found.distance(aside)[0] > found.limit
+
+
+def test_too_few_or_equal_images_give_none():
+    assert fit_features(drawn(MIN_IMAGES - 1, 0), drawn(5, 1), PLACE, "w") is None
+    assert fit_features(np.ones((MIN_IMAGES, 8)), np.ones((0, 8)), PLACE, "w") is None
+
+
+def test_files_belong_to_their_weights_and_damage_is_told(tmp_path):
+    """Oracle: what was written comes back for its weights only; damage is exit code 4."""
+    assert load_features(tmp_path, "w") is None
+    found = fit_features(drawn(60, 0), drawn(0, 1), PLACE, "w")
+    save_features(tmp_path, found)
+    back = load_features(tmp_path, "w")
+    np.testing.assert_array_equal(back.distance(drawn(9, 4)), found.distance(drawn(9, 4)))
+    assert (back.place, back.limit) == (PLACE, found.limit)
+    assert load_features(tmp_path, "other") is None
+    data = (tmp_path / FEATURES).read_bytes()
+    for damaged in (
+        data[:50],
+        b"",
+        data[:-8],
+        data.replace(b'"limit', b'"Limit'),
+        data.replace(b"mean", b"main"),
+    ):
+        (tmp_path / FEATURES).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_features(tmp_path, "w")
