@@ -153,7 +153,7 @@ def test_many_images_come_in_order_and_mistakes_are_told(image, tmp_path):
         (lambda: gcsam_med.load(tmp_path), "is not a run"),
         (lambda: gcsam_med.load(trained_runs()["binary"], threshold=2.0, device="cpu"), "between 0 and 1"),
         (lambda: gcsam_med.prepare("busi", data_root=tmp_path), "where the images are"),
-        (gcsam_med.compare, "one of the two"),
+        (gcsam_med.compare_optimizers, "one of the two"),
     ]
     for call, message in wrong:
         with pytest.raises(InputError, match=message):
@@ -180,14 +180,16 @@ def test_the_commands_follow_one_another(tmp_path):
 def test_a_study_is_made_and_compared(tmp_path):
     """Oracle: both recipes are in the comparison; finished runs give the same one."""
     make_prepared(tmp_path, n=60)
-    found = gcsam_med.compare(
+    found = gcsam_med.compare_optimizers(
         dataset="toy", optimizers=["adam", "gcsam"], seeds=[0], output=tmp_path / "study",
         n_resamples=100, data_root=tmp_path, epochs=1, device="cpu",
     )  # fmt: skip
     assert [arm.name for arm in found.arms] == ["adam", "gcsam"]
     assert (tmp_path / "study" / "comparison.html").is_file()
     runs = sorted((tmp_path / "study").rglob("config.yaml"))
-    again = gcsam_med.compare([file.parent for file in runs], n_resamples=100, output=tmp_path / "again")
+    again = gcsam_med.compare_optimizers(
+        [file.parent for file in runs], n_resamples=100, output=tmp_path / "again"
+    )
     assert [arm.name for arm in again.arms] == ["adam", "gcsam"]
 
 

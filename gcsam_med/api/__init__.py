@@ -13,7 +13,7 @@ person can mend are those of `gcsam_med.errors`; nothing is printed, and progres
 """
 
 from gcsam_med.api.commands import evaluate, predict, prepare, resume, train
-from gcsam_med.api.comparing import compare
+from gcsam_med.api.comparing import compare_optimizers
 from gcsam_med.api.loading import load
 from gcsam_med.config import RunConfig
 from gcsam_med.inference import Classification, Model, Predicted, PredictOptions, Segmentation
@@ -36,7 +36,7 @@ __all__ = [
     "RunConfig",
     "Segmentation",
     "TrainingResult",
-    "compare",
+    "compare_optimizers",
     "evaluate",
     "load",
     "predict",

@@ -1,4 +1,4 @@
-"""`compare` as a function."""
+"""`gcsam-med compare` as a function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gcsam_med.reporting.comparison_write import write_comparison
 from gcsam_med.training import Silent
 
 
-def compare(
+def compare_optimizers(
     runs: Sequence[PathLike] = (),
     *,
     dataset: str | None = None,
