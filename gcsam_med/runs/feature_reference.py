@@ -1,9 +1,9 @@
 """What the network made of the training images, so that an image it sees as unlike them gets a flag.
 
 The vectors (see `gcsam_med.networks.feature_vectors`) are taken as normally distributed, with a covariance
-that is free along the first principal axes and round in the rest (probabilistic PCA: Tipping and Bishop, J R Statist
-Soc B 61(3), 1999); an image is as far off as its Mahalanobis distance (Lee 2018, arXiv 1807.03888; one
-normal distribution for all classes: Kamoi and Kobayashi 2020, arXiv 2003.00402).
+that is free along the first principal axes and round in the rest (probabilistic PCA: Tipping and Bishop, J
+R Statist Soc B 61(3), 1999); an image is as far off as its Mahalanobis distance (Lee 2018, arXiv
+1807.03888; one normal distribution for all classes: Kamoi and Kobayashi 2020, arXiv 2003.00402).
 """
 
 from __future__ import annotations
