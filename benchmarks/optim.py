@@ -2,14 +2,14 @@
 
 ::
 
-    python benchmarks/optim.py climb       # climb and way back, against pytorch_optimizer's SAM(use_gc=True)
+    python benchmarks/optim.py ascent      # ascent and restore, against pytorch_optimizer's SAM(use_gc=True)
     python benchmarks/optim.py memory      # bytes beyond weights, gradients and Adam's state
     python benchmarks/optim.py operations  # operations that reach an accelerator, by depth of the network
     python benchmarks/optim.py step        # whole training steps against Adam's, loader included
 
-All variants are taken in turn, round after round, in one run; figures are medians over the rounds. ``climb``
+All variants are taken in turn, round after round, in one run; figures are medians over the rounds. ``ascent``
 is given as a multiple of one copy of the weights (torch's ``copy_`` of one flat vector), measured in the same
-rounds, since a climb is bound by memory. The base optimizer's own step is not in it.
+rounds, since an ascent is bound by memory. The base optimizer's own step is not in it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gcsam_med.optim import Sharpness, build, training_step
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("climb", "memory", "operations", "step"))
+    parser.add_argument("what", choices=("ascent", "memory", "operations", "step"))
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--networks", default="resnet50,vit_b_16,unet", help="names, with commas")
     parser.add_argument("--size", type=int, default=128, help="step: height and width of the images")
@@ -47,8 +47,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, {arguments.threads} threads")
     names = arguments.networks.split(",")
     match arguments.what:
-        case "climb":
-            climb(names, arguments.rounds)
+        case "ascent":
+            ascent(names, arguments.rounds)
         case "memory":
             memory(names)
         case "operations":
@@ -83,7 +83,7 @@ def in_turn(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-# --- Climb and way back
+# --- Ascent and way back
 
 
 class NoStep(torch.optim.SGD):
@@ -114,7 +114,7 @@ def ours(weights: list[Tensor], **options: Any) -> Callable[[], None]:
     return there_and_back
 
 
-def climb(names: list[str], rounds: int) -> None:
+def ascent(names: list[str], rounds: int) -> None:
     for name in names:
         weights = with_gradients(name)
         flat = torch.cat([w.detach().flatten() for w in weights])
@@ -235,7 +235,7 @@ def endless(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
 
 
 def trainer(name: str, options: dict[str, Any], size: int, batch_size: int) -> Callable[[], None]:
-    """Five steps, the longest cycle of the methods: loading, passes, climb, Adam, and the loss read."""
+    """Five steps, the longest cycle of the methods: loading, passes, ascent, Adam, and the loss read."""
     model = network("unet")
     optimizer, sharpness = build(name, model.parameters(), base_options={"lr": 1e-3}, **options)
     stream = endless(DataLoader(Images(size), batch_size, shuffle=True))

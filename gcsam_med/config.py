@@ -74,7 +74,7 @@ class RunConfig(BaseModel):
     # --- The optimizer
     optimizer: str = Field(default="gcsam", description="Name from `gcsam-med list optimizers`.")
     base: BaseOptimizer = Field(
-        default="adam", description="The optimizer that takes the step after a sharpness-aware climb."
+        default="adam", description="The optimizer that takes the step after a sharpness-aware ascent."
     )
     lr: Rate | None = Field(
         default=None,
@@ -84,7 +84,7 @@ class RunConfig(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum of sgd.")
     rho: NonNegative | Literal["auto"] | None = Field(
         default=None,
-        description="Radius of the climb; left open: the optimizer's own, 0.05 for gcsam and sam; auto: "
+        description="Radius of the ascent; left open: the optimizer's own, 0.05 for gcsam and sam; auto: "
         "chosen on the validation split by short runs.",
     )
     rho_schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -94,11 +94,11 @@ class RunConfig(BaseModel):
         default=0.0, description="Part of rho that is left at the end of a linear or cosine schedule."
     )
     norm: Literal["centralized", "raw"] | None = Field(
-        default=None, description="Scale the climb by the gradient's norm after or before centring it."
+        default=None, description="Scale the ascent by the gradient's norm after or before centring it."
     )
     centralize: Literal["none", "ascent", "both"] | None = Field(
         default=None,
-        description="Centre the gradient of the climb, or of the descent too; left open: ascent for gcsam.",
+        description="Centre the gradient of the ascent, or of the descent too; left open: ascent for gcsam.",
     )
     conv_only: bool = Field(default=False, description="Centre convolution weights only.")
     eta: NonNegative | None = Field(default=None, description="asam: constant added to each weight's size.")
@@ -109,10 +109,10 @@ class RunConfig(BaseModel):
         default=None, description="looksam, gsam: strength of the part of the gradient that is added."
     )
     every: Positive | None = Field(
-        default=None, description="Climb on each k-th step only; left open: 1, for looksam 5."
+        default=None, description="Ascend on each k-th step only; left open: 1, for looksam 5."
     )
     ascent_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="Part of the batch that the climb's gradient is taken from."
+        default=1.0, description="Part of the batch that the ascent's gradient is taken from."
     )
 
     # --- The schedule

@@ -66,7 +66,7 @@ def compare(
     ] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Of all arms.", rich_help_panel=_HOW)] = None,
     rho: Annotated[
-        float | None, typer.Option("--rho", min=0, help="Of all arms that climb.", rich_help_panel=_HOW)
+        float | None, typer.Option("--rho", min=0, help="Of all arms that ascend.", rich_help_panel=_HOW)
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML file of settings.", rich_help_panel=_HOW)

@@ -61,7 +61,7 @@ def train(
         float | None, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=_OPTIMIZE)
     ] = None,
     rho: Annotated[
-        str | None, typer.Option("--rho", help="Radius of the climb, or auto.", rich_help_panel=_OPTIMIZE)
+        str | None, typer.Option("--rho", help="Radius of the ascent, or auto.", rich_help_panel=_OPTIMIZE)
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="At the most.", rich_help_panel=_OPTIMIZE)

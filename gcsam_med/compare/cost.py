@@ -12,16 +12,16 @@ def passes_per_step(config: RunConfig) -> float:
     Parameters
     ----------
     config : RunConfig
-        Names the optimizer, and how often and on which part of the batch it climbs.
+        Names the optimizer, and how often and on which part of the batch it ascends.
 
     Returns
     -------
     float
-        1 for a plain optimizer and for momentum-SAM, whose climb needs no gradient; 1 + fraction / every for
-        one that climbs on each ``every``-th step by the gradient of a fraction of the batch.
+        1 for a plain optimizer and for momentum-SAM, whose ascent needs no gradient; 1 + fraction / every for
+        one that ascends on each ``every``-th step by the gradient of a fraction of the batch.
     """
     method = OPTIMIZERS[config.optimizer]
-    climbs = float(method.passes) - 1.0
-    if climbs and config.every:
-        climbs = 1.0 / config.every
-    return 1.0 + climbs * config.ascent_fraction
+    ascents = float(method.passes) - 1.0
+    if ascents and config.every:
+        ascents = 1.0 / config.every
+    return 1.0 + ascents * config.ascent_fraction

@@ -44,7 +44,7 @@ def estimate_seconds(plan: StudyPlan, device: str | None = None) -> dict[str, fl
 
 
 def seconds_per_pass(config: RunConfig) -> float:
-    """Time a step without a climb: forward and backward pass over one batch, loading and update included."""
+    """Time a step without an ascent: forward and backward pass over one batch, loading and update too."""
     from gcsam_med.optim import training_step
     from gcsam_med.training import make_plan
     from gcsam_med.training.batches import Batches

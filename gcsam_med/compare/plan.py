@@ -179,7 +179,7 @@ def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:
 
 
 def _plain_name(name: str) -> str:
-    # The name becomes a folder: one that climbs out of the study must not come from a file.
+    # The name becomes a folder: one that leaves the folder of the study must not come from a file.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_.-]*", name):
         raise ValueError(name)
     return name
@@ -224,6 +224,6 @@ def _arms(question: Question, base: RunConfig) -> list[tuple[str, str, float]]:
     if question.equal_compute and len(arms) == len(question.optimizers):
         raise InputError(
             "--equal-compute has nothing to add: no plain optimizer stands beside a dearer one.",
-            "Name a plain optimizer (adam, adamw or sgd) and one that climbs.",
+            "Name a plain optimizer (adam, adamw or sgd) and one that ascends.",
         )
     return arms

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization: SAM, GCSAM and relatives, as a climb beside any torch optimizer.
+"""Sharpness-aware minimization: SAM, GCSAM and relatives, as an ascent beside any torch optimizer.
 
 Needs torch and nothing else. The shortest use is `build` and `training_step`; the parts are `Sharpness`,
 whose `perturbed` is a context around the second backward pass, `frozen_batchnorm` and `RandomState`. `SAM`

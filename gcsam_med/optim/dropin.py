@@ -27,9 +27,9 @@ class SAM(Optimizer):
     base_optimizer : type
         Class of the optimizer that takes the step, `torch.optim.Adam` for one.
     rho : float, >= 0
-        Radius of the climb.
+        Radius of the ascent.
     adaptive : bool
-        ASAM: scale the climb by the size of each weight.
+        ASAM: scale the ascent by the size of each weight.
     **base_options
         Options of the base optimizer: lr, weight_decay, and so on.
 
@@ -38,7 +38,7 @@ class SAM(Optimizer):
     base_optimizer : Optimizer
         Takes the step; shares `param_groups` and `state`.
     sharpness : Sharpness
-        The climb. ``with optimizer.sharpness.perturbed():`` is safer than the two steps: it restores the
+        The ascent. ``with optimizer.sharpness.perturbed():`` is safer than the two steps: it restores the
         weights when the second pass fails.
     skipped : int
         Steps skipped for a non-finite gradient.
@@ -73,14 +73,14 @@ class SAM(Optimizer):
         base_optimizer: Callable[..., Optimizer],
         rho: float,
         base_options: dict[str, Any],
-        climb_options: dict[str, Any],
+        ascent_options: dict[str, Any],
     ) -> None:
         super().__init__(params, {"rho": rho})
         self.base_optimizer = base_optimizer(self.param_groups, **base_options)
-        self.sharpness = Sharpness(self.base_optimizer, rho, **climb_options)
+        self.sharpness = Sharpness(self.base_optimizer, rho, **ascent_options)
         self.defaults |= self.base_optimizer.defaults
         self.skipped = 0
-        self._climbed = False
+        self._ascended = False
         self._share()
 
     def _share(self) -> None:
@@ -89,7 +89,7 @@ class SAM(Optimizer):
         self.state = self.base_optimizer.state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, which climbs from the next step on."""
+        """Add a group, which ascends from the next step on."""
         if not hasattr(self, "base_optimizer"):
             super().add_param_group(param_group)
             return
@@ -97,7 +97,7 @@ class SAM(Optimizer):
         self.base_optimizer.add_param_group(param_group)
 
     def first_step(self, zero_grad: bool = False) -> None:
-        """Climb along the gradient of the first pass.
+        """Ascend along the gradient of the first pass.
 
         Parameters
         ----------
@@ -105,8 +105,8 @@ class SAM(Optimizer):
             Clear the gradient, as the second pass needs it.
         """
         if self.sharpness.needs_first_pass:
-            self.sharpness.climb()
-        self._climbed = True
+            self.sharpness.ascend()
+        self._ascended = True
         if zero_grad:
             self.zero_grad()
 
@@ -148,11 +148,11 @@ class SAM(Optimizer):
         """
         if closure is not None:
             return self._step_by(torch.enable_grad()(closure))
-        if not self._climbed:
+        if not self._ascended:
             raise RuntimeError(
                 "step() needs a closure, or first_step() and a second backward pass before it."
             )
-        self._climbed = False
+        self._ascended = False
         self.sharpness.restore()
         self.sharpness.finish_gradients()
         if self._gradients_are_finite():
@@ -173,7 +173,7 @@ class SAM(Optimizer):
             self.first_step(zero_grad=True)
             second = closure()
         except BaseException:
-            self._climbed = False
+            self._ascended = False
             raise
         finally:
             self.restore()
@@ -190,7 +190,7 @@ class SAM(Optimizer):
         return bool(torch.isfinite(norm))
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state, and the climb's under ``"sharpness"``."""
+        """The base optimizer's state, and the ascent's under ``"sharpness"``."""
         return self.base_optimizer.state_dict() | {
             "sharpness": self.sharpness.state_dict(),
             "skipped": self.skipped,
@@ -205,7 +205,7 @@ class SAM(Optimizer):
 
 
 class GCSAM(SAM):
-    """SAM that climbs along the centralized gradient.
+    """SAM that ascends along the centralized gradient.
 
     Parameters
     ----------
@@ -214,12 +214,12 @@ class GCSAM(SAM):
     base_optimizer : type
         Class of the optimizer that takes the step, `torch.optim.Adam` in the paper.
     rho : float, >= 0
-        Radius of the climb.
+        Radius of the ascent.
     norm : {"centralized", "raw"}
         Divide by the norm of the centred gradient, or as in the authors' published script by that before
         centring.
     centralize : {"ascent", "both"}
-        Centre the gradient of the climb, or that of the descent too.
+        Centre the gradient of the ascent, or that of the descent too.
     **base_options
         Options of the base optimizer: lr, weight_decay, and so on.
 

@@ -17,7 +17,7 @@ from gcsam_med.optim.sums import ratio
 class GSAM(Sharpness):
     r"""SAM whose descent leaves out what only lowers the loss at the unperturbed weights.
 
-    With g before and :math:`g_s` after the climb the descent uses
+    With g before and :math:`g_s` after the ascent the descent uses
 
     .. math::
         g_s - \alpha \, g_\perp, \qquad
@@ -30,7 +30,7 @@ class GSAM(Sharpness):
     params : Optimizer, or iterable of Tensor or of dict
         As for `Sharpness`.
     rho : float, >= 0
-        Radius of the climb.
+        Radius of the ascent.
     alpha : float, >= 0
         Weight of the surrogate gap; zero is SAM.
     **options
@@ -60,20 +60,20 @@ class GSAM(Sharpness):
         super().__init__(params, rho, **options)
         self.alpha = alpha
         self._before = Memory()
-        self._climbed = False
+        self._ascended = False
 
-    def climb(self) -> None:
-        """Climb, and keep the gradient for the decomposition."""
-        super().climb()
+    def ascend(self) -> None:
+        """Ascend, and keep the gradient for the decomposition."""
+        super().ascend()
         if self._perturbed and self._walk is not None:
             with torch.no_grad():
                 self._before.keep_gradients(self._walk.parameters)
-            self._climbed = True
+            self._ascended = True
 
     @torch.no_grad()
     def finish_gradients(self) -> None:
         """Take the perpendicular part of the first gradient from the second."""
-        if self._climbed and self._walk is not None:
+        if self._ascended and self._walk is not None:
             blocks, parameters = self._walk.scratch_blocks, self._walk.parameters
             after, before = gradients(parameters), self._before.beside(parameters)
             share = ratio(inner(blocks, before, after), inner(blocks, after, after))
@@ -82,5 +82,5 @@ class GSAM(Sharpness):
                 block.scale((1 + self.alpha * share).to(block.kind.device))
                 block.store(after)
             torch._foreach_add_(after, before, alpha=-self.alpha)
-            self._climbed = False
+            self._ascended = False
         super().finish_gradients()

@@ -17,7 +17,7 @@ CANCELLED = 0.75
 class RowsBlock:
     r"""Rows of parameters of one kind, centred without a centred copy.
 
-    The norm comes from :math:`\lVert g - m \rVert^2 = \lVert g \rVert^2 - n \lVert m \rVert^2`, the climb
+    The norm comes from :math:`\lVert g - m \rVert^2 = \lVert g \rVert^2 - n \lVert m \rVert^2`, the ascent
     from adding g and subtracting m, which saves a vector to write and to read. Where the means are most of
     the gradient the difference would lose its digits; then rows are centred in temporary copies.
 

@@ -1,4 +1,4 @@
-"""Parameters as a climb sees them, and how they are cut into blocks."""
+"""Parameters as an ascent sees them, and how they are cut into blocks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 @dataclass(frozen=True)
 class Item:
-    """One parameter and how the climb has to treat it."""
+    """One parameter and how the ascent has to treat it."""
 
     parameter: Tensor  #: The weights.
     centred: bool  #: Whether the rows of its direction are to be centred.
     adaptive: bool  #: Whether its direction is scaled by the size of the weights.
-    rho: int  #: Number of the radius it climbs by: equal radii have equal numbers.
+    rho: int  #: Number of the radius it ascends by: equal radii have equal numbers.
 
     @property
     def rows(self) -> int:

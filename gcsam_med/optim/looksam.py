@@ -1,4 +1,4 @@
-"""LookSAM: climb on each k-th step, and on the steps between reuse what that climb changed."""
+"""LookSAM: ascend on each k-th step, and on the steps between reuse what that ascent changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gcsam_med.optim.sums import ratio, total
 class LookSAM(Sharpness):
     r"""SAM's gradient on each k-th step, and its lasting part on the others.
 
-    On a step that climbs, with g before and :math:`g_s` after the climb,
+    On a step that ascends, with g before and :math:`g_s` after the ascent,
 
     .. math:: g_v = g_s - \frac{\langle g, g_s \rangle}{\lVert g \rVert^2} \, g
 
@@ -32,9 +32,9 @@ class LookSAM(Sharpness):
     params : Optimizer, or iterable of Tensor or of dict
         As for `Sharpness`.
     rho : float, >= 0
-        Radius of the climb.
+        Radius of the ascent.
     every : int, >= 1
-        Climb on each k-th step (k in the paper).
+        Ascend on each k-th step (k in the paper).
     alpha : float, >= 0
         Weight of the reused part.
     **options
@@ -66,7 +66,7 @@ class LookSAM(Sharpness):
         self.alpha = alpha
         self._kept = Memory()
         self._length: Tensor | None = None  # of what is kept; None while nothing usable is
-        self._climbed = False  # since the last step
+        self._ascended = False  # since the last step
         self._fresh = False  # what is kept comes from the last step
 
     @property
@@ -75,27 +75,27 @@ class LookSAM(Sharpness):
         due = self._length is None or self.steps % self.every == 0
         return due and any(self._rho(group) > 0 for group in self.param_groups)
 
-    def climb(self) -> None:
-        """Climb, and keep the gradient for the decomposition."""
-        super().climb()
+    def ascend(self) -> None:
+        """Ascend, and keep the gradient for the decomposition."""
+        super().ascend()
         if self._perturbed and self._walk is not None:
             with torch.no_grad():
                 self._kept.keep_gradients(self._walk.parameters)
-            self._climbed = True
+            self._ascended = True
 
     @torch.no_grad()
     def finish_gradients(self) -> None:
-        """Decompose the gradient after a climb; add the kept part on a plain step."""
-        self._fresh = self._climbed
-        if self._climbed:
+        """Decompose the gradient after an ascent; add the kept part on a plain step."""
+        self._fresh = self._ascended
+        if self._ascended:
             self._decompose()
         elif self._length is not None:
             self._reuse(self._length)
-        self._climbed = False
+        self._ascended = False
         super().finish_gradients()
 
     def forget(self) -> None:
-        """Let the next step climb, if the one skipped has spoilt what was kept."""
+        """Let the next step ascend, if the one skipped has spoilt what was kept."""
         if self._fresh:
             self._length = None
 
@@ -115,11 +115,11 @@ class LookSAM(Sharpness):
         self._length = total(squares).sqrt()
 
     def _reuse(self, length: Tensor) -> None:
-        climbers = self._climbers().only(self._kept.tensors)
-        if not climbers.parameters:
+        ascending = self._ascending().only(self._kept.tensors)
+        if not ascending.parameters:
             return
-        blocks = self._walk_over(climbers).scratch_blocks
-        now, kept = climbers.directions, self._kept.beside(climbers.parameters)
+        blocks = self._walk_over(ascending).scratch_blocks
+        now, kept = ascending.directions, self._kept.beside(ascending.parameters)
         factor = self.alpha * ratio(inner(blocks, now, now).sqrt(), length)
         for block in blocks:
             block.load(kept)
@@ -139,7 +139,7 @@ class LookSAM(Sharpness):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state made by `state_dict`."""
         super().load_state_dict(state)
-        self._kept, self._length, self._climbed, self._fresh = Memory(), None, False, False
+        self._kept, self._length, self._ascended, self._fresh = Memory(), None, False, False
         if "length" in state:
             parameters = self._parameters()
             for number, tensor in state["kept"].items():

@@ -25,9 +25,9 @@ class Method:
     copies: int  #: Copies of the weights in memory beyond weights, gradients and the optimizer's state.
     equation: str  #: The perturbation or the descent gradient; g is the gradient, C centres it.
     paper: str  #: Where it comes from.
-    perturbation: Callable[..., Sharpness] | None = None  #: The climb; None for an optimizer alone.
+    perturbation: Callable[..., Sharpness] | None = None  #: The ascent; None for an optimizer alone.
     rho: float = 0.0  #: Radius where none is given.
-    options: dict[str, Any] = field(default_factory=dict)  #: What the method fixes or presets of the climb.
+    options: dict[str, Any] = field(default_factory=dict)  #: What the method fixes or presets of the ascent.
 
 
 BASES: dict[str, type[Optimizer]] = {
@@ -69,7 +69,7 @@ OPTIMIZERS: dict[str, Method] = {
         rho=0.05,
     ),
     "gcsam": Method(
-        summary="SAM that climbs along the centralized gradient.",
+        summary="SAM that ascends along the centralized gradient.",
         passes="2",
         copies=1,
         equation="eps = rho C(g) / |C(g)|",
@@ -107,7 +107,7 @@ OPTIMIZERS: dict[str, Method] = {
         rho=0.05,
     ),
     "msam": Method(
-        summary="Climb along the momentum, which costs no pass.",
+        summary="Ascend along the momentum, which costs no pass.",
         passes="1",
         copies=1,
         equation="eps = -rho v / |v|",
@@ -116,7 +116,7 @@ OPTIMIZERS: dict[str, Method] = {
         rho=0.5,
     ),
 }
-"""Name to method. The first three take the step themselves; the others climb, and one of `BASES` takes it."""
+"""Name to method. The first three take the step themselves; the others ascend and one of `BASES` steps."""
 
 
 def build(
@@ -128,7 +128,7 @@ def build(
     base_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> tuple[Optimizer, Sharpness | None]:
-    """Build the optimizer that takes the step and the climb, if the method has one.
+    """Build the optimizer that takes the step and the ascent, if the method has one.
 
     Parameters
     ----------
@@ -143,14 +143,14 @@ def build(
     base_options : dict, optional
         Of the optimizer: lr, weight_decay, fused, and so on. SGD has momentum 0.9 unless told otherwise.
     **options
-        Of the climb: see `Sharpness`, and `alpha` of LookSAM and GSAM.
+        Of the ascent: see `Sharpness`, and `alpha` of LookSAM and GSAM.
 
     Returns
     -------
     optimizer : Optimizer
         A plain torch optimizer.
     sharpness : Sharpness or None
-        The climb over the optimizer's parameters.
+        The ascent over the optimizer's parameters.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def build(
     optimizer = BASES[base](params, **(presets | (base_options or {})))
     if method.perturbation is None:
         if options:
-            raise ValueError(f"{name} does not climb, so it takes no {', '.join(options)}")
+            raise ValueError(f"{name} does not ascend, so it takes no {', '.join(options)}")
         return optimizer, None
     return optimizer, method.perturbation(
         optimizer, method.rho if rho is None else rho, **(method.options | options)

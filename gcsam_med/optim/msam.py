@@ -1,4 +1,4 @@
-"""Momentum-SAM: climb along the optimizer's momentum, which costs no pass."""
+"""Momentum-SAM: ascend along the optimizer's momentum, which costs no pass."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MomentumSAM(Sharpness):
     def __init__(self, optimizer: Optimizer, rho: float = 0.5, **options: Any) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ValueError(
-                f"MomentumSAM needs the optimizer, whose momentum it climbs by, but got {type(optimizer)}"
+                f"MomentumSAM needs the optimizer, whose momentum it ascends by, but got {type(optimizer)}"
             )
         for group in optimizer.param_groups:
             if "betas" not in group and not group.get("momentum"):
@@ -60,7 +60,7 @@ class MomentumSAM(Sharpness):
         return False
 
     @property
-    def climbs_next_step(self) -> bool:
+    def ascends_next_step(self) -> bool:
         """On each k-th step, if `every` says so."""
         return self.steps % self.every == 0 and any(self._rho(group) > 0 for group in self.param_groups)
 
@@ -68,5 +68,5 @@ class MomentumSAM(Sharpness):
         state = self._optimizer.state.get(parameter, {})
         return state.get("momentum_buffer", state.get("exp_avg"))
 
-    def _nothing_to_climb(self) -> None:
+    def _nothing_to_ascend(self) -> None:
         """The first step has no momentum."""

@@ -15,8 +15,8 @@ from gcsam_med.optim.sums import Lengths
 class Scratch(NamedTuple):
     """Room that all blocks of one device and type share."""
 
-    direction: Tensor  #: Tensor, shape (elements,): For what is climbed along.
-    #: Tensor, shape (elements,), or None: For the size of the weights, where the climb is adaptive.
+    direction: Tensor  #: Tensor, shape (elements,): For what is ascended along.
+    #: Tensor, shape (elements,), or None: For the size of the weights, where the ascent is adaptive.
     sizes: Tensor | None
 
 
@@ -84,7 +84,7 @@ class ScratchBlock:
             rows = region.view(-1, length)
             self._runs.append((rows, torch.empty(len(rows), 1, dtype=rows.dtype, device=rows.device)))
 
-    # --- The climb
+    # --- The ascent
 
     def squares(self, directions: Sequence[Tensor], centre: bool) -> list[Tensor]:
         """Squared length of the direction, as numbers of no dimension to be added.

@@ -1,4 +1,4 @@
-"""The climb of sharpness-aware minimization, as a context around the second backward pass."""
+"""The ascent of sharpness-aware minimization, as a context around the second backward pass."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Centralize = Literal["none", "ascent", "both"]
 Norm = Literal["centralized", "raw"]
 
 
-class Climbers(NamedTuple):
-    """Who takes part in a climb."""
+class Ascending(NamedTuple):
+    """Who takes part in an ascent."""
 
     parameters: list[Tensor]  #: The weights that move.
     directions: list[Tensor]  #: Parallel to them: what each moves along.
     rhos: list[int]  #: Parallel to them: which radius each has.
     radii: list[float]  #: The radii, each once.
 
-    def only(self, wanted: Container[Tensor]) -> Climbers:
+    def only(self, wanted: Container[Tensor]) -> Ascending:
         """Those among `wanted`."""
         kept = [n for n, parameter in enumerate(self.parameters) if parameter in wanted]
-        return Climbers(
+        return Ascending(
             [self.parameters[n] for n in kept],
             [self.directions[n] for n in kept],
             [self.rhos[n] for n in kept],
@@ -40,7 +40,7 @@ class Climbers(NamedTuple):
 
 
 class Sharpness:
-    r"""Climb to the worst weights within rho, and come back bit for bit.
+    r"""Ascend to the worst weights within rho, and come back bit for bit.
 
     .. math:: \epsilon = \rho \, \frac{T^2 \Phi(g)}{\lVert T \Phi(g) \rVert_2}
 
@@ -58,29 +58,29 @@ class Sharpness:
     Parameters
     ----------
     params : Optimizer, or iterable of Tensor or of dict
-        What climbs. An optimizer is read anew at each climb, so that groups added to it later climb too. A
-        group may bring its own ``"rho"``; parameters of groups with rho 0 neither climb nor count in the
+        What ascends. An optimizer is read anew at each ascent, so that groups added to it later ascend too. A
+        group may bring its own ``"rho"``; parameters of groups with rho 0 neither ascend nor count in the
         norm.
     rho : float, >= 0
-        Radius of the climb, for groups without their own. Zero is the base optimizer, exactly and at its
+        Radius of the ascent, for groups without their own. Zero is the base optimizer, exactly and at its
         price.
     centralize : {"none", "ascent", "both"}
-        Centre the gradient that is climbed along, or that of the descent as well.
+        Centre the gradient that is ascended along, or that of the descent as well.
     norm : {"centralized", "raw"}
         Divide by the norm of the centred gradient, or by that of the gradient before centring. The second, as
-        in the published script of the GCSAM authors, climbs less far than rho.
+        in the published script of the GCSAM authors, ascends less far than rho.
     conv_only : bool
         Centre convolution weights only.
     adaptive : bool
-        Scale the climb by the size of each weight (ASAM).
+        Scale the ascent by the size of each weight (ASAM).
     eta : float, >= 0
         ASAM's constant; the authors use 0.01.
     exempt_vectors : bool
         With `adaptive`: T = 1 for parameters of one dimension, biases and norm layers.
     every : int, >= 1
-        Climb on each k-th step only, beginning with the first; the steps between are plain ones.
+        Ascend on each k-th step only, beginning with the first; the steps between are plain ones.
     ascent_fraction : float, in (0, 1]
-        Part of each batch from which the gradient for the climb is taken; see `training_step`.
+        Part of each batch from which the gradient for the ascent is taken; see `training_step`.
 
     Raises
     ------
@@ -107,10 +107,10 @@ class Sharpness:
     """
 
     local_first_pass = True
-    """Each worker may climb by its own gradient (m-sharpness): one exchange between workers saved."""
+    """Each worker may ascend by its own gradient (m-sharpness): one exchange between workers saved."""
 
     _sign = 1.0
-    """Of the climb along `_direction`."""
+    """Of the ascent along `_direction`."""
 
     _in_place = True
     """Whether blocks may do without scratch."""
@@ -161,43 +161,43 @@ class Sharpness:
 
     @property
     def needs_first_pass(self) -> bool:
-        """Whether the coming step climbs along a gradient that a first backward pass has to bring."""
+        """Whether the coming step ascends along a gradient that a first backward pass has to bring."""
         return self.steps % self.every == 0 and any(self._rho(group) > 0 for group in self.param_groups)
 
     @property
-    def climbs_next_step(self) -> bool:
-        """Whether the coming step climbs at all."""
+    def ascends_next_step(self) -> bool:
+        """Whether the coming step ascends at all."""
         return self.needs_first_pass
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups that climb; those of the optimizer, if there is one."""
+        """The groups that ascend; those of the optimizer, if there is one."""
         return self._source.param_groups if isinstance(self._source, Optimizer) else self._source
 
-    # --- The climb
+    # --- The ascent
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
-        """Climb, run the body at the perturbed weights, restore the weights bit for bit.
+        """Ascend, run the body at the perturbed weights, restore the weights bit for bit.
 
-        The weights come back by exception too. On a step that does not climb the body runs at the weights as
+        The weights come back by exception too. On a step that does not ascend the body runs at the weights as
         they are, so that one loop serves every method.
 
         Raises
         ------
         RuntimeError
-            When there is no gradient to climb along, when one is sparse, or when the weights are perturbed
+            When there is no gradient to ascend along, when one is sparse, or when the weights are perturbed
             already.
         """
         try:
-            if self.climbs_next_step:
-                self.climb()
+            if self.ascends_next_step:
+                self.ascend()
             yield
         finally:
             self.restore()
 
     @torch.no_grad()
-    def climb(self) -> None:
+    def ascend(self) -> None:
         """Add epsilon to the weights. `perturbed` is this and `restore`, and safer.
 
         `norm` then holds the norm that was divided by, on its device. If it is infinite or NaN the perturbed
@@ -208,16 +208,16 @@ class Sharpness:
             raise RuntimeError(
                 "The weights are perturbed already: leave perturbed(), or call restore(), first."
             )
-        climbers = self._climbers()
-        if not climbers.parameters:
-            self._nothing_to_climb()
+        ascending = self._ascending()
+        if not ascending.parameters:
+            self._nothing_to_ascend()
             return
-        walk = self._walk_over(climbers)
+        walk = self._walk_over(ascending)
         squares: list[Tensor] = []
         for block in walk.blocks:
-            squares += block.squares(climbers.directions, centre=self.norm_of == "centralized")
+            squares += block.squares(ascending.directions, centre=self.norm_of == "centralized")
         self.norm = total(squares).sqrt()
-        signed = [self._sign * rho for rho in climbers.radii]
+        signed = [self._sign * rho for rho in ascending.radii]
         scales = _scales(signed, self.norm, {block.kind.device for block in walk.blocks})
         self._perturbed = True  # from here on there may be something to restore
         for block in walk.blocks:
@@ -225,7 +225,7 @@ class Sharpness:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put back the weights that `climb` moved, bit for bit; without a climb before it does nothing.
+        """Put back the weights that `ascend` moved, bit for bit; without an ascent before it does nothing.
 
         Allocates nothing, so that it works when memory has run out.
         """
@@ -268,12 +268,12 @@ class Sharpness:
         return float(group.get("rho", self.rho)) * self.rho_factor
 
     def _direction(self, parameter: Tensor) -> Tensor | None:
-        """What to climb along: the gradient."""
+        """What to ascend along: the gradient."""
         return parameter.grad
 
-    def _climbers(self) -> Climbers:
-        """Who climbs now, along what, and how far."""
-        found = Climbers([], [], [], [])
+    def _ascending(self) -> Ascending:
+        """Who ascends now, along what, and how far."""
+        found = Ascending([], [], [], [])
         for group in self.param_groups:
             rho = self._rho(group)
             if rho == 0:
@@ -291,14 +291,14 @@ class Sharpness:
                 found.rhos.append(number)
         return found
 
-    def _nothing_to_climb(self) -> None:
+    def _nothing_to_ascend(self) -> None:
         if any(p.requires_grad for group in self.param_groups if self._rho(group) for p in group["params"]):
-            raise RuntimeError("No parameter has a gradient to climb along: run a backward pass first.")
+            raise RuntimeError("No parameter has a gradient to ascend along: run a backward pass first.")
 
-    def _walk_over(self, climbers: Climbers) -> Walk:
-        if self._walk is None or not self._walk.fits(climbers.parameters, climbers.rhos):
+    def _walk_over(self, ascending: Ascending) -> Walk:
+        if self._walk is None or not self._walk.fits(ascending.parameters, ascending.rhos):
             self._walk = None  # the former copy of the weights goes before the next is made
-            pairs = zip(climbers.parameters, climbers.rhos, strict=True)
+            pairs = zip(ascending.parameters, ascending.rhos, strict=True)
             items = [self._item(parameter, rho) for parameter, rho in pairs]
             self._walk = Walk(items, self.eta, in_place=self._in_place)
         return self._walk
@@ -318,7 +318,7 @@ class Sharpness:
 def _groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Bring parameters or groups into the form that optimizers keep, each parameter once."""
     entries: list[Any] = list(params)
-    _require(bool(entries), "there are no parameters to climb")
+    _require(bool(entries), "there are no parameters to ascend")
     if not isinstance(entries[0], dict):
         entries = [{"params": entries}]
     groups = [dict(entry) for entry in entries]
@@ -334,11 +334,11 @@ def _groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> list[dict[st
 def _check(parameter: Tensor, direction: Tensor) -> None:
     if direction.layout is not torch.strided:
         raise RuntimeError(
-            f"Cannot climb along the sparse gradient of a parameter of shape {tuple(parameter.shape)}: "
+            f"Cannot ascend along the sparse gradient of a parameter of shape {tuple(parameter.shape)}: "
             "use sparse=False in its layer, or rho=0 in its group."
         )
     if parameter.is_complex():
-        raise RuntimeError("Cannot climb a complex parameter: hold its real view, or use rho=0 in its group.")
+        raise RuntimeError("Cannot ascend a complex parameter: use its real view, or rho=0 in its group.")
 
 
 def _require(condition: bool, message: str) -> None:

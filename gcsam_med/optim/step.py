@@ -44,7 +44,7 @@ def training_step(
 ) -> StepResult:
     """Take one step of any method on one batch, whole or in micro-batches.
 
-    First pass (if the method needs one), climb, second pass over the same micro-batches with the same random
+    First pass (if the method needs one), ascent, second pass over the same micro-batches with the same random
     numbers and with running statistics frozen, back to the weights, unscale, clip, step. The host waits for
     the device once, to decide whether to skip.
 
@@ -55,7 +55,7 @@ def training_step(
     optimizer : Optimizer
         Any torch optimizer; it takes the step.
     sharpness : Sharpness or None
-        The climb; None for the optimizer alone.
+        The ascent; None for the optimizer alone.
     batches : sequence
         Micro-batches whose gradients are accumulated; one for a step without accumulation.
     loss_of : callable
@@ -106,7 +106,7 @@ def training_step(
 
 
 def leading_part(batch: Any, fraction: float) -> Any:
-    """The first samples of a batch, for a climb by part of it.
+    """The first samples of a batch, for an ascent by part of it.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def leading_part(batch: Any, fraction: float) -> Any:
     Raises
     ------
     TypeError
-        For anything else in the batch: passing it on would climb by the whole of it, unseen.
+        For anything else in the batch: passing it on would ascend by the whole of it, unseen.
     """
     if fraction == 1.0 or batch is None or isinstance(batch, bool | int | float | str):
         return batch

@@ -1,6 +1,6 @@
 """The walk over all parameters, in blocks small enough to stay in cache.
 
-A climb needs several passes over the gradient: mean, norm, centre, scale, add. Done one after the other over
+An ascent needs several passes over the gradient: mean, norm, centre, scale, add. Done one by one over
 the whole network, each of them fetches every number from main memory; done block by block, only the first one
 does. On an accelerator a block is a fixed share of the network, so that the number of kernels does not grow
 with the number of parameters.
@@ -42,7 +42,7 @@ class Walk:
     Parameters
     ----------
     items : sequence of Item
-        The parameters that climb, none of them empty.
+        The parameters that ascend, none of them empty.
     eta : float
         Added to the size of each weight, for adaptive kinds.
     in_place : bool

@@ -168,11 +168,11 @@ def references(report: Report) -> list[str]:
 
     optimizer = report.subject.optimizer
     method = OPTIMIZERS.get(optimizer)
-    climbs = method is not None and method.perturbation is not None
+    ascends = method is not None and method.perturbation is not None
     found = [GCSAM] if optimizer == "gcsam" else []
-    found += [SAM] if climbs else []
+    found += [SAM] if ascends else []
     found += [f"{optimizer}: {method.paper}."] if method and optimizer not in _CITED else []
-    found += [ADAM] if (report.config.get("base") if climbs else optimizer) in ("adam", "adamw") else []
+    found += [ADAM] if (report.config.get("base") if ascends else optimizer) in ("adam", "adamw") else []
     found += [MONAI, RELOADED]
     if report.task == "segmentation":
         found += [NSD, BLAND]

@@ -35,7 +35,7 @@ class Session:
     #: The network as it is called in training: compiled if wished, in parallel where there are processes.
     model: nn.Module
     optimizer: torch.optim.Optimizer  #: Takes the step.
-    sharpness: Sharpness | None  #: Climbs before it; None for plain optimizers.
+    sharpness: Sharpness | None  #: Ascends before it; None for plain optimizers.
     scaler: torch.amp.GradScaler  #: Does nothing but in fp16.
     averaged: AveragedModel | None  #: Moving average of the weights.
     loss: nn.Module  #: What is made small.
@@ -55,7 +55,7 @@ class Session:
     def autocast(self) -> AbstractContextManager[Any]:
         """Context for a forward pass in the run's precision.
 
-        Fabric's own would also demand its ``backward``, which the two passes of a climb cannot use.
+        Fabric's own would also demand its ``backward``, which the two passes of an ascent cannot use.
         """
         if self.precision is None:
             return nullcontext()
@@ -137,7 +137,7 @@ def build_session(plan: Plan) -> Session:
         base=config.base,
         rho=float(config.rho or 0),
         base_options=_base_options(config),
-        **_climb_options(config),
+        **_ascent_options(config),
     )
     model = fabric.setup_module(torch.compile(network) if config.compile else network)
     return Session(
@@ -187,8 +187,8 @@ def _base_options(config: RunConfig) -> dict[str, Any]:
     return options
 
 
-def _climb_options(config: RunConfig) -> dict[str, Any]:
-    """The options of the climb that were given; the method has its own for the rest."""
+def _ascent_options(config: RunConfig) -> dict[str, Any]:
+    """The options of the ascent that were given; the method has its own for the rest."""
     if OPTIMIZERS[config.optimizer].perturbation is None:
         return {}
     names = ("norm", "centralize", "conv_only", "eta", "exempt_vectors", "alpha", "every", "ascent_fraction")

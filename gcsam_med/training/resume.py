@@ -136,8 +136,8 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     text = f"going on with another environment ({'; '.join(changed)}): not bit for bit the same from here"
     if before.get("processes") != after["processes"]:
         text += (
-            "; the steps hold the same cases, but sharpness-aware climbs, batch norm and dropout work by the "
-            "share of each process"
+            "; the steps hold the same cases, but sharpness-aware ascents, batch norm and dropout work by "
+            "the share of each process"
         )
     return [text]
 

@@ -1,4 +1,4 @@
-"""`--rho auto`: choose the radius of the climb on the validation split, by short runs."""
+"""`--rho auto`: choose the radius of the ascent on the validation split, by short runs."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def find_rho(
     Raises
     ------
     InputError
-        If the optimizer does not climb, or `folder` holds runs of other settings.
+        If the optimizer does not ascend, or `folder` holds runs of other settings.
     """
     method = OPTIMIZERS[config.optimizer]
     if method.perturbation is None:
-        raise InputError(f"'{config.optimizer}' does not climb, so it has no rho.", "Leave --rho out.")
+        raise InputError(f"'{config.optimizer}' does not ascend, so it has no rho.", "Leave --rho out.")
     epochs = max(1, round(SHARE * config.epochs))
     metric, values = "", {}
     for factor in FACTORS:

@@ -54,7 +54,7 @@ def test_wilcoxon_ranks_groups_of_the_mean_over_seeds(segmentation):
 
 
 def test_cost_counts_both_passes(segmentation):
-    """Oracle: a climb on every step doubles the gradient computations of 30 steps."""
+    """Oracle: an ascent on every step doubles the gradient computations of 30 steps."""
     found, _ = segmentation
     assert {arm.name: arm.cost.passes for arm in found.arms} == {"adam": 30, "sam": 60, "gcsam": 60}
     assert "cost" in {notice.key for notice in found.notices}

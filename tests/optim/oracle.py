@@ -65,7 +65,7 @@ def centred(g: Vector) -> Vector:
 
 
 def epsilon(method: str, weights: Vector, g: Vector, rho: float, eta: float = 0.0) -> Vector:
-    """The perturbation of each method that climbs along the gradient."""
+    """The perturbation of each method that ascends along the gradient."""
     match method:
         case "sam":
             return [rho * a / norm(g) for a in g]
@@ -125,14 +125,14 @@ def run(
     history = []
     for step in range(steps):
         g = gradient(weights, step)
-        climbs = step % every == 0
+        ascends = step % every == 0
         if method in ("adam", "adamw", "sgd"):
             descent = g
         elif method == "msam":
             velocity = optimizer.first
             descent = gradient(axpy(-rho / norm(velocity), velocity, weights), step) if velocity else g
         elif method == "looksam":
-            if climbs:
+            if ascends:
                 descent = gradient(axpy(1.0, epsilon("sam", weights, g, rho), weights), step)
                 orthogonal = axpy(-dot(g, descent) / dot(g, g), g, descent)
             else:
@@ -143,7 +143,7 @@ def run(
             descent = axpy(-options["alpha"], perpendicular, worst)
         elif method == "gcsam_both":
             descent = centred(gradient(axpy(1.0, epsilon("gcsam", weights, g, rho), weights), step))
-        elif climbs:
+        elif ascends:
             offset = epsilon(method, weights, g, rho, options.get("eta", 0.0))
             descent = gradient(axpy(1.0, offset, weights), step)
         else:

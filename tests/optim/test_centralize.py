@@ -59,7 +59,7 @@ def test_conv_only_spares_matrices() -> None:
 @settings(deadline=None)
 @given(gradients(), st.sampled_from([0.01, 0.05, 1.0]))
 def test_a_gradient_centred_already_gives_sam(g: Tensor, rho: float) -> None:
-    """Oracle: the climb of SAM along the same gradient."""
+    """Oracle: the ascent of SAM along the same gradient."""
     moved = []
     for how in ("none", "ascent"):
         weights = torch.zeros_like(g).requires_grad_()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gcsam_med.optim import GCSAM, SAM
 from tests.optim import oracle
-from tests.optim.test_climb import bits
+from tests.optim.test_ascent import bits
 
 Data = tuple[Tensor, Tensor]
 
@@ -90,7 +90,7 @@ def test_closure_clears_gradients_so_that_the_next_step_starts_afresh() -> None:
 
 
 def test_closure_that_fails_leaves_weights_and_refuses_to_step() -> None:
-    """Oracle: the bytes of the weights, and an error on a step without a climb."""
+    """Oracle: the bytes of the weights, and an error on a step without an ascent."""
     model, batch = oracle.network(), oracle.batches(1)[0]
     optimizer = GCSAM(model.parameters(), torch.optim.Adam, rho=0.5)
     before = bits(list(model.parameters()))

@@ -1,4 +1,4 @@
-"""What the climb allocates, counted by torch's own memory hooks."""
+"""What the ascent allocates, counted by torch's own memory hooks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _network() -> list[Tensor]:
 
 
 def _allocations(sharpness: Sharpness) -> list[int]:
-    """Sizes in bytes of all that a climb and its way back allocate on the CPU."""
+    """Sizes in bytes of all that an ascent and its way back allocate on the CPU."""
     with torch.profiler.profile(profile_memory=True) as profile, sharpness.perturbed():
         pass
     events = profile.profiler.kineto_results.events()

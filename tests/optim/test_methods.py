@@ -28,7 +28,7 @@ def test_each_line_tells_what_it_is_and_can_be_built(name: str) -> None:
         assert sharpness.rho == method.rho > 0
 
 
-def test_an_optimizer_alone_takes_no_options_of_a_climb() -> None:
+def test_an_optimizer_alone_takes_no_options_of_an_ascent() -> None:
     """Oracle: an error instead of a setting that does nothing."""
     with pytest.raises(ValueError, match="every"):
         build("adam", [torch.zeros(3, requires_grad=True)], every=2)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gcsam_med.optim import BufferSnapshot, RandomState, frozen_batchnorm
-from tests.optim.test_climb import bits
+from tests.optim.test_ascent import bits
 
 
 def test_all_generators_are_wound_back() -> None:

@@ -49,15 +49,15 @@ class Run:
         )
 
     def save(self) -> dict[str, Any]:
-        climb = None if self.sharpness is None else self.sharpness.state_dict()
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "climb": climb}
+        ascent = None if self.sharpness is None else self.sharpness.state_dict()
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "ascent": ascent}
         return _through_a_file(state)
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.sharpness is not None:
-            self.sharpness.load_state_dict(state["climb"])
+            self.sharpness.load_state_dict(state["ascent"])
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from gcsam_med.optim import (
     leading_part,
     training_step,
 )
-from tests.optim.test_climb import bits
+from tests.optim.test_ascent import bits
 
-CLIMBERS = [name for name, method in OPTIMIZERS.items() if method.perturbation]
+ASCENDING = [name for name, method in OPTIMIZERS.items() if method.perturbation]
 Pair = tuple[Tensor, Tensor]
 
 
@@ -120,7 +120,7 @@ def test_accumulation_equals_the_whole_batch() -> None:
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
 
 
-def test_part_of_the_batch_climbs_and_all_of_it_descends() -> None:
+def test_part_of_the_batch_ascends_and_all_of_it_descends() -> None:
     """Oracle: the pattern written out by hand, first pass on two of eight samples."""
     models = [small_net(), small_net()]
     x, y = data()
@@ -172,16 +172,16 @@ def test_each_method_runs_the_passes_that_its_line_in_the_table_tells(name: str,
 
 
 @pytest.mark.parametrize("name", ["gcsam", "looksam", "msam"])
-def test_every_kth_step_climbs(name: str) -> None:
+def test_every_kth_step_ascends(name: str) -> None:
     """Oracle: k = 3 by hand."""
     model = small_net()
     optimizer, sharpness = build(name, model.parameters(), every=3)
-    climbs = []
+    ascends = []
     for _ in range(7):
-        climbs.append(sharpness.climbs_next_step)
+        ascends.append(sharpness.ascends_next_step)
         result = training_step(model, optimizer, sharpness, [data()], loss_on(model))
-        assert result.passes == (2 if climbs[-1] and name != "msam" else 1)
-    assert climbs == [True, False, False, True, False, False, True]
+        assert result.passes == (2 if ascends[-1] and name != "msam" else 1)
+    assert ascends == [True, False, False, True, False, False, True]
 
 
 # --- Faults
@@ -202,7 +202,7 @@ class Faulty(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("name", "bad_pass"), [(name, number) for name in CLIMBERS for number in range(1 + (name != "msam"))]
+    ("name", "bad_pass"), [(name, number) for name in ASCENDING for number in range(1 + (name != "msam"))]
 )
 @pytest.mark.parametrize("fault", [float("inf"), float("nan")])
 @pytest.mark.parametrize("scaled", [False, True])
@@ -218,7 +218,7 @@ def test_a_fault_in_either_pass_skips_the_step_and_nothing_else(
     good = training_step(full, optimizer, sharpness, [data()], loss_on(full), scaler=scaler, max_norm=1.0)
     assert not good.skipped
     if name == "looksam":
-        sharpness.steps = sharpness.every  # so that the bad step is one that climbs
+        sharpness.steps = sharpness.every  # so that the bad step is one that ascends
     before = everything(model, optimizer)
 
     faulty.calls = {faulty.count + bad_pass}
@@ -329,9 +329,9 @@ def test_clipping_is_that_of_torch() -> None:
     models = [small_net(), small_net()]
     optimizer, sharpness = build("gcsam", models[0].parameters(), base="sgd", base_options={"lr": 0.1})
     result = training_step(models[0], optimizer, sharpness, [data()], loss_on(models[0]), max_norm=0.01)
-    hand, climb = build("gcsam", models[1].parameters(), base="sgd", base_options={"lr": 0.1})
+    hand, ascent = build("gcsam", models[1].parameters(), base="sgd", base_options={"lr": 0.1})
     loss_on(models[1])(data()).backward()
-    with climb.perturbed(), frozen_batchnorm(models[1]):
+    with ascent.perturbed(), frozen_batchnorm(models[1]):
         hand.zero_grad()
         loss_on(models[1])(data()).backward()
     norm = nn.utils.clip_grad_norm_(models[1].parameters(), 0.01)

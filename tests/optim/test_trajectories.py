@@ -10,7 +10,7 @@ import torch
 from gcsam_med.optim import BASES, OPTIMIZERS, build, training_step
 from tests.optim import oracle
 
-# Name in the oracle, name in the table, options of the climb.
+# Name in the oracle, name in the table, options of the ascent.
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("sam", "sam", {}),
     ("sam", "sam", {"every": 3}),

@@ -163,7 +163,7 @@ def _deep(depth: int, device: str) -> list[Tensor]:
 def _operations(depth: int, device: str, **options: Any) -> int:
     sharpness = Sharpness(_deep(depth, device), 0.05, **options)
     with sharpness.perturbed():
-        pass  # the first climb allocates
+        pass  # the first ascent allocates
     with _Operations() as operations, sharpness.perturbed():
         pass
     return operations.count

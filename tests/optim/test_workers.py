@@ -53,7 +53,7 @@ def _run(folder: Path, name: str, fault_step: int = -1) -> list[dict]:
 
 
 def _expected(name: str) -> list[Tensor]:
-    """Each worker climbs by its own gradient (m-sharpness); for GSAM by the mean, which joins the descent."""
+    """Each worker ascends by its own gradient (m-sharpness); GSAM by the mean, which joins the descent."""
     model = oracle.network()
     data = oracle.batches(STEPS)
     halves = [oracle.gradient_of(model, [(x[r::2], y[r::2]) for x, y in data]) for r in range(2)]
@@ -62,11 +62,11 @@ def _expected(name: str) -> list[Tensor]:
     for step in range(STEPS):
         own = [half(weights, step) for half in halves]
         mean = [(a + b) / 2 for a, b in zip(*own, strict=True)]
-        climbs = own if name == "gcsam" else [mean, mean]
+        ascends = own if name == "gcsam" else [mean, mean]
         method = "gcsam" if name == "gcsam" else "sam"
         worst = [
             half(oracle.axpy(1.0, oracle.epsilon(method, weights, g, RHO), weights), step)
-            for half, g in zip(halves, climbs, strict=True)
+            for half, g in zip(halves, ascends, strict=True)
         ]
         descent = [(a + b) / 2 for a, b in zip(*worst, strict=True)]
         if name == "gsam":
@@ -94,8 +94,8 @@ def test_a_fault_of_one_worker_is_skipped_by_both(tmp_path: Path) -> None:
     assert all(bool(w.isfinite().all()) for w in first["weights"])
 
 
-def test_the_oracle_tells_local_from_shared_climbs() -> None:
-    """Oracle: m-sharpness is not the climb by the mean gradient, else the first test could not fail."""
+def test_the_oracle_tells_local_from_shared_ascents() -> None:
+    """Oracle: m-sharpness is not the ascent by the mean gradient, else the first test could not fail."""
     model = oracle.network()
     assert isinstance(model, nn.Module)
     difference = [a - b for a, b in zip(_expected("gcsam"), _expected("sam"), strict=True)]

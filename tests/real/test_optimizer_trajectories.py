@@ -15,7 +15,7 @@ from gcsam_med.optim import BASES, GCSAM, SAM, build, training_step
 FILE = Path(__file__).parents[2].parent / "shared" / "reference" / "optimizer_trajectories.json"
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not FILE.exists(), reason="no golden trajectories here")]
 
-# Their name to the name in the table, options of the climb, drop-in class and its options.
+# Their name to the name in the table, options of the ascent, drop-in class and its options.
 METHODS: dict[str, tuple[str, dict[str, Any], type[SAM] | None, dict[str, Any]]] = {
     "adam": ("adam", {}, None, {}),
     "sam": ("sam", {}, SAM, {}),

@@ -309,6 +309,6 @@ def lose_average(state: dict[str, Any]) -> None:
     }
 
 
-def lose_climb(state: dict[str, Any]) -> None:
-    """As a resume that forgets the gradient that looksam keeps between its climbs."""
+def lose_ascent(state: dict[str, Any]) -> None:
+    """As a resume that forgets the gradient that looksam keeps between its ascents."""
     state["session"]["sharpness"] = state["session"]["sharpness"] | {"steps": 0}

@@ -43,7 +43,7 @@ LOSSES: dict[str, tuple[Callable[[dict[str, Any]], None] | None, kills.Tamper | 
     "random numbers": (None, kills.lose_random_numbers, "state.network"),
     "optimizer state": (kills.lose_optimizer, None, "state.optimizer"),
     "moving average": (kills.lose_average, None, "state.averaged"),
-    "climb": (kills.lose_climb, None, "state.sharpness"),
+    "ascent": (kills.lose_ascent, None, "state.sharpness"),
 }
 
 
@@ -100,21 +100,21 @@ def test_the_comparison_finds_a_resume_that_loses_something(
 def test_a_signal_between_the_two_passes_waits_for_the_step(
     stop: signal.Signals, root: Path, tmp_path: Path
 ) -> None:
-    """Oracle: the whole run. The signal comes while the weights are those at the top of the climb."""
+    """Oracle: the whole run. The signal comes while the weights are those at the top of the ascent."""
     reference, _ = whole(root, "sam", 0.0)
     config = Trial("sam", 0, 0.0).config(root)
 
     def signal_at_the_top() -> None:
-        original, count = Sharpness.climb, [0]
+        original, count = Sharpness.ascend, [0]
 
-        def climbed(self: Sharpness, *args: Any, **rest: Any) -> Any:
+        def ascended(self: Sharpness, *args: Any, **rest: Any) -> Any:
             found = original(self, *args, **rest)
             count[0] += 1
             if count[0] == 4:
                 signal.raise_signal(stop)
             return found
 
-        Sharpness.climb = climbed  # type: ignore[method-assign]
+        Sharpness.ascend = ascended  # type: ignore[method-assign]
 
     cut = tmp_path / "cut"
     assert wait(launch(config, cut, signal_at_the_top)) != 0

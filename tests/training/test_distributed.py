@@ -160,7 +160,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     log = (cut / "log.txt").read_text()
     assert log.count(f"processes {first} then, {then} now") == 1
     assert "not bit for bit the same from here" in log
-    assert "climbs, batch norm and dropout work by the share of each process" in log
+    assert "ascents, batch norm and dropout work by the share of each process" in log
     assert "WRITES" not in said
     files = [sorted(p.relative_to(f).as_posix() for p in f.rglob("*")) for f in (whole, cut)]
     assert files[0] == files[1]

@@ -51,9 +51,9 @@ def test_two_processes_follow_the_loss_curve_of_one(options: tuple[str, ...], tm
 
 
 @pytest.mark.slow
-def test_each_process_climbs_by_its_own_gradient(tmp_path: Path) -> None:
+def test_each_process_ascends_by_its_own_gradient(tmp_path: Path) -> None:
     """GCSAM in two processes ends with one set of weights, which differs from that of one process: each
-    shard climbs by itself (m-sharpness). Its equation is checked in the tests of the optimizers."""
+    shard ascends by itself (m-sharpness). Its equation is checked in the tests of the optimizers."""
     make_prepared(tmp_path, n=36, size=32)
     two = train(tmp_path, "two", 2, "--batch-size", "3", "--optimizer", "gcsam", "--rho", "0.5")
     one = train(tmp_path, "one", 1, "--batch-size", "6", "--optimizer", "gcsam", "--rho", "0.5")

@@ -45,7 +45,7 @@ def test_a_run_with_auto_trains_with_what_was_found(tmp_path: Path) -> None:
     assert any("was chosen by validation dice" in note for note in recorder.notes)
 
 
-def test_an_optimizer_that_does_not_climb_has_no_radius_to_find(tmp_path: Path) -> None:
+def test_an_optimizer_that_does_not_ascend_has_no_radius_to_find(tmp_path: Path) -> None:
     make_prepared(tmp_path, n=36, size=32)
-    with pytest.raises(InputError, match="does not climb"):
+    with pytest.raises(InputError, match="does not ascend"):
         start_training(settings(tmp_path, rho="auto", optimizer="adam"), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The climb: its length, its way back, and what it makes of odd networks."""
+"""The ascent: its length, its way back, and what it makes of odd networks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_length_is_rho(centralize: Any, rho: float) -> None:
     assert float(oracle.norm(epsilon)) == pytest.approx(rho, rel=1e-6)
 
 
-def test_raw_norm_climbs_less_far() -> None:
+def test_raw_norm_ascends_less_far() -> None:
     """Oracle: the ratio of the two norms of the gradient."""
     weights = parameters([(30, 40), (7,)], torch.float64)
     g = [w.grad.clone() for w in weights]
@@ -72,18 +72,18 @@ def test_raw_norm_climbs_less_far() -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.integers(-20, 20), st.sampled_from(["none", "ascent"]), st.booleans())
 def test_scale_of_the_loss_changes_no_bit(power: int, centralize: Any, adaptive: bool) -> None:
-    """Oracle: the climb at scale 1. Powers of two are what a GradScaler uses."""
-    climbs = []
+    """Oracle: the ascent at scale 1. Powers of two are what a GradScaler uses."""
+    ascents = []
     for factor in (1.0, 2.0**power):
         weights = parameters([(20, 30), (4, 3, 3, 3), (11,)])
         for w in weights:
             w.grad *= factor
         with Sharpness(weights, 0.05, centralize=centralize, adaptive=adaptive, eta=0.01).perturbed():
-            climbs.append(bits(weights))
-    assert climbs[0] == climbs[1]
+            ascents.append(bits(weights))
+    assert ascents[0] == ascents[1]
 
 
-def test_no_slope_no_climb() -> None:
+def test_no_slope_no_ascent() -> None:
     """Oracle: at a stationary point the perturbation is zero, not NaN."""
     weights = parameters([(3, 4), (2,)])
     for w in weights:
@@ -95,7 +95,7 @@ def test_no_slope_no_climb() -> None:
 
 
 def test_groups_have_their_own_rho_and_those_of_rho_zero_stay_out() -> None:
-    """Oracle: each group moves by its rho over the norm of all gradients that climb."""
+    """Oracle: each group moves by its rho over the norm of all gradients that ascent."""
     weights = parameters([(5, 6), (7,), (8,)], torch.float64)
     groups = [
         {"params": weights[0], "rho": 0.2},
@@ -110,7 +110,7 @@ def test_groups_have_their_own_rho_and_those_of_rho_zero_stay_out() -> None:
 
 
 def test_rho_factor_scales_every_group() -> None:
-    """Oracle: the climb with the product as rho."""
+    """Oracle: the ascent with the product as rho."""
     weights = parameters([(5, 6)], torch.float64)
     sharpness = Sharpness(weights, 0.1)
     sharpness.rho_factor = 0.25
@@ -118,7 +118,7 @@ def test_rho_factor_scales_every_group() -> None:
 
 
 def test_frozen_parameters_stay_and_do_not_count() -> None:
-    """Oracle: the climb over the others alone."""
+    """Oracle: the ascent over the others alone."""
     weights = parameters([(5, 6), (7,), (8,)], torch.float64)
     weights[1].requires_grad_(False)
     weights[2].grad = None
@@ -128,13 +128,13 @@ def test_frozen_parameters_stay_and_do_not_count() -> None:
     assert bool((epsilon[2] == 0).all())
 
 
-def test_shared_parameter_climbs_once() -> None:
+def test_shared_parameter_ascends_once() -> None:
     """Oracle: a parameter given twice, moved by rho and no further."""
     weights = parameters([(5, 6)], torch.float64)
     assert float(moved(Sharpness(weights * 2, 0.1), weights)[0].norm()) == pytest.approx(0.1)
 
 
-def test_groups_added_to_the_optimizer_climb() -> None:
+def test_groups_added_to_the_optimizer_ascend() -> None:
     """Oracle: the length over both groups."""
     weights = parameters([(5, 6), (7,)], torch.float64)
     optimizer = torch.optim.Adam(weights[:1])
@@ -237,7 +237,7 @@ def test_weights_come_back_bit_for_bit(values: list[float], dtype: torch.dtype, 
 
 @pytest.mark.parametrize("fault", [float("inf"), float("nan")])
 def test_a_fault_in_the_gradient_is_handed_on_and_leaves_no_trace(fault: float) -> None:
-    """Oracle: NaN while perturbed, for any second pass to see; the old bytes after; a clean next climb."""
+    """Oracle: NaN while perturbed, for any second pass to see; the old bytes after; a clean next ascent."""
     weights = parameters([(50, 60), (7,)])
     before = bits(weights)
     weights[1].grad[3] = fault
@@ -255,7 +255,7 @@ def test_a_fault_in_the_gradient_is_handed_on_and_leaves_no_trace(fault: float) 
 def test_an_interrupt_half_way_up_is_undone(
     after: int, adaptive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Oracle: the bytes before a climb that Ctrl-C breaks off between two operations."""
+    """Oracle: the bytes before an ascent that Ctrl-C breaks off between two operations."""
     weights = parameters([(3000, 900), (40, 30), (7,)])
     before = bits(weights)
     sharpness = Sharpness(weights, 0.1, centralize="ascent", adaptive=adaptive)
@@ -295,7 +295,7 @@ def test_gradients_may_appear_and_vanish_between_the_passes() -> None:
 
 
 def test_weights_replaced_between_steps_are_followed() -> None:
-    """Oracle: a parameter whose storage or type changed (model.to) still climbs and returns."""
+    """Oracle: a parameter whose storage or type changed (model.to) still ascends and returns."""
     weights = parameters([(300, 400)])
     sharpness = Sharpness(weights, 0.1)
     moved(sharpness, weights)
@@ -308,7 +308,7 @@ def test_weights_replaced_between_steps_are_followed() -> None:
 
 
 def test_perturbed_twice_is_refused() -> None:
-    """Oracle: the inner climb raises, and the outer one still comes back."""
+    """Oracle: the inner ascent raises, and the outer one still comes back."""
     weights = parameters([(5, 6)])
     before = bits(weights)
     sharpness = Sharpness(weights, 0.1)
