@@ -72,7 +72,7 @@ def main() -> None:
         start = clocks()
         write_report(report, evaluation_folder(report, run))
         written = clocks() - start
-    print(f"{report.material.n_cases} cases at their own resolution, {len(report.subgroups)} subgroups")
+    print(f"{report.data.n_cases} cases at their own resolution, {len(report.subgroups)} subgroups")
     print("                         wall      CPU")
     rows = {"forward passes alone": forward, "evaluation": evaluated, "report": written}
     rows["beyond the forward"] = evaluated + written - forward

@@ -97,9 +97,9 @@ def _show(report: Report) -> None:
         name = metric_name(key, report.task)
         title = f"{name.title} ({unit})" if name.unit == "distance" else name.title
         rows.append((title, number(estimate.value), interval(estimate), estimate.n))
-    material = report.material
+    material = report.data
     console.table(
-        f"{report.subject.run}: {material.split} split of {material.title}, {material.n_cases} cases",
+        f"{report.model.run}: {material.split} split of {material.title}, {material.n_cases} cases",
         ["figure", "value", "95 % interval", "n"],
         rows,
         result=True,

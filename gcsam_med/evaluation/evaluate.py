@@ -18,7 +18,7 @@ from gcsam_med.evaluation.setup import Examination, open_examination
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
 from gcsam_med.progress import Track, silent
-from gcsam_med.reporting.report import Material, Report, Subject
+from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
 from gcsam_med.runs.calibration import save_operating
 from gcsam_med.runs.feature_reference import save_features
 from gcsam_med.runs.intensity_reference import save_reference
@@ -106,8 +106,8 @@ def evaluate_run(
     }
     report = Report(
         task=task,
-        subject=_subject(exam),
-        material=_material(exam, findings),
+        model=_model_facts(exam),
+        data=_data_facts(exam, findings),
         metrics=findings.metrics,
         per_class=findings.per_class,
         cases=findings.cases,
@@ -141,11 +141,11 @@ def evaluate_run(
     return report
 
 
-def _subject(exam: Examination) -> Subject:
+def _model_facts(exam: Examination) -> ModelFacts:
     card = exam.model.card
-    return Subject(
+    return ModelFacts(
         run=exam.run.root.resolve().name,
-        model=card.model,
+        network=card.model,
         optimizer=card.optimizer,
         epoch=card.epoch,
         size=card.size,
@@ -157,7 +157,7 @@ def _subject(exam: Examination) -> Subject:
     )
 
 
-def _material(exam: Examination, findings: Findings) -> Material:
+def _data_facts(exam: Examination, findings: Findings) -> DataFacts:
     info = exam.dataset.info
     labels = findings.cases["label"].to_numpy(dtype=str)
     names = exam.classes if exam.model.card.task == "classification" else info.classes
@@ -165,7 +165,7 @@ def _material(exam: Examination, findings: Findings) -> Material:
     if exam.model.card.task == "segmentation":
         counts = {name: n for name, n in counts.items() if n}
         counts |= {"no label": int((labels == "").sum())} if (labels == "").any() else {}
-    return Material(
+    return DataFacts(
         name=info.name,
         title=info.title or info.name,
         split=exam.split,
@@ -189,6 +189,6 @@ def evaluation_folder(report: Report, run_root: Path) -> Path:
     """Return where a report belongs: ``RUN/evaluation/SPLIT``, or ``.../DATASET-SPLIT`` for external data."""
     from gcsam_med.runs import RunFolder
 
-    material = report.material
+    material = report.data
     name = f"{material.name}-{material.split}" if material.external else material.split
     return RunFolder(Path(run_root)).evaluation(name)

@@ -34,7 +34,7 @@ def _partition(r: Report) -> str:
         "patient": "by patient",
         "near-duplicate": "by group of near-duplicates; patients are not known",
         "image": "by image: partitions are not disjoint by patient",
-    }[r.material.group_kind]
+    }[r.data.group_kind]
     return f"Train, validation and test, stratified by class, {unit}."
 
 
@@ -43,13 +43,13 @@ def _main(r: Report) -> str:
 
 
 def _excluded(r: Report) -> str:
-    excluded = "; ".join(f"{n} {why}" for why, n in r.material.excluded.items())
-    return f"{count(r.material.n_cases, 'case')} examined; left out: {excluded or 'none'}."
+    excluded = "; ".join(f"{n} {why}" for why, n in r.data.excluded.items())
+    return f"{count(r.data.n_cases, 'case')} examined; left out: {excluded or 'none'}."
 
 
 def _splits(r: Report) -> str:
     parts = []
-    for split, values in r.material.splits.items():
+    for split, values in r.data.splits.items():
         if isinstance(values, dict):
             n = values.get("cases", sum(v for v in values.values() if isinstance(v, int)))
             parts.append(f"{split} {n:,}")
@@ -57,16 +57,14 @@ def _splits(r: Report) -> str:
 
 
 def _model(r: Report) -> str:
-    s = r.subject
-    return (
-        f"{s.model}, {s.parameters:,} parameters, input {s.size} x {s.size}; full definition in the software."
-    )
+    s = r.model
+    return f"{s.network}, {s.parameters:,} parameters, input {s.size} x {s.size}; defined in the software."
 
 
 def _software(r: Report) -> str:
     packages = r.environment.get("packages")
     told = ", ".join(f"{k} {v}" for k, v in packages.items() if v) if isinstance(packages, dict) else ""
-    return f"gcsam-med {r.subject.tool_version}" + (f"; {told}." if told else ".")
+    return f"gcsam-med {r.model.tool_version}" + (f"; {told}." if told else ".")
 
 
 def _start(r: Report) -> str:
@@ -88,7 +86,7 @@ def _training(r: Report) -> str:
 
 
 def _external(r: Report) -> str:
-    return f"Yes, on {r.material.title}." if r.material.external else "None in this report."
+    return f"Yes, on {r.data.title}." if r.data.external else "None in this report."
 
 
 def _explain(r: Report) -> str:
@@ -114,7 +112,7 @@ def _robust(r: Report) -> str:
 
 
 def _source(r: Report) -> str:
-    return f"{r.material.title}. {r.material.citation}".strip()
+    return f"{r.data.title}. {r.data.citation}".strip()
 
 
 def _eligible(r: Report) -> str:
@@ -122,22 +120,22 @@ def _eligible(r: Report) -> str:
 
 
 def _preprocessing(r: Report) -> str:
-    return f"Aspect ratio kept, padded to {r.subject.size} x {r.subject.size}; intensities standardised."
+    return f"Aspect ratio kept, padded to {r.model.size} x {r.model.size}; intensities standardised."
 
 
 def _reference(r: Report) -> str:
     if r.task == "segmentation":
-        return f"Outlines of: {r.material.mask_target}; by whom: {FOR_THE_AUTHOR}."
+        return f"Outlines of: {r.data.mask_target}; by whom: {FOR_THE_AUTHOR}."
     return f"Labels of the data set; how they were made: {FOR_THE_AUTHOR}."
 
 
 def _sample_size(r: Report) -> str:
-    m = r.material
+    m = r.data
     return f"{count(m.n_cases, 'case')} in {count(m.n_groups, 'group')}; the reasoning: {FOR_THE_AUTHOR}."
 
 
 def _selection(r: Report) -> str:
-    return f"Epoch {r.subject.epoch}, best on the validation split."
+    return f"Epoch {r.model.epoch}, best on the validation split."
 
 
 def _measures(r: Report) -> str:
@@ -145,11 +143,11 @@ def _measures(r: Report) -> str:
 
 
 def _internal(r: Report) -> str:
-    return "" if r.material.external else f"The {r.material.split} split. {_main(r)}"
+    return "" if r.data.external else f"The {r.data.split} split. {_main(r)}"
 
 
 def _partitions(r: Report) -> str:
-    return f"{r.material.split}: {_main(r)} Other partitions: evaluate them with --split."
+    return f"{r.data.split}: {_main(r)} Other partitions: evaluate them with --split."
 
 
 def _failures(r: Report) -> str:
@@ -157,11 +155,11 @@ def _failures(r: Report) -> str:
 
 
 def _predictors(r: Report) -> str:
-    return f"One {r.material.modality} image of {r.subject.size} x {r.subject.size} pixels, nothing else."
+    return f"One {r.data.modality} image of {r.model.size} x {r.model.size} pixels, nothing else."
 
 
 def _output(r: Report) -> str:
-    if r.task == "classification" and len(r.material.classes) > 2:
+    if r.task == "classification" and len(r.data.classes) > 2:
         return "Probability of each class; the likeliest is called."
     return f"Probability; threshold {r.operating.threshold:.3f}: {r.operating.rule}."
 
@@ -172,7 +170,7 @@ def _limits(r: Report) -> str:
 
 
 def _availability(r: Report) -> str:
-    licence = r.material.licence or "not stated"
+    licence = r.data.licence or "not stated"
     return f"Software: gcsam-med. Licence of the data: {licence}. Model: {FOR_THE_AUTHOR}."
 
 
@@ -196,7 +194,7 @@ ITEMS: tuple[Item, ...] = (
     Item("17", "8", "How the test set was annotated"),
     Item("18", "8", "Variability within and between annotators"),
     Item("19", "16", "How cases were assigned to partitions", _partition),
-    Item("20", "16", "At which level partitions are disjoint", lambda r: r.material.group_kind),
+    Item("20", "16", "At which level partitions are disjoint", lambda r: r.data.group_kind),
     Item("21", "10", "Sample size and how it was arrived at", _sample_size),
     Item("22", "12, 22", "The model, in detail", _model),
     Item("23", "12", "Software and versions", _software),

@@ -30,7 +30,7 @@ def history(report: Report) -> Figure:
         for k, column in enumerate(columns[:4]):
             name = column.removeprefix("val_") if axes is right else column.replace("_", " ")
             axes.plot(table["epoch"], table[column], LINES[k], color=COLOURS[SERIES[k]], label=name)
-        axes.axvline(report.subject.epoch, color=COLOURS["muted"], linestyle=":", linewidth=1)
+        axes.axvline(report.model.epoch, color=COLOURS["muted"], linestyle=":", linewidth=1)
         axes.set(xlabel="Epoch", title=title)
         if columns:
             axes.legend(loc="best")
@@ -86,7 +86,7 @@ def _has_lesions(report: Report) -> bool:
 
 
 def _confusion_words(report: Report) -> str:
-    names = list(report.material.classes)
+    names = list(report.data.classes)
     rows = report.confusion.tolist() if report.confusion is not None else []
     return " ".join(
         f"Of {sum(row)} {name}: {', '.join(f'{n} called {x}' for n, x in zip(row, names, strict=True))}."
@@ -151,7 +151,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Probabilities by true class",
         "The dotted line is the operating point.",
         classification.scores,
-        lambda r: r.task == "classification" and len(r.material.classes) == 2,
+        lambda r: r.task == "classification" and len(r.data.classes) == 2,
         lambda r: "Histogram of the probability of the positive class for each true class.",
     ),
     "calibration": FigureSpec(
@@ -185,7 +185,7 @@ FIGURES: dict[str, FigureSpec] = {
         "The dotted line is the epoch whose weights were kept, chosen on validation.",
         history,
         lambda r: r.history is not None and len(r.history) > 1,
-        lambda r: f"Loss and validation metrics by epoch; epoch {r.subject.epoch} was kept.",
+        lambda r: f"Loss and validation metrics by epoch; epoch {r.model.epoch} was kept.",
     ),
     "sharpness_line": FigureSpec(
         "Loss along a line",

@@ -37,7 +37,7 @@ def roc(report: Report) -> Figure:
     figure, axes = new_figure(5.2, 4.4)
     axes.plot([0, 1], [0, 1], ":", color=COLOURS["muted"], linewidth=1, label="chance")
     _by_class(axes, report.curves["roc"], "false_positive_rate", "sensitivity")
-    if len(report.material.classes) == 2:
+    if len(report.data.classes) == 2:
         sens, spec = report.metrics["sensitivity"].value, report.metrics["specificity"].value
         if sens is not None and spec is not None:
             at = f"operating point {report.operating.threshold:.3g}"
@@ -52,9 +52,9 @@ def precision_recall(report: Report) -> Figure:
     figure, axes = new_figure(5.2, 4.4)
     table = report.curves["pr"]
     _by_class(axes, table, "recall", "precision", step=True)
-    if len(report.material.classes) == 2:
-        positives = list(report.material.classes.values())[1]
-        share = positives / max(report.material.n_cases, 1)
+    if len(report.data.classes) == 2:
+        positives = list(report.data.classes.values())[1]
+        share = positives / max(report.data.n_cases, 1)
         axes.axhline(share, linestyle=":", color=COLOURS["muted"], linewidth=1, label=f"chance ({share:.2f})")
     _square(axes, "Sensitivity (recall)", "Precision (PPV)")
     axes.legend(loc="lower left")
@@ -104,7 +104,7 @@ def decision(report: Report) -> Figure:
 def confusion(report: Report) -> Figure:
     """Cases by truth and call, with the share of each row."""
     matrix = np.asarray(report.confusion)
-    names = [label(name, 16) for name in report.material.classes]
+    names = [label(name, 16) for name in report.data.classes]
     n = len(names)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure, axes = new_figure(5.2, 1.2 + 0.8 * n)
@@ -133,7 +133,7 @@ def _cell(x: int, y: int, colour: str, alpha: float):  # type: ignore[no-untyped
 
 def scores(report: Report) -> Figure:
     """Probability of the positive class, by true class."""
-    positive = list(report.material.classes)[1]
+    positive = list(report.data.classes)[1]
     figure, axes = new_figure(5.2, 3.2)
     edges = np.linspace(0, 1, 21).tolist()
     for k, (name, part) in enumerate(report.cases.groupby("label", sort=False)):

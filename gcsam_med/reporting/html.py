@@ -32,11 +32,11 @@ def report_html(report: Report, drawn: Sequence[Drawn], *, themed: bool = True) 
     str
         UTF-8 text of the document; all names from data are escaped.
     """
-    material, subject = report.material, report.subject
+    material, subject = report.data, report.model
     main = report.metrics[report.main_metric]
     notices = [n for n in report.notices if n.key != "research-only"][:WARNINGS_SHOWN]
     context = {
-        "title": f"{subject.model} on {material.title}",
+        "title": f"{subject.network} on {material.title}",
         "subtitle": f"{report.task.capitalize()}, {material.split} split, run {subject.run}; evaluated "
         f"{report.created.replace('T', ' ').replace('+00:00', ' UTC')}",
         "stamps": [n.title for n in report.notices if n.stamp],
@@ -55,7 +55,7 @@ def report_html(report: Report, drawn: Sequence[Drawn], *, themed: bool = True) 
 
 
 def _sentence(report: Report) -> str:
-    material = report.material
+    material = report.data
     name = metric_name(report.main_metric, report.task).title
     main = estimate_text(report.metrics[report.main_metric])
     if report.task == "segmentation":

@@ -70,14 +70,14 @@ def methods_paragraphs(report: Report) -> list[str]:
     list of str
         Training, data, evaluation; plain text.
     """
-    tail = " The images are synthetic." if report.material.synthetic else ""
+    tail = " The images are synthetic." if report.data.synthetic else ""
     return [_training(report), _data(report) + tail, _evaluation(report)]
 
 
 def _training(report: Report) -> str:
     from gcsam_med.optim import OPTIMIZERS  # brings torch, which the page of a data set does without
 
-    subject, config = report.subject, report.config
+    subject, config = report.model, report.config
     how, method = subject.optimizer, OPTIMIZERS.get(subject.optimizer)
     if method is not None and method.perturbation is not None and config:
         rho = method.rho if config.get("rho") is None else config["rho"]
@@ -90,7 +90,7 @@ def _training(report: Report) -> str:
     )
     details = "".join(f", {text.format(config[k])}" for k, text in told if config.get(k) is not None)
     return (
-        f"A {subject.model} with {subject.parameters:,} parameters was trained for {report.task} on "
+        f"A {subject.network} with {subject.parameters:,} parameters was trained for {report.task} on "
         f"{subject.trained_on} at {subject.size} x {subject.size} pixels (aspect ratio kept, padded) with "
         f"{how}{details}. The weights of epoch {subject.epoch} were kept, the best on "
         f"the validation split. Software: gcsam-med {subject.tool_version}"
@@ -106,7 +106,7 @@ def _package(report: Report, name: str) -> str:
 
 
 def _data(report: Report) -> str:
-    material = report.material
+    material = report.data
     kept = {
         "patient": "All images of a patient were kept in one split.",
         "near-duplicate": "Patients are not known; near-duplicate images were kept in one split.",
@@ -166,7 +166,7 @@ def references(report: Report) -> list[str]:
     """List what the methods paragraph and the report rest on."""
     from gcsam_med.optim import OPTIMIZERS
 
-    optimizer = report.subject.optimizer
+    optimizer = report.model.optimizer
     method = OPTIMIZERS.get(optimizer)
     ascends = method is not None and method.perturbation is not None
     found = [GCSAM] if optimizer == "gcsam" else []
@@ -178,8 +178,8 @@ def references(report: Report) -> list[str]:
         found += [NSD, BLAND]
     else:
         found += [DELONG, OBUCHOWSKI, TEMPERATURE]
-        found += [YOUDEN, DECISION] if len(report.material.classes) == 2 else []
+        found += [YOUDEN, DECISION] if len(report.data.classes) == 2 else []
     found += [WILSON, BCA, CLAIM, TRIPOD]
-    if report.material.citation:
-        found.insert(0, report.material.citation)
+    if report.data.citation:
+        found.insert(0, report.data.citation)
     return found

@@ -26,7 +26,7 @@ def metrics_json(report: Report) -> dict[str, Any]:
     dict
         Only JSON types; every figure as ``{"value", "ci95", "n", "method"}``, never NaN.
     """
-    material, subject = report.material, report.subject
+    material, subject = report.data, report.model
     content = {
         "schema": SCHEMA,
         "task": report.task,
@@ -66,7 +66,7 @@ def metrics_json(report: Report) -> dict[str, Any]:
         "notices": [{"key": n.key, "title": n.title, "text": n.text} for n in report.notices],
         "run": {
             "name": subject.run,
-            "model": subject.model,
+            "model": subject.network,
             "optimizer": subject.optimizer,
             "epoch": subject.epoch,
             "weights_sha256": subject.weights_sha256,

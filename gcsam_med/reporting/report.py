@@ -19,12 +19,12 @@ Estimates = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelFacts:
     """The model under examination."""
 
     run: str  #: Name of the run folder.
-    #: model, optimizer: Names in the tables of networks and optimizers.
-    model: str
+    #: network, optimizer: Names in the tables of networks and optimizers.
+    network: str
     optimizer: str
     epoch: int  #: Epoch (from 1) whose weights were kept.
     size: int  #: Side of the network's input in pixels.
@@ -37,7 +37,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Material:
+class DataFacts:
     """The data it was examined on."""
 
     #: name, title: Name under ``prepared/`` and name for people.
@@ -133,8 +133,8 @@ class Report:
 
     #: {"segmentation", "classification"}: What the model does.
     task: Literal["segmentation", "classification"]
-    subject: Subject  #: The model.
-    material: Material  #: The data.
+    model: ModelFacts  #: The model.
+    data: DataFacts  #: The data.
     metrics: Estimates  #: Named as in ``metrics.json``.
     per_class: Mapping[str, Estimates]  #: The same for each class.
     cases: pd.DataFrame  #: One row a case, columns as in ``cases.csv``.
@@ -167,4 +167,4 @@ class Report:
         """The figure the summary opens with: dice, auc (two classes) or balanced_accuracy."""
         if self.task == "segmentation":
             return "dice"
-        return "auc" if len(self.material.classes) == 2 else "balanced_accuracy"
+        return "auc" if len(self.data.classes) == 2 else "balanced_accuracy"

@@ -54,12 +54,12 @@ SECTIONS: dict[str, tuple[str, Callable[[Report, Figures], list[Part]]]] = {
 
 def summary_facts(report: Report) -> list[tuple[str, str]]:
     """Return the summary box's facts: model, data, numbers, threshold, and two or three more figures."""
-    material, subject = report.material, report.subject
+    material, subject = report.data, report.model
     unit = ("patient", "patients") if material.group_kind == "patient" else ("group", "groups")
     groups = count(material.n_groups, *unit)
     joint = "of" if material.group_kind == "patient" else "in"
     facts = [
-        ("Model", f"{subject.model} trained with {subject.optimizer} on {subject.trained_on}"),
+        ("Model", f"{subject.network} trained with {subject.optimizer} on {subject.trained_on}"),
         ("Data", f"{material.title}, {material.split} split" + (" (external)" if material.external else "")),
         ("Cases", f"{count(material.n_cases, 'image')} {joint} {groups}"),
         ("Classes", ", ".join(f"{name} {n:,}" for name, n in material.classes.items())),

@@ -78,7 +78,7 @@ def _by_class_table(report: Report, named: Mapping[str, Estimates]) -> Table:
     ]
     columns = [
         Column("Figure"),
-        *(Column(f"{name} ({report.material.classes.get(name, 0)})", whole=True) for name in named),
+        *(Column(f"{name} ({report.data.classes.get(name, 0)})", whole=True) for name in named),
     ]
     rows = []
     for key in keys:

@@ -47,7 +47,7 @@ def cases_section(report: Report, figures: Figures) -> list[Part]:
 def data_section(report: Report, figures: Figures) -> list[Part]:
     """The data set, its splits and its audit."""
     del figures
-    material = report.material
+    material = report.data
     names = [n for n in next(iter(material.splits.values()), {}) if n != "cases"]
     rows = [
         Row([split, *(f"{values.get(n, 0):,}" for n in ("cases", *names))])
@@ -86,11 +86,11 @@ def _kept(kind: str) -> str:
 
 def training_section(report: Report, figures: Figures) -> list[Part]:
     """Network, settings and machines."""
-    subject = report.subject
+    subject = report.model
     facts = [
         (
             "Network",
-            f"{subject.model}, {subject.parameters:,} parameters, {subject.size} x {subject.size} pixels",
+            f"{subject.network}, {subject.parameters:,} parameters, {subject.size} x {subject.size} pixels",
         ),
         ("Optimizer", subject.optimizer),
         ("Weights kept", f"epoch {subject.epoch}, best on validation"),

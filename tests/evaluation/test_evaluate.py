@@ -47,7 +47,7 @@ def test_the_contract_s_files_and_names(segmentation, tmp_path):
     assert (content["schema"], content["task"], content["dataset"], content["split"]) == (
         1, "segmentation", "toy", "test",
     )  # fmt: skip
-    assert content["n_cases"] == report.material.n_cases
+    assert content["n_cases"] == report.data.n_cases
     assert content["synthetic"] is True
     assert set(content["metrics"]["dice"]) >= {"value", "ci95", "n"}
     assert {"dice", "iou", "hd95", "nsd", "sensitivity", "specificity", "precision"} <= set(
@@ -182,7 +182,7 @@ def test_sensitivity_at_fixed_specificity_agrees_with_scikit_learn(binary):
 def test_several_classes_agree_with_scikit_learn(three):
     """Oracle: scikit-learn's macro averages on cases.csv."""
     report = three[1]
-    names = list(report.material.classes)
+    names = list(report.data.classes)
     truth, prob = report.cases["label"], report.cases[[f"prob_{n}" for n in names]].to_numpy()
     call = np.array(names)[prob.argmax(axis=1)]
     assert (report.cases["predicted"] == call).all()
@@ -204,7 +204,7 @@ def test_the_operating_point_is_kept_beside_the_weights(binary, segmentation):
     """Oracle: what predict will read is what the report says."""
     for run, report in (binary, segmentation):
         folder = RunFolder(run).model
-        point = load_operating(folder, report.subject.weights_sha256)
+        point = load_operating(folder, report.model.weights_sha256)
         assert point.threshold == report.operating.threshold
         assert load_operating(folder, "of other weights") is None
 
@@ -227,7 +227,7 @@ def test_subgroups_partition_the_cases(segmentation):
     columns = {part.column for part in report.subgroups}
     assert columns == {"device", "birads"}
     for column in columns:
-        assert sum(p.n for p in report.subgroups if p.column == column) == report.material.n_cases
+        assert sum(p.n for p in report.subgroups if p.column == column) == report.data.n_cases
     part = next(p for p in report.subgroups if (p.column, p.value) == ("device", "A"))
     manifest = pd.read_csv(trained_runs()["data"] / "prepared" / "toy" / "manifest.csv").set_index("case_id")
     mine = manifest.loc[report.cases["case_id"], "device"].to_numpy() == "A"
@@ -268,4 +268,4 @@ def test_images_trained_on_are_found_in_external_data(tmp_path):
     run = make_run(tmp_path / "runs", dataset, "segmentation")
     report = evaluate_run(run, "train", dataset="copy", **FAST)
     notice = next(n for n in report.notices if n.key == "trained-on")
-    assert notice.title == f"{report.material.n_cases} images were trained on"
+    assert notice.title == f"{report.data.n_cases} images were trained on"

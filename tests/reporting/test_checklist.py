@@ -15,7 +15,7 @@ def test_what_the_run_knows_is_filled_in_and_the_rest_is_for_the_author():
     """Oracle: facts of the run stand in the answers; questions only a person can answer do not get one."""
     report = report_of("binary")
     answers = {item.claim: answer for item, answer in checklist(report)}
-    assert str(report.subject.epoch) in answers["26"]
+    assert str(report.model.epoch) in answers["26"]
     assert "near-duplicates" in answers["19"]
     assert "no" in answers["33"].lower()
     for only_a_person in ("1", "4", "11", "13", "16", "18", "34", "44"):
@@ -29,8 +29,8 @@ def test_the_methods_paragraph_states_the_run_s_facts():
     for kind in ("segmentation", "binary", "classes"):
         report = report_of(kind)
         text = " ".join(methods_paragraphs(report))
-        assert f"{report.material.n_cases} images" in text
-        assert f"{report.subject.parameters:,} parameters" in text
+        assert f"{report.data.n_cases} images" in text
+        assert f"{report.model.parameters:,} parameters" in text
         assert "gcsam (rho 0.05) on adam" in text
         assert "synthetic" in text
         assert any("GCSAM" in reference for reference in references(report))

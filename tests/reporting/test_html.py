@@ -51,7 +51,7 @@ def page(request):
 
 def evil_report(kind):
     report = report_of(kind)
-    rename = {name: f"{EVIL}{i}" for i, name in enumerate(report.material.classes)}
+    rename = {name: f"{EVIL}{i}" for i, name in enumerate(report.data.classes)}
     cases = report.cases.replace({"label": rename, "predicted": rename})
     cases = cases.rename(
         columns={f"{p}_{k}": f"{p}_{v}" for k, v in rename.items() for p in ("prob", "calibrated")}
@@ -59,12 +59,12 @@ def evil_report(kind):
     cases["case_id"] = EVIL
     return replace(
         report,
-        subject=replace(report.subject, run=EVIL, model=EVIL),
-        material=replace(
-            report.material,
+        model=replace(report.model, run=EVIL, network=EVIL),
+        data=replace(
+            report.data,
             title=EVIL,
             citation=EVIL,
-            classes={rename[k]: v for k, v in report.material.classes.items()},
+            classes={rename[k]: v for k, v in report.data.classes.items()},
             excluded={EVIL: 1},
         ),
         per_class={rename.get(k, k): v for k, v in report.per_class.items()},
