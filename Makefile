@@ -17,7 +17,7 @@ DEVELOP := $(VENV)/.develop
 help:
 	@echo "make demo          install, then the main job on synthetic images; says where the report lies"
 	@echo "make test          install, then lint, format, types and all tests with their coverage"
-	@echo "make format        format the code and mend what can be mended"
+	@echo "make format        format the code and fix what can be fixed"
 	@echo "make docs          the pages as a site in build/docs, without a warning"
 	@echo "make coverage      the lines that no test runs, as pages in htmlcov/"
 	@echo "make image         build the container image (needs Docker)"
