@@ -34,7 +34,7 @@ from gcsam_med.datasets.phantom import simulate
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.networks import build_network
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model, save_model
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 
 def make_run(root: Path, model: str, size: int) -> Path:
@@ -56,7 +56,7 @@ def make_run(root: Path, model: str, size: int) -> Path:
 def train(network: torch.nn.Module, side: int = 64, steps: int = 60) -> None:
     """Train on a few phantoms at a small size."""
     phantoms = [simulate(np.random.default_rng(1000 + i), "benign") for i in range(16)]
-    geometries = [Geometry(*phantom.image.shape, side) for phantom in phantoms]
+    geometries = [Letterbox(*phantom.image.shape, side) for phantom in phantoms]
     pairs = list(zip(geometries, phantoms, strict=True))
     images = np.stack([g.place_image(p.image) for g, p in pairs])
     masks = np.stack([g.place_mask(np.any(p.lesions, axis=0)) for g, p in pairs])

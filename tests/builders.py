@@ -32,7 +32,7 @@ from gcsam_med.datasets.prepared import (
 )
 from gcsam_med.reporting.report import Report
 from gcsam_med.runs import ModelCard, RunFolder, save_model
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 
 def picture(label: str, height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ def make_prepared(
         label = classes[i % len(classes)]
         height, width = int(rng.integers(40, 71)), int(rng.integers(50, 91))
         image, lesion = picture(label, height, width, rng)
-        geometry = Geometry(height, width, size)
+        geometry = Letterbox(height, width, size)
         images[i] = geometry.place_image(image)
         has_mask = with_masks and bool(lesion.any())
         if masks is not None and has_mask:

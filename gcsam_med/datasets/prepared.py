@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import InputError
 from gcsam_med.files import read_regular
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 SCHEMA = 1
 IMAGES, MASKS, ORIGINAL_MASKS = "images.npy", "masks.npy", "original_masks"
@@ -163,10 +163,10 @@ class PreparedDataset:
             raise InputError(f"{path.name} is damaged: {error}.", _AGAIN) from error
         return mask
 
-    def geometry(self, row: int) -> Geometry:
+    def geometry(self, row: int) -> Letterbox:
         """How this case's original lies in its square."""
         case = self.manifest.iloc[row]
-        return Geometry(int(case["height"]), int(case["width"]), self.info.size)
+        return Letterbox(int(case["height"]), int(case["width"]), self.info.size)
 
     def spacing(self, row: int) -> tuple[float, float] | None:
         """Original pixel spacing (row, column) in mm, or None where it is not known."""

@@ -13,7 +13,7 @@ from gcsam_med.images.picture import to_grey
 from gcsam_med.inference.ensemble import Ensemble
 from gcsam_med.inference.inputs import Input, with_frame
 from gcsam_med.runs.intensity_reference import image_features
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 # Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
 COLOURED = 0.2
@@ -26,7 +26,7 @@ class Ready:
     item: Input  #: Where it comes from.
     pixels: np.ndarray  #: ndarray of uint8, shape (H, W) or (H, W, 3): The original.
     square: np.ndarray  #: ndarray of uint8, shape (size, size) or (size, size, 3): What the network sees.
-    geometry: Geometry  #: How the one lies in the other.
+    geometry: Letterbox  #: How the one lies in the other.
     spacing: tuple[float, float] | None  #: Row and column in mm.
     notes: tuple[str, ...] = ()  #: How it was read.
     flags: tuple[str, ...] = ()  #: In which way it is unlike the training images.
@@ -53,7 +53,7 @@ def make_ready(item: Input, picture: Picture, ensemble: Ensemble) -> Ready:
     pixels = picture.pixels if colour else to_grey(picture.pixels)
     if colour and pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    geometry = Geometry(pixels.shape[0], pixels.shape[1], ensemble.card.size)
+    geometry = ensemble.card.preprocessing.letterbox(*pixels.shape[:2])
     square = geometry.place_image(pixels)
     flags, unlikeness = _compare(picture.pixels, square, geometry, ensemble)
     return Ready(
@@ -62,7 +62,7 @@ def make_ready(item: Input, picture: Picture, ensemble: Ensemble) -> Ready:
 
 
 def _compare(
-    pixels: np.ndarray, square: np.ndarray, geometry: Geometry, ensemble: Ensemble
+    pixels: np.ndarray, square: np.ndarray, geometry: Letterbox, ensemble: Ensemble
 ) -> tuple[list[str], float | None]:
     coloured = ensemble.card.modality != "photo" and _coloured_share(pixels) > COLOURED
     flags = ["coloured"] if coloured else []

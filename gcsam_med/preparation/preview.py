@@ -46,11 +46,12 @@ def preview(
     from PIL import Image
 
     from gcsam_med.transforms.augmentation import sample_seed, training_transform
-    from gcsam_med.transforms.pixels import to_channels
+    from gcsam_med.transforms.preprocessing import Preprocessing
 
     torch.set_num_threads(1)
     info = dataset.info
     augment = training_transform(info.modality, "segmentation" if info.has_masks else "classification")
+    preprocessing = Preprocessing(info.size, info.channels, (0.0,) * info.channels, (1.0,) * info.channels)
     rows = dataset.rows(split)
     drawn = np.sort(np.random.default_rng(seed).choice(rows, min(cases, len(rows)), replace=False))
     lines = []
@@ -58,7 +59,7 @@ def preview(
         square = dataset.images([row])
         mask = dataset.masks([row])[0] if info.has_masks else None
         tiles = [_tile(square[0], mask)]
-        plane = to_channels(square, info.channels)[0]
+        plane = preprocessing.planes(square)[0]
         outline = None if mask is None else torch.from_numpy(mask).float()[None]
         for epoch in range(variants):
             image, moved = augment(plane, outline, sample_seed(seed, epoch, int(row)))

@@ -26,7 +26,7 @@ from gcsam_med.errors import Fault
 from gcsam_med.images import Frames, ImageFault, Picture, decode_frames, decode_mask, read_bytes
 from gcsam_med.preparation.measurements import Fingerprint, fingerprint, statistics, thumbnail
 from gcsam_med.preparation.privacy import keyed_id
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 # Below this number of cases starting processes costs more than it gains.
 POOL_FROM = 64
@@ -271,7 +271,7 @@ def _scanned(
     if job.channels == 3 and pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     height, width = grey.shape
-    geometry = Geometry(height, width, job.size)
+    geometry = Letterbox(height, width, job.size)
     case_id = keyed_id(job.key, "case", case.name) if job.key else case.name
     patient = keyed_id(job.key, "patient", case.patient) if job.key and case.patient else case.patient
     several = picture.n_frames > 1 and job.frames == "all"

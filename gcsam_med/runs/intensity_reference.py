@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import CheckpointError
 from gcsam_med.files import read_json, write_durably
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 REFERENCE = "training_images.json"
 FEATURES = (
@@ -45,14 +45,14 @@ class Reference(BaseModel):
         return np.sqrt(np.maximum(square, 0.0))
 
 
-def image_features(square: np.ndarray, geometry: Geometry) -> np.ndarray:
+def image_features(square: np.ndarray, geometry: Letterbox) -> np.ndarray:
     """Return the statistics of one image.
 
     Parameters
     ----------
     square : ndarray of uint8, shape (size, size) or (size, size, 3)
         As the network sees it; padding is left out.
-    geometry : Geometry
+    geometry : Letterbox
         How the original lies in it.
 
     Returns

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.files import read_regular, write_durably
+from gcsam_med.transforms.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,11 @@ class ModelCard(BaseModel):
     epoch: int = Field(description="Epoch (from 1) whose weights these are.")
     tool_version: str = Field(description="Version of gcsam-med that wrote it.")
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What turns images into this network's input."""
+        return Preprocessing(self.size, self.in_channels, tuple(self.mean), tuple(self.std))
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if not len(self.mean) == len(self.std) == self.in_channels:
@@ -78,24 +84,9 @@ class TrainedModel:
     card: ModelCard
     device: torch.device
 
-    def tensor(self, squares: np.ndarray) -> torch.Tensor:
-        """Turn stored squares into the network's input.
-
-        Parameters
-        ----------
-        squares : ndarray of uint8, shape (B, size, size) or (B, size, size, 3)
-            As `PreparedDataset.images` or `Geometry.place_image` give them.
-
-        Returns
-        -------
-        Tensor, shape (B, in_channels, size, size), float32
-            On the model's device, standardized.
-        """
-        from gcsam_med.transforms.pixels import standardize, to_channels
-
-        return standardize(to_channels(squares, self.card.in_channels), self.card.mean, self.card.std).to(
-            self.device
-        )
+    def tensor(self, stored: np.ndarray) -> torch.Tensor:
+        """Turn stored images into the network's input, on its device; see `Preprocessing`."""
+        return self.card.preprocessing(stored).to(self.device)
 
     def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
         """Run the network.

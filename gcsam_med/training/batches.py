@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms.augmentation import sample_seed, training_transform
-from gcsam_med.transforms.pixels import standardize, to_channels
 
 
 class MicroBatch(NamedTuple):
@@ -80,7 +79,7 @@ class Batches(Dataset):
 
     def _micro_batch(self, rows: np.ndarray, epoch: int, step_cases: int) -> MicroBatch:
         plan, dataset = self.plan, self.plan.dataset
-        images = to_channels(dataset.images(rows), dataset.info.channels)
+        images = plan.preprocessing.planes(dataset.images(rows))
         masks = targets_of(plan, rows) if plan.task == "segmentation" else None
         if self.augment is not None:
             for i, row in enumerate(rows):
@@ -90,27 +89,11 @@ class Batches(Dataset):
                 if masks is not None and mask is not None:
                     masks[i] = mask
         targets = targets_of(plan, rows) if masks is None else masks
-        return MicroBatch(network_input(plan, images), targets, len(rows) * self.world / step_cases)
-
-
-def network_input(plan: Plan, images: torch.Tensor) -> torch.Tensor:
-    """Standardize, and repeat grey for a network that takes three channels.
-
-    Parameters
-    ----------
-    plan : Plan
-        Knows mean, standard deviation and channels.
-    images : Tensor, shape (B, C, S, S)
-        Intensities in 0..1.
-
-    Returns
-    -------
-    Tensor, shape (B, in_channels, S, S)
-        Channels last in memory, which convolutions run faster on.
-    """
-    if images.shape[1] != plan.in_channels:
-        images = images.expand(-1, plan.in_channels, -1, -1)
-    return standardize(images, plan.mean, plan.std).contiguous(memory_format=torch.channels_last)
+        return MicroBatch(
+            plan.preprocessing.standardize(images).contiguous(memory_format=torch.channels_last),
+            targets,
+            len(rows) * self.world / step_cases,
+        )
 
 
 def targets_of(plan: Plan, rows: np.ndarray) -> torch.Tensor:

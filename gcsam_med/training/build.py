@@ -117,7 +117,7 @@ def build_session(plan: Plan) -> Session:
     network = build_network(
         str(config.model),
         task=plan.task,
-        in_channels=plan.in_channels,
+        in_channels=plan.preprocessing.channels,
         outputs=plan.outputs,
         size=plan.dataset.info.size,
         dropout=config.dropout,

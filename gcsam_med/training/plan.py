@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.networks import NETWORKS, default_model, input_channels
 from gcsam_med.optim import OPTIMIZERS
+from gcsam_med.transforms.preprocessing import Preprocessing
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,7 @@ class Plan:
     #: train_rows, val_rows: Rows of the manifest.
     train_rows: np.ndarray
     val_rows: np.ndarray
-    in_channels: int  #: Channels the network sees.
-    #: mean, std: Standardization, one a channel, of intensities in 0..1.
-    mean: list[float]
-    std: list[float]
+    preprocessing: Preprocessing  #: From stored images to the network's input.
     warnings: tuple[str, ...]  #: What the user should know before reading any number.
 
     @property
@@ -90,8 +89,8 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
     model = config.model or default_model(task)
     _check_names(model, task, config.optimizer)
     classes = _classes(config, dataset, task)
-    in_channels = dataset.info.channels if config.weights is None else input_channels(model, config.weights)
-    imagenet = config.pretrained or (config.weights is not None and in_channels == 3)
+    channels = dataset.info.channels if config.weights is None else input_channels(model, config.weights)
+    imagenet = config.pretrained or (config.weights is not None and channels == 3)
     complete = config.model_copy(
         update={
             "task": task,
@@ -108,20 +107,17 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
     train_rows = _taking_part(dataset, classes, task, dataset.rows("train", config.fold))
     val_rows = _taking_part(dataset, classes, task, dataset.rows("val", config.fold))
     _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)
-    if imagenet:
-        in_channels = 3
-    mean, std = (
-        (IMAGENET_MEAN, IMAGENET_STD) if imagenet else _intensity_statistics(dataset, train_rows, in_channels)
-    )
     return Plan(
         config=complete,
         dataset=dataset,
         classes=(dataset.info.mask_target,) if task == "segmentation" else tuple(classes),
         train_rows=train_rows,
         val_rows=val_rows,
-        in_channels=in_channels,
-        mean=mean,
-        std=std,
+        preprocessing=(
+            Preprocessing(dataset.info.size, 3, IMAGENET_MEAN, IMAGENET_STD)
+            if imagenet
+            else _fitted(dataset, train_rows, channels)
+        ),
         warnings=tuple(_warnings(dataset)),
     )
 
@@ -204,21 +200,28 @@ def _default_workers(device: str) -> int:
     return 0 if pick_device(device).type == "cpu" else 4
 
 
-def _intensity_statistics(
-    dataset: PreparedDataset, rows: np.ndarray, channels: int
-) -> tuple[list[float], list[float]]:
+def _fitted(dataset: PreparedDataset, rows: np.ndarray, channels: int) -> Preprocessing:
+    """Preprocessing with mean and standard deviation of the training images."""
+    size = dataset.info.size
+    plain = Preprocessing(size, channels, (0.0,) * channels, (1.0,) * channels)
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for start in range(0, len(rows), 64):
-        pixels = dataset.images(rows[start : start + 64]).reshape(-1, channels)
-        # Sums by histogram: exact integers, and no float copy of the images.
+        planes = plain.planes(dataset.images(rows[start : start + 64])).expand(-1, channels, -1, -1)
+        pixels = planes.mul(255).round().to(torch.uint8).transpose(0, 1).reshape(channels, -1).numpy()
+        # Sums by histogram: exact integers.
         for channel in range(channels):
-            histogram = np.bincount(pixels[:, channel], minlength=256)
+            histogram = np.bincount(pixels[channel], minlength=256)
             total[channel] += histogram @ np.arange(256)
             squares[channel] += histogram @ np.arange(256) ** 2
-        count += len(pixels)
+        count += pixels.shape[1]
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return [round(float(m) / 255, 6) for m in mean], [round(max(float(s), 1.0) / 255, 6) for s in std]
+    return Preprocessing(
+        size,
+        channels,
+        tuple(round(float(m) / 255, 6) for m in mean),
+        tuple(round(max(float(s), 1.0) / 255, 6) for s in std),
+    )
 
 
 def _warnings(dataset: PreparedDataset) -> list[str]:

@@ -123,10 +123,10 @@ def _card(plan: Plan, diary: Diary) -> ModelCard:
         dropout=config.dropout,
         classes=list(plan.classes),
         modality=info.modality,
-        in_channels=plan.in_channels,  # type: ignore[arg-type]
-        size=info.size,
-        mean=plan.mean,
-        std=plan.std,
+        in_channels=plan.preprocessing.channels,  # type: ignore[arg-type]
+        size=plan.preprocessing.size,
+        mean=list(plan.preprocessing.mean),
+        std=list(plan.preprocessing.std),
         dataset=info.name,
         dataset_sha256=info.content_sha256,
         synthetic=info.synthetic,

@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from gcsam_med.metrics import classification
-from gcsam_med.training.batches import network_input, targets_of
+from gcsam_med.training.batches import targets_of
 from gcsam_med.training.distributed import gathered, share_buffers
 from gcsam_med.training.plan import Plan
-from gcsam_med.transforms.pixels import to_channels
 
 
 @torch.inference_mode()
@@ -61,7 +60,7 @@ def validate(
     parts: list[np.ndarray] = []
     for start in range(0, len(mine), 2 * plan.config.batch_size):
         rows = mine[start : start + 2 * plan.config.batch_size]
-        images = network_input(plan, to_channels(plan.dataset.images(rows), plan.dataset.info.channels))
+        images = plan.preprocessing(plan.dataset.images(rows)).contiguous(memory_format=torch.channels_last)
         targets = targets_of(plan, rows).to(device)
         with autocast():
             logits = network(images.to(device))

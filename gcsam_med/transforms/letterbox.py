@@ -14,7 +14,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Letterbox:
     """The placement of an image of `height` x `width` pixels in a square of `size` pixels."""
 
     #: height, width: Original size in pixels, both at least 1.

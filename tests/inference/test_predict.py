@@ -14,7 +14,7 @@ from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.ensemble import load_ensemble
 from gcsam_med.runs import load_model
 from gcsam_med.runs.postprocessing import Postprocessing
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 from tests.builders import copied_run, picture, trained_runs
 
 CPU = PredictOptions(device="cpu")
@@ -50,7 +50,7 @@ def test_masks_are_those_of_the_network_in_the_input_s_own_size(images, tmp_path
         mask = png(tmp_path / "out" / row["mask"])
         assert mask.shape == pixels.shape == (row["height"], row["width"])
         assert set(np.unique(mask)) <= {0, 255}
-        geometry = Geometry(*pixels.shape, 32)
+        geometry = Letterbox(*pixels.shape, 32)
         square = model.probabilities(model.tensor(geometry.place_image(pixels)[None]))[0, 0].numpy()
         expected = geometry.restore(square) >= 0.4
         # Batches of another size may round the last bit otherwise.
@@ -161,7 +161,7 @@ def test_predictions_of_other_settings_are_not_mixed(images, tmp_path):
 def test_an_ensemble_is_the_mean_and_one_model_twice_agrees_with_itself(images):
     """Oracle: the mean by hand; the mutual information of equal answers is 0, of others above 0."""
     runs = trained_runs()
-    square = np.stack([Geometry(50, 70, 32).place_image(png(images / "case0.png"))])
+    square = np.stack([Letterbox(50, 70, 32).place_image(png(images / "case0.png"))])
     one = load_ensemble([runs["segmentation"]], device="cpu")(square)
     assert one.disagreement is None
     twice = load_ensemble([runs["segmentation"]] * 2, device="cpu")(square)

@@ -21,7 +21,7 @@ from gcsam_med.images import read_image, read_mask
 from gcsam_med.preparation import Outcome, PrepareOptions, prepare
 from gcsam_med.preparation import scan as scanning
 from gcsam_med.preparation.scan import ScanJob, scan
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 from tests.datasets import layouts
 from tests.images.malformed import dicom
 
@@ -86,7 +86,7 @@ def test_every_source_becomes_a_data_set_that_holds_together(name: str, root: Pa
             path = next(c.image for c in listing.cases if sha256_of(listing.root / c.image) == digest)
         read = read_image(listing.root / path)
         shown = read.grey if info.channels == 1 else read.pixels
-        square = Geometry(*shown.shape[:2], 32).place_image(shown)
+        square = Letterbox(*shown.shape[:2], 32).place_image(shown)
         np.testing.assert_array_equal(dataset.images([row])[0], square)
         case = next(c for c in listing.cases if c.image == path)
         if case.masks and spec.mask_size == "refuse":
@@ -118,7 +118,7 @@ def test_cifar_pixels_are_the_record(root: Path, tmp_path: Path) -> None:
     dataset = prepare("cifar10", source, tmp_path, options=PrepareOptions(folds=4), workers=1).dataset
     pictures, _ = layouts.cifar_pictures(20, 10, seed=2)
     row = 2 * 20 + 7
-    enlarged = Geometry(32, 32, 256).place_image(pictures[7].transpose(1, 2, 0))
+    enlarged = Letterbox(32, 32, 256).place_image(pictures[7].transpose(1, 2, 0))
     np.testing.assert_array_equal(dataset.images([row])[0], enlarged)
     assert (dataset.info.channels, dataset.info.modality, dataset.info.folds) == (3, "photo", 4)
     assert dataset.info.counts["test"]["cases"] == 20

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from gcsam_med.transforms.augmentation import sample_seed, training_transform
-from gcsam_med.transforms.letterbox import Geometry
-from gcsam_med.transforms.pixels import to_channels
+from gcsam_med.transforms.letterbox import Letterbox
+from gcsam_med.transforms.preprocessing import Preprocessing
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not DATA.is_dir(), reason="no real images here")]
@@ -21,8 +21,8 @@ def placed(image: Path, mask: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """An image and its mask in a square of 128 pixels."""
     grey = np.asarray(Image.open(image).convert("L"))
     outline = np.asarray(Image.open(mask).convert("L")) > 127
-    geometry = Geometry(*grey.shape, 128)
-    square = to_channels(geometry.place_image(grey)[None], 1)[0]
+    geometry = Letterbox(*grey.shape, 128)
+    square = Preprocessing(128, 1, (0.0,), (1.0,)).planes(geometry.place_image(grey)[None])[0]
     return square, torch.from_numpy(geometry.place_mask(outline)).float()[None]
 
 

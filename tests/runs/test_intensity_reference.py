@@ -12,12 +12,12 @@ from gcsam_med.runs.intensity_reference import (
     load_reference,
     save_reference,
 )
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 from tests.builders import picture
 
 
 def features(images, size=64):
-    geometries = [Geometry(*image.shape[:2], size) for image in images]
+    geometries = [Letterbox(*image.shape[:2], size) for image in images]
     return np.array([image_features(g.place_image(i), g) for i, g in zip(images, geometries, strict=True)])
 
 
@@ -47,7 +47,7 @@ def test_the_distance_is_mahalanobis():
 def test_padding_counts_for_nothing():
     """Oracle: the same pixels in a larger frame of padding have the same statistics, but for none."""
     image = toys(1, 0)[0]
-    geometry = Geometry(*image.shape, max(image.shape))
+    geometry = Letterbox(*image.shape, max(image.shape))
     square = geometry.place_image(image)
     top, left, bottom, right = geometry.box
     square_inverted = np.full_like(square, 255)

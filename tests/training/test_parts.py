@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from monai.metrics import DiceMetric
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import nn
 
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.losses import build_loss, class_weights
+from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import make_plan, start_training
 from gcsam_med.training.batches import Batches
@@ -257,3 +260,27 @@ def test_segmentation_trains_on_lesions_and_classification_on_all(data_root: Pat
     every = plan_of(data_root, task="classification")
     assert len(every.train_rows) > len(plan.train_rows)
     assert every.classes == ("benign", "malignant", "normal")
+
+
+def in_colour(dataset: PreparedDataset) -> None:
+    """Make a grey toy data set one in colour, its three channels different."""
+    grey = np.load(dataset.root / "images.npy")
+    np.save(dataset.root / "images.npy", np.stack([grey, grey // 2, 255 - grey], axis=-1))
+    info = json.loads((dataset.root / "dataset.json").read_text())
+    (dataset.root / "dataset.json").write_text(json.dumps(info | {"channels": 3}))
+
+
+def test_grey_weights_go_on_with_colour_images(data_root: Path, tmp_path: Path) -> None:
+    """The network stays grey; training and the saved model turn colour into the same input."""
+    start_training(settings(data_root, epochs=1), tmp_path / "grey")
+    in_colour(make_prepared(tmp_path / "data", n=36, size=32))
+    weights = tmp_path / "grey" / "model" / "weights.safetensors"
+    config = settings(tmp_path / "data", weights=weights, epochs=1, batch_size=100, augment=False)
+    start_training(config, tmp_path / "colour")
+    plan = plan_of(tmp_path / "data", weights=weights, batch_size=100, augment=False)
+    model = load_model(tmp_path / "colour" / "model")
+    assert model.card.in_channels == 1
+    batches = Batches(plan)
+    seen = batches[0][0].images
+    assert float(seen.mean()) == pytest.approx(0, abs=1e-2)
+    torch.testing.assert_close(seen, model.tensor(plan.dataset.images(batches.rows(0))), rtol=0, atol=0)

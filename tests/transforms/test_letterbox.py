@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import center_of_mass
 
-from gcsam_med.transforms.letterbox import Geometry
+from gcsam_med.transforms.letterbox import Letterbox
 
 SIDES = st.integers(1, 700)
 SIZES = st.sampled_from([32, 64, 128])
@@ -18,7 +18,7 @@ SIZES = st.sampled_from([32, 64, 128])
 @given(SIDES, SIDES, SIZES)
 def test_the_image_lies_in_the_middle_with_its_aspect_ratio(height, width, size):
     """Oracle: the longer side fills the square, the other is within half a pixel of the exact ratio."""
-    geometry = Geometry(height, width, size)
+    geometry = Letterbox(height, width, size)
     top, left, bottom, right = geometry.box
     inner = (bottom - top, right - left)
     assert inner == geometry.inner
@@ -34,7 +34,7 @@ def test_the_image_lies_in_the_middle_with_its_aspect_ratio(height, width, size)
 @given(SIDES, SIDES, SIZES, st.booleans())
 def test_padding_is_black_and_the_rest_is_not(height, width, size, colour):
     image = np.full((height, width, 3) if colour else (height, width), 255, dtype=np.uint8)
-    geometry = Geometry(height, width, size)
+    geometry = Letterbox(height, width, size)
     square = geometry.place_image(image)
     assert square.shape == ((size, size, 3) if colour else (size, size))
     assert square.dtype == np.uint8
@@ -51,7 +51,7 @@ def test_nothing_changes_where_the_size_is_the_same(seed):
     rng = np.random.default_rng(seed)
     image, mask = rng.integers(0, 256, (32, 32), dtype=np.uint8), rng.random((32, 32)) > 0.5
     plane = rng.random((32, 32)).astype(np.float32)
-    geometry = Geometry(32, 32, 32)
+    geometry = Letterbox(32, 32, 32)
     assert (geometry.place_image(image) == image).all()
     assert (geometry.place_mask(mask) == mask).all()
     np.testing.assert_array_equal(geometry.restore(plane), plane)
@@ -61,9 +61,9 @@ def test_a_mask_pixel_is_foreground_from_half_of_its_area_on():
     """Oracle: the mean over blocks of 4 x 4 pixels, by numpy; and replication where the square is larger."""
     mask = np.random.default_rng(0).random((128, 128)) > 0.5
     share = mask.reshape(32, 4, 32, 4).mean(axis=(1, 3))
-    np.testing.assert_array_equal(Geometry(128, 128, 32).place_mask(mask), share >= 0.5)
+    np.testing.assert_array_equal(Letterbox(128, 128, 32).place_mask(mask), share >= 0.5)
     small = mask[:16, :16]
-    np.testing.assert_array_equal(Geometry(16, 16, 64).place_mask(small), np.kron(small, np.ones((4, 4))))
+    np.testing.assert_array_equal(Letterbox(16, 16, 64).place_mask(small), np.kron(small, np.ones((4, 4))))
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,7 +78,7 @@ def test_a_mask_finds_its_way_back(height, width, size, down, across):
     """Oracle: an ellipse returns to its place and size; a shift or a swap of the axes would show."""
     y, x = np.mgrid[:height, :width]
     lesion = ((y / height - down) / 0.2) ** 2 + ((x / width - across) / 0.25) ** 2 <= 1
-    geometry = Geometry(height, width, size)
+    geometry = Letterbox(height, width, size)
     back = geometry.restore(geometry.place_mask(lesion).astype(np.float32)) >= 0.5
     assert back.shape == lesion.shape
     assert 2 * (back & lesion).sum() / (back.sum() + lesion.sum()) > 0.93
@@ -90,7 +90,7 @@ def test_a_mask_finds_its_way_back(height, width, size, down, across):
 @given(SIDES, SIDES, SIZES)
 def test_restored_planes_have_the_original_shape_and_stay_within_range(height, width, size):
     """Oracle: a constant stays that constant; bilinear weights are not negative."""
-    geometry = Geometry(height, width, size)
+    geometry = Letterbox(height, width, size)
     constant = geometry.restore(np.full((size, size), 0.3))
     assert constant.shape == (height, width)
     assert constant.dtype == np.float32
@@ -101,6 +101,6 @@ def test_restored_planes_have_the_original_shape_and_stay_within_range(height, w
 
 @pytest.mark.parametrize(("height", "width"), [(1, 700), (700, 1), (1, 1), (2, 3)])
 def test_strips_keep_at_least_a_pixel(height, width):
-    geometry = Geometry(height, width, 32)
+    geometry = Letterbox(height, width, 32)
     assert min(geometry.inner) >= 1
     assert geometry.place_mask(np.ones((height, width), dtype=bool)).any()

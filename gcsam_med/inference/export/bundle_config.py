@@ -11,7 +11,7 @@ from typing import Any
 from gcsam_med.inference.export.bundle_network import bundle_channels, network_definition
 from gcsam_med.inference.export.exported_run import Subject
 
-# The square: the same arithmetic as `gcsam_med.transforms.letterbox.Geometry`.
+# The square: the same arithmetic as `gcsam_med.transforms.letterbox.Letterbox`.
 GEOMETRY: dict[str, str] = {
     "read": "$lambda path: np.asarray(ImageOps.exif_transpose(Image.open(path)).convert(@mode))",
     "inner": "$lambda height, width: [max(1, min(@size, round(side * (@size / max(height, width))))) "

@@ -1,4 +1,4 @@
-"""The fixed part: channels and scale."""
+"""Preprocessing: channels and scale, the same for training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from PIL import Image
 from torchvision.transforms.functional import normalize
 
 from gcsam_med.errors import InputError
-from gcsam_med.transforms.pixels import standardize, to_channels
+from gcsam_med.transforms.preprocessing import Preprocessing
+
+
+def plain(channels, size=5):
+    return Preprocessing(size, channels, (0.0,) * channels, (1.0,) * channels)
+
 
 GREY = arrays(np.uint8, (2, 5, 5))
 COLOUR = arrays(np.uint8, (2, 5, 5, 3))
@@ -22,7 +27,7 @@ COLOUR = arrays(np.uint8, (2, 5, 5, 3))
 @given(GREY, st.sampled_from([1, 3]))
 def test_grey_is_scaled_and_repeated(squares, channels):
     """Oracle: the definition, value / 255 in every channel."""
-    planes = to_channels(squares, channels)
+    planes = plain(channels)(squares)
     assert planes.shape == (2, channels, 5, 5)
     assert planes.dtype == torch.float32
     assert planes.is_contiguous()
@@ -35,7 +40,7 @@ def test_grey_is_scaled_and_repeated(squares, channels):
 def test_colour_becomes_grey_as_in_pillow(squares):
     """Oracle: Pillow's conversion to "L", which rounds to whole grey levels."""
     expected = np.stack([np.asarray(Image.fromarray(square).convert("L")) for square in squares]) / 255
-    grey = to_channels(squares, 1)
+    grey = plain(1)(squares)
     np.testing.assert_allclose(grey[:, 0].numpy(), expected, atol=1 / 255)
     assert grey.min() >= 0
     assert grey.max() <= 1
@@ -44,14 +49,14 @@ def test_colour_becomes_grey_as_in_pillow(squares):
 @settings(max_examples=20, deadline=None)
 @given(COLOUR)
 def test_colour_stays_colour_for_three_channels(squares):
-    planes = to_channels(squares, 3)
+    planes = plain(3)(squares)
     assert planes.is_contiguous()
     np.testing.assert_allclose(planes.numpy(), squares.transpose(0, 3, 1, 2) / 255, rtol=1e-6)
 
 
 def test_the_stored_squares_are_not_touched():
     squares = np.full((1, 4, 4), 7, dtype=np.uint8)
-    to_channels(squares, 1).fill_(9)
+    plain(1).planes(squares).fill_(9)
     assert (squares == 7).all()
 
 
@@ -61,19 +66,20 @@ def test_the_stored_squares_are_not_touched():
 )
 def test_other_arrays_are_refused(shape, dtype, channels):
     with pytest.raises(InputError):
-        to_channels(np.zeros(shape, dtype), channels)
+        plain(channels)(np.zeros(shape, dtype))
 
 
 def test_standardize_is_the_usual_one_and_changes_nothing_in_place():
     """Oracle: torchvision's normalize."""
     images = torch.rand(4, 3, 6, 6)
     before = images.clone()
-    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-    torch.testing.assert_close(standardize(images, mean, std), normalize(images, mean, std))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    found = Preprocessing(6, 3, mean, std).standardize(images)
+    torch.testing.assert_close(found, normalize(images, mean, std))
     assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.5], [0.1]), ([0, 0, 0], [1, 1, 0]), ([0, 0, 0], [1])])
 def test_standardize_refuses_what_does_not_fit(mean, std):
     with pytest.raises(InputError, match="3 numbers each"):
-        standardize(torch.rand(1, 3, 4, 4), mean, std)
+        Preprocessing(4, 3, tuple(mean), tuple(std))
