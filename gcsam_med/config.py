@@ -133,8 +133,10 @@ class RunConfig(BaseModel):
     )
 
     # --- The loss and the images
-    loss: Literal["dice-ce", "dice-focal", "dice", "cross-entropy", "focal"] | None = Field(
-        default=None, description="Left open: dice-ce for segmentation, cross-entropy for classification."
+    loss: str | None = Field(
+        default=None,
+        description="dice-ce (default), dice-focal or dice for segmentation; cross-entropy (default) or "
+        "focal for classification.",
     )
     class_weights: bool = Field(
         default=True, description="Classification: weigh classes by the inverse of their frequency."

@@ -1,14 +1,19 @@
-"""LOSSES: what training makes small. All are means over cases, so that shards of a batch add up."""
+"""LOSSES: what training minimizes. All are means over cases, so that the parts of a batch add up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from gcsam_med.config import Task
+from gcsam_med.errors import InputError, unknown_name
 
 
 def build_loss(name: str, weights: torch.Tensor | None = None, smoothing: float = 0.0) -> nn.Module:
@@ -29,7 +34,8 @@ def build_loss(name: str, weights: torch.Tensor | None = None, smoothing: float 
         (logits, targets) -> scalar. Segmentation: logits and targets (B, 1, S, S); classification: logits
         (B, classes), targets (B,).
     """
-    return LOSSES[name](weights, smoothing)
+    spec = LOSSES[name]
+    return spec.build() if spec.task == "segmentation" else spec.build(weights, smoothing)
 
 
 def class_weights(counts: np.ndarray) -> torch.Tensor:
@@ -52,41 +58,14 @@ def class_weights(counts: np.ndarray) -> torch.Tensor:
     return weights
 
 
-def _dice_ce(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
-    """Dice plus binary cross-entropy (Isensee et al. 2021 use the pair in nnU-Net)."""
-    from monai.losses import DiceCELoss
+class _CrossEntropy(nn.Module):
+    """Weighted cross-entropy, averaged over cases; with `gamma` above 0 the focal loss."""
 
-    return DiceCELoss(sigmoid=True)
-
-
-def _dice_focal(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
-    """Dice plus focal loss (Lin et al. 2017), for small lesions."""
-    from monai.losses import DiceFocalLoss
-
-    return DiceFocalLoss(sigmoid=True, gamma=2.0)
-
-
-def _dice(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
-    """Soft Dice (Milletari et al. 2016)."""
-    from monai.losses import DiceLoss
-
-    return DiceLoss(sigmoid=True)
-
-
-def _cross_entropy(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
-    """Weighted cross-entropy, averaged over cases and not over weights."""
-    return _Weighted(weights, smoothing, gamma=0.0)
-
-
-def _focal(weights: torch.Tensor | None, smoothing: float) -> nn.Module:
-    """Weighted focal loss with gamma 2 (Lin et al. 2017)."""
-    return _Weighted(weights, smoothing, gamma=2.0)
-
-
-class _Weighted(nn.Module):
     weights: torch.Tensor | None
 
-    def __init__(self, weights: torch.Tensor | None, smoothing: float, gamma: float) -> None:
+    def __init__(
+        self, weights: torch.Tensor | None = None, smoothing: float = 0.0, gamma: float = 0.0
+    ) -> None:
         super().__init__()
         self.register_buffer("weights", weights)
         self.smoothing, self.gamma = smoothing, gamma
@@ -103,10 +82,73 @@ class _Weighted(nn.Module):
         return per_case.mean()
 
 
-LOSSES: dict[str, Callable[[Any, float], nn.Module]] = {
-    "dice-ce": _dice_ce,
-    "dice-focal": _dice_focal,
-    "dice": _dice,
-    "cross-entropy": _cross_entropy,
-    "focal": _focal,
+@dataclass(frozen=True)
+class LossSpec:
+    """A row of the table."""
+
+    task: Task  #: What it is for.
+    title: str  #: What it is, in a few words.
+    source: str  #: Where it comes from.
+    #: Segmentation: ``build()``; classification: ``build(class weights or None, label smoothing)``.
+    build: Callable[..., nn.Module]
+    default: bool = False  #: Whether it is taken where none is named.
+
+
+def _monai(name: str, **options: Any) -> nn.Module:
+    import monai.losses
+
+    loss: nn.Module = getattr(monai.losses, name)(sigmoid=True, **options)
+    return loss
+
+
+LOSSES: dict[str, LossSpec] = {
+    "dice-ce": LossSpec(
+        "segmentation",
+        "Dice plus binary cross-entropy",
+        "Isensee 2021, doi 10.1038/s41592-020-01008-z (nnU-Net)",
+        partial(_monai, "DiceCELoss"),
+        default=True,
+    ),
+    "dice-focal": LossSpec(
+        "segmentation",
+        "Dice plus focal loss, for small lesions",
+        "Lin 2017, arXiv 1708.02002",
+        partial(_monai, "DiceFocalLoss", gamma=2.0),
+    ),
+    "dice": LossSpec(
+        "segmentation", "soft Dice", "Milletari 2016, arXiv 1606.04797", partial(_monai, "DiceLoss")
+    ),
+    "cross-entropy": LossSpec(
+        "classification",
+        "weighted cross-entropy",
+        "King and Zeng 2001, doi 10.1093/oxfordjournals.pan.a004868 (weights by inverse frequency)",
+        _CrossEntropy,
+        default=True,
+    ),
+    "focal": LossSpec(
+        "classification",
+        "weighted focal loss with gamma 2",
+        "Lin 2017, arXiv 1708.02002",
+        partial(_CrossEntropy, gamma=2.0),
+    ),
 }
+
+
+def default_loss(task: Task) -> str:
+    """Name of the loss that is taken where none is named."""
+    return next(name for name, spec in LOSSES.items() if spec.task == task and spec.default)
+
+
+def check_loss(name: str, task: Task) -> None:
+    """Refuse a loss that is not known or is for the other task.
+
+    Raises
+    ------
+    InputError
+        Lists those that fit.
+    """
+    fitting = [known for known, spec in LOSSES.items() if spec.task == task]
+    if name not in LOSSES:
+        raise unknown_name(f"{task} loss", name, fitting)
+    if name not in fitting:
+        raise InputError(f"Loss '{name}' does not fit {task}.", f"Choose one of: {', '.join(fitting)}.")

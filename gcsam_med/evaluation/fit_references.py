@@ -44,15 +44,15 @@ def features_of(exam: Examination, track: Track) -> TrainingFeatures | None:
 
     None where they are not at hand or too few, or where it has been done for these weights.
     """
-    from gcsam_med.networks.feature_vectors import Tap, find_place
+    from gcsam_med.networks.hooks import FeatureTap, find_feature_layer
 
     home, model = exam.home, exam.model
     if home is None or load_features(exam.run.model, model.card.weights_sha256) is not None:
         return None
     size = model.card.size
     example = model.tensor(np.zeros((1, size, size), dtype=np.uint8))
-    place = find_place(model.network, model.card.task, example)
-    tap = Tap(model.network, place)
+    place = find_feature_layer(model.network, model.card.task, example)
+    tap = FeatureTap(model.network, place)
     vectors = []
     wanted: tuple[tuple[Split, int], ...] = (("train", MOST_SEEN), ("val", MOST_SEEN // 2))
     for split, most in wanted:

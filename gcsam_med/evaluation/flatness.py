@@ -197,7 +197,9 @@ def _objective(exam: Examination, rows: np.ndarray, options: SharpnessOptions) -
 
 
 def _loss_name(exam: Examination) -> str:
-    return exam.config.loss or ("dice-ce" if exam.model.card.task == "segmentation" else "cross-entropy")
+    from gcsam_med.losses import default_loss
+
+    return exam.config.loss or default_loss(exam.model.card.task)
 
 
 def _own_rho(exam: Examination) -> float:

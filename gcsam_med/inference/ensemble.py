@@ -21,8 +21,7 @@ from gcsam_med.runs.intensity_reference import Reference, load_reference
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.networks.feature_vectors import Tap
-    from gcsam_med.networks.mc_dropout import Thinning
+    from gcsam_med.networks.hooks import FeatureTap, MonteCarloDropout
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Ensemble:
     flip: bool = False  #: Also ask about the mirrored image.
     reference: Reference | None = None  #: What the first model's training images look like.
     views: tuple[View | None, ...] = ()  #: What each model makes of training images; empty: none is known.
-    samples: tuple[Thinning, ...] = ()  #: For Monte Carlo dropout, one a model; empty: without.
+    samples: tuple[MonteCarloDropout, ...] = ()  #: For Monte Carlo dropout, one a model; empty: without.
     passes: int = 0  #: Samples a model.
 
     @property
@@ -166,7 +165,7 @@ class View:
     """What a network makes of its training images, and a tap to see what it makes of others."""
 
     features: TrainingFeatures
-    tap: Tap
+    tap: FeatureTap
 
     def distance(self) -> np.ndarray:
         """Return the distance of each image of this thread's last forward pass, over the limit, (B,)."""
@@ -230,7 +229,7 @@ def load_ensemble(
     CheckpointError
         If a model is damaged.
     """
-    from gcsam_med.networks.mc_dropout import Thinning
+    from gcsam_med.networks.hooks import MonteCarloDropout
 
     target = pick_device(device)
     runs = find_runs(runs)
@@ -250,19 +249,19 @@ def load_ensemble(
         flip=flip,
         reference=load_reference(folders[0], first.dataset_sha256),
         views=tuple(_view(f, m) for f, m in zip(folders, models, strict=True)),
-        samples=tuple(Thinning(model.network) for model in models) if mc_dropout else (),
+        samples=tuple(MonteCarloDropout(model.network) for model in models) if mc_dropout else (),
         passes=mc_dropout,
     )
 
 
 def _view(folder: Path, model: TrainedModel) -> View | None:
-    from gcsam_med.networks.feature_vectors import Tap
+    from gcsam_med.networks.hooks import FeatureTap
 
     features = load_features(folder, model.card.weights_sha256)
     if features is None:
         return None
     try:
-        return View(features, Tap(model.network, features.place))
+        return View(features, FeatureTap(model.network, features.place))
     except AttributeError as error:
         raise CheckpointError(
             f"{folder / FEATURES} speaks of a layer that the network does not have.",

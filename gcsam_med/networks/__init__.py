@@ -1,7 +1,4 @@
-"""Networks by name: MONAI's for segmentation, torchvision's for classification.
-
-To add one, write a builder and a line in `NETWORKS`; the tests pick it up from there.
-"""
+"""Networks by name: MONAI's for segmentation, torchvision's for classification; see `NETWORKS`."""
 
 from gcsam_med.networks.pretrained import PretrainedReport, input_channels, load_pretrained
 from gcsam_med.networks.table import NETWORKS, NetworkSpec, build_network, default_model, find_network

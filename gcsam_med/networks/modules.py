@@ -10,7 +10,7 @@ from monai.networks.nets import BasicUNetPlusPlus
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from torch import nn
 
-from gcsam_med.networks.classification import fit_first_convolution
+from gcsam_med.networks.table import fit_first_convolution
 
 
 class LastOutputUNetPlusPlus(BasicUNetPlusPlus):
@@ -18,17 +18,17 @@ class LastOutputUNetPlusPlus(BasicUNetPlusPlus):
 
     Parameters
     ----------
-    *args, **options
+    **options
         MONAI's.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, deep_supervision=False, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(deep_supervision=False, **options)
         # Heads of shallower outputs would never get a gradient, which distributed training does not bear.
         self.final_conv_0_1 = self.final_conv_0_2 = self.final_conv_0_3 = nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, H, W) to logits (B, outputs, H, W)."""
+        """Map (B, in_channels, H, W) to logits (B, out_channels, H, W)."""
         return super().forward(x)[-1]
 
 
@@ -41,13 +41,13 @@ class ResNetUNet(nn.Module):
     ----------
     encoder : str
         ``"resnet18"`` or ``"resnet34"``.
-    in_channels, outputs : int
+    in_channels, out_channels : int
         Channels in and out.
     dropout : float
         Rate in the decoder.
     """
 
-    def __init__(self, encoder: str, in_channels: int, outputs: int, dropout: float) -> None:
+    def __init__(self, encoder: str, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.encoder = torchvision.models.get_model(encoder)
         self.encoder.fc = nn.Identity()
@@ -67,10 +67,12 @@ class ResNetUNet(nn.Module):
             align_corners=None,
             is_pad=False,
         )
-        self.head = SegmentationHead(spatial_dims=2, in_channels=decoder_channels[-1], out_channels=outputs)
+        self.head = SegmentationHead(
+            spatial_dims=2, in_channels=decoder_channels[-1], out_channels=out_channels
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, H, W), sides multiples of 32, to logits (B, outputs, H, W)."""
+        """Map (B, in_channels, H, W), sides multiples of 32, to logits (B, out_channels, H, W)."""
         net = self.encoder
         half = net.relu(net.bn1(net.conv1(x)))
         fourth = net.layer1(net.maxpool(half))

@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
 
 from gcsam_med.errors import CheckpointError, EnvironmentFault, InputError
-from gcsam_med.progress import Track, silent
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 
 State = dict[str, "torch.Tensor"]
 
-CHUNK = 1 << 20
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 """torchvision's file names end in the first digits of the file's sha256."""
 _SAME_MODEL = "Give the weights of the same --model."
@@ -39,9 +34,7 @@ class PretrainedReport:
     notes: tuple[str, ...]  #: What was adapted, one sentence each.
 
 
-def load_pretrained(
-    network: nn.Module, name: str, *, weights: Path | None = None, track: Track = silent
-) -> PretrainedReport:
+def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = None) -> PretrainedReport:
     """Load pretrained weights into a network, in place.
 
     A first kernel for three channels is summed over them for a network of one: its response to a grey image
@@ -58,8 +51,6 @@ def load_pretrained(
     weights : Path, optional
         A safetensors or tensor-only torch file: torchvision's, or a run's ``model/weights.safetensors``. Left
         open: torchvision's ImageNet weights are taken from torch's cache or downloaded into it.
-    track : Track
-        Shows the download.
 
     Returns
     -------
@@ -73,7 +64,7 @@ def load_pretrained(
     EnvironmentFault
         If the download fails; the message says which file to bring.
     """
-    path = _from_cache(weights_url(name), track) if weights is None else Path(weights)
+    path = _from_cache(weights_url(name)) if weights is None else Path(weights)
     return _fit(network, _read(path), path.name)
 
 
@@ -95,11 +86,11 @@ def input_channels(name: str, weights: Path) -> int:
     import torch
     from torch import nn
 
-    from gcsam_med.networks.table import NETWORKS
+    from gcsam_med.networks.table import NETWORKS, build_network
 
     state = _read(Path(weights))
     with torch.random.fork_rng(devices=[]):
-        network = NETWORKS[name].build(3, 1, 224, 0.0)
+        network = build_network(name, task=NETWORKS[name].task, in_channels=3, outputs=1, size=224)
     first = next(n for n, module in network.named_modules() if isinstance(module, nn.Conv2d)) + ".weight"
     kernel = state.get(first, state.get(first.removeprefix("encoder.")))
     if kernel is None or kernel.dim() != 4:
@@ -129,12 +120,12 @@ def weights_url(name: str) -> str:
     return str(get_weight(key).url)
 
 
-def _from_cache(url: str, track: Track) -> Path:
+def _from_cache(url: str) -> Path:
     import torch
 
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not target.is_file():
-        _download(url, target, track)
+        _download(url, target)
     elif not _is_whole(target, target.name):
         raise EnvironmentFault(
             f"{target} is damaged: its sha256 is not the one in its name.", "Delete it and run again."
@@ -142,29 +133,22 @@ def _from_cache(url: str, track: Track) -> Path:
     return target
 
 
-def _download(url: str, target: Path, track: Track) -> None:
-    temporary = target.with_name(f".{target.name}.part")
+def _download(url: str, target: Path) -> None:
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urlopen(url, timeout=20) as response, temporary.open("wb") as file:  # noqa: S310  # torchvision's own
-            chunks = -(-int(response.headers.get("Content-Length") or 0) // CHUNK)
-            for chunk in track(_chunks(response), f"Downloading {target.name}", chunks or None):
-                file.write(chunk)
-        if not _is_whole(temporary, target.name):
-            raise HTTPException("what arrived has another sha256 than the one in the file's name")
-        temporary.replace(target)
-    except (OSError, HTTPException) as error:
+        # The name holds the first digits of the hash only, so pooch cannot check it.
+        pooch.retrieve(url, None, target.name, target.parent, downloader=pooch.HTTPDownloader(timeout=20))
+        if not _is_whole(target, target.name):
+            target.unlink()
+            raise OSError("what arrived has another sha256 than the one in the file's name")
+    except (OSError, requests.exceptions.RequestException) as error:
         raise EnvironmentFault(
-            f"The pretrained weights could not be downloaded: {getattr(error, 'reason', error)}.",
+            f"The pretrained weights could not be downloaded: {error}.",
             f"Fetch {url} on a machine with network, bring the file here, and give --weights {target.name}",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    while chunk := response.read(CHUNK):
-        yield chunk
 
 
 def _is_whole(path: Path, name: str) -> bool:
@@ -238,7 +222,7 @@ def _fit_tensor(
         return value
     channels = {value.shape[1], target.shape[1]} if value.dim() == target.dim() == 4 else set()
     if channels == {1, 3}:
-        from gcsam_med.networks.classification import fit_channels
+        from gcsam_med.networks.table import fit_channels
 
         notes.append(f"The first kernel was rewritten from {value.shape[1]} to {target.shape[1]} channels.")
         return fit_channels(value, target.shape[1])

@@ -1,6 +1,6 @@
 """What the network made of the training images, so that an image it sees as unlike them gets a flag.
 
-The vectors (see `gcsam_med.networks.feature_vectors`) are taken as normally distributed, with a covariance
+The vectors (see `gcsam_med.networks.hooks`) are taken as normally distributed, with a covariance
 that is free along the first principal axes and round in the rest (probabilistic PCA: Tipping and Bishop, J
 R Statist Soc B 61(3), 1999); an image is as far off as its Mahalanobis distance (Lee 2018, arXiv
 1807.03888; one normal distribution for all classes: Kamoi and Kobayashi 2020, arXiv 2003.00402).
@@ -19,7 +19,7 @@ from gcsam_med.errors import CheckpointError
 from gcsam_med.files import write_durably
 
 if TYPE_CHECKING:
-    from gcsam_med.networks.feature_vectors import Place
+    from gcsam_med.networks.hooks import FeatureLayer
 
 FEATURES = "training_features.safetensors"
 MOST_AXES = 32
@@ -31,7 +31,7 @@ MIN_IMAGES = 40
 class TrainingFeatures:
     """A normal distribution of the training images' vectors."""
 
-    place: Place  #: Where in the network they are taken.
+    place: FeatureLayer  #: Where in the network they are taken.
     mean: np.ndarray  #: ndarray of float32, shape (D,): Their mean.
     axes: np.ndarray  #: ndarray of float32, shape (K, D): First principal axes, of length 1.
     variance: np.ndarray  #: ndarray of float32, shape (K,): Along each.
@@ -48,7 +48,7 @@ class TrainingFeatures:
 
 
 def fit_features(
-    training: np.ndarray, validation: np.ndarray, place: Place, weights_sha256: str
+    training: np.ndarray, validation: np.ndarray, place: FeatureLayer, weights_sha256: str
 ) -> TrainingFeatures | None:
     """Fit the distribution.
 
@@ -57,7 +57,7 @@ def fit_features(
     training, validation : ndarray of float, shape (n, D)
         One vector an image. Mean and covariance take the first, the limit both, because training images fit
         their own distribution too well.
-    place : Place
+    place : FeatureLayer
         Where they were taken.
     weights_sha256 : str
         The weights they belong to.
@@ -118,7 +118,7 @@ def load_features(folder: Path, weights_sha256: str) -> TrainingFeatures | None:
     """
     from safetensors import SafetensorError, safe_open
 
-    from gcsam_med.networks.feature_vectors import Place
+    from gcsam_med.networks.hooks import FeatureLayer
 
     path = folder / FEATURES
     if not path.is_file():
@@ -128,7 +128,7 @@ def load_features(folder: Path, weights_sha256: str) -> TrainingFeatures | None:
             facts = json.loads(file.metadata()["training_features"])
             mean, axes, variance = (file.get_tensor(name) for name in ("mean", "axes", "variance"))
         found = TrainingFeatures(
-            Place(str(facts["layer"]), "input" if facts["side"] == "input" else "output"),
+            FeatureLayer(str(facts["layer"]), "input" if facts["side"] == "input" else "output"),
             mean,
             axes,
             variance,

@@ -10,7 +10,8 @@ import torch
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
 from gcsam_med.errors import InputError, unknown_name
-from gcsam_med.networks import NETWORKS, default_model, input_channels
+from gcsam_med.losses import check_loss, default_loss
+from gcsam_med.networks import NETWORKS, default_model, find_network, input_channels
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.transforms.preprocessing import Preprocessing
 
@@ -87,7 +88,11 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             "Use --task classification, or prepare it with masks.",
         )
     model = config.model or default_model(task)
-    _check_names(model, task, config.optimizer)
+    find_network(model, task)
+    loss = config.loss or default_loss(task)
+    check_loss(loss, task)
+    if config.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", config.optimizer, OPTIMIZERS)
     classes = _classes(config, dataset, task)
     channels = dataset.info.channels if config.weights is None else input_channels(model, config.weights)
     imagenet = config.pretrained or (config.weights is not None and channels == 3)
@@ -97,13 +102,12 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             "model": model,
             # Segmentation learns from lesions, but images without one belong to its evaluation.
             "classes": classes if task == "classification" else config.classes,
-            "loss": config.loss or ("dice-ce" if task == "segmentation" else "cross-entropy"),
-            "lr": config.lr or _default_lr(task, model, imagenet),
+            "loss": loss,
+            "lr": config.lr or (NETWORKS[model].pretrained_lr if imagenet else NETWORKS[model].lr),
             "rho": OPTIMIZERS[config.optimizer].rho if config.rho is None else config.rho,
             "workers": _default_workers(config.device) if config.workers is None else config.workers,
         }
     )
-    _check_loss(complete)
     train_rows = _taking_part(dataset, classes, task, dataset.rows("train", config.fold))
     val_rows = _taking_part(dataset, classes, task, dataset.rows("val", config.fold))
     _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)
@@ -120,29 +124,6 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
         ),
         warnings=tuple(_warnings(dataset)),
     )
-
-
-def _check_names(model: str, task: str, optimizer: str) -> None:
-    fitting = {name for name, spec in NETWORKS.items() if spec.task == task}
-    if model not in NETWORKS:
-        raise unknown_name(f"{task} model", model, fitting)
-    if model not in fitting:
-        raise InputError(
-            f"'{model}' is a {NETWORKS[model].task} network, but the task is {task}.",
-            f"Choose --task {NETWORKS[model].task}, or one of: {', '.join(sorted(fitting))}.",
-        )
-    if optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
-
-
-def _check_loss(config: RunConfig) -> None:
-    fitting = (
-        ("dice-ce", "dice-focal", "dice") if config.task == "segmentation" else ("cross-entropy", "focal")
-    )
-    if config.loss not in fitting:
-        raise InputError(
-            f"Loss '{config.loss}' does not fit {config.task}.", f"Choose one of: {', '.join(fitting)}."
-        )
 
 
 def _classes(config: RunConfig, dataset: PreparedDataset, task: str) -> list[str]:
@@ -183,14 +164,6 @@ def _check_not_empty(dataset: PreparedDataset, parts: dict[Split, np.ndarray], c
                 + (f" of {', '.join(classes)}." if classes else "."),
                 "Prepare it with more images or another --seed, or choose other classes.",
             )
-
-
-def _default_lr(task: str, model: str, imagenet: bool) -> float:
-    # Transformers and pretrained weights are spoilt by a rate that suits a small network from scratch; for
-    # that one see docs/decisions.md.
-    if imagenet or model in {"vit-b-16", "swin-t", "swin-unetr", "convnext-tiny", "vgg16"}:
-        return 1e-4
-    return 3e-3 if task == "segmentation" else 3e-4
 
 
 def _default_workers(device: str) -> int:

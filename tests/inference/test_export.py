@@ -17,7 +17,7 @@ from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.export import FORMATS, export_run
-from gcsam_med.inference.export.bundle_network import MONAI_NETWORKS, TORCHVISION_NETWORKS
+from gcsam_med.inference.export.bundle_network import can_be_bundled
 from gcsam_med.inference.export.portable import TOLERANCE, check
 from gcsam_med.networks import NETWORKS
 from gcsam_med.reporting import metrics_json
@@ -125,7 +125,7 @@ def test_every_network_can_be_exported(name, tmp_path):
     size = max(32, spec.smallest)
     run = make_run(tmp_path, make_prepared(tmp_path / "data", n=6, size=size), spec.task, model=name)
     for form in formats:
-        if form == "monai-bundle" and name not in {**MONAI_NETWORKS, **TORCHVISION_NETWORKS}:
+        if form == "monai-bundle" and not can_be_bundled(NETWORKS[name]):
             with pytest.raises(InputError, match="need gcsam-med to run"):
                 export_run(run, form)
             assert not (run / "export").exists() or not list((run / "export").glob("*bundle*"))

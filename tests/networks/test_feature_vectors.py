@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gcsam_med.networks import NETWORKS, build_network
-from gcsam_med.networks.feature_vectors import Place, Tap, find_place
+from gcsam_med.networks.hooks import FeatureLayer, FeatureTap, find_feature_layer
 
 CHEAP = {
     "unet",
@@ -26,9 +26,9 @@ def test_every_kind_of_network_has_a_vector_that_its_answer_hangs_on(name):
     torch.manual_seed(0)
     network = build_network(name, task=spec.task, in_channels=1, outputs=2, size=64).eval()
     example = torch.zeros(1, 1, 64, 64)
-    place = find_place(network, spec.task, example)
+    place = find_feature_layer(network, spec.task, example)
     assert place.side == ("input" if spec.task == "classification" else "output")
-    tap = Tap(network, place)
+    tap = FeatureTap(network, place)
     one, other = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
         network(torch.stack([one, other, one]))
@@ -43,7 +43,7 @@ def test_every_kind_of_network_has_a_vector_that_its_answer_hangs_on(name):
 def test_the_vector_of_a_map_is_its_mean_and_threads_do_not_mix():
     """Oracle: the mean by hand, in several threads at once."""
     network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU())
-    tap, wrong = Tap(network, Place("0", "output")), []
+    tap, wrong = FeatureTap(network, FeatureLayer("0", "output")), []
 
     def ask(value):
         images = torch.full((2, 1, 4, 4), float(value))
@@ -61,4 +61,4 @@ def test_the_vector_of_a_map_is_its_mean_and_threads_do_not_mix():
         thread.join()
     assert wrong == []
     with pytest.raises(AttributeError):
-        Tap(network, Place("7", "output"))
+        FeatureTap(network, FeatureLayer("7", "output"))

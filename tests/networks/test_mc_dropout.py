@@ -4,13 +4,13 @@ from torch import nn
 
 from gcsam_med.errors import InputError
 from gcsam_med.networks import build_network
-from gcsam_med.networks.mc_dropout import Thinning
+from gcsam_med.networks.hooks import MonteCarloDropout
 
 
 def test_the_mean_of_many_samples_is_the_layer_itself_and_units_fall_at_the_rate():
     """Oracle: E[mask / (1 - p)] = 1; the share of zeros is p (binomial, 5 standard deviations)."""
     network = nn.Sequential(nn.Dropout(0.25)).eval()
-    thinning, x = Thinning(network), torch.ones(1, 4000)
+    thinning, x = MonteCarloDropout(network), torch.ones(1, 4000)
     samples = []
     for number in range(30):
         with thinning.sample(number):
@@ -31,7 +31,7 @@ def test_a_sample_is_one_network_whatever_shares_the_batch(name, task):
     images = torch.rand(4, 1, 32, 32)
     with torch.inference_mode():
         whole = network(images)
-        thinning = Thinning(network)
+        thinning = MonteCarloDropout(network)
         torch.testing.assert_close(network(images), whole, rtol=0, atol=0)
         with thinning.sample(1):
             together, alone = network(images), network(images[2:3])
@@ -45,7 +45,7 @@ def test_a_sample_is_one_network_whatever_shares_the_batch(name, task):
 def test_whole_channels_fall_where_the_layer_says_so():
     """Oracle: Dropout2d leaves a channel whole or drops it whole."""
     network = nn.Sequential(nn.Dropout2d(0.5)).eval()
-    with Thinning(network).sample(0):
+    with MonteCarloDropout(network).sample(0):
         found = network(torch.ones(2, 40, 3, 3))
     assert ((found == 0).all(dim=(2, 3)) | (found == 2).all(dim=(2, 3))).all()
     assert (found == 0).any()
@@ -53,4 +53,4 @@ def test_whole_channels_fall_where_the_layer_says_so():
 
 def test_a_network_without_dropout_says_so():
     with pytest.raises(InputError, match="trained with dropout"):
-        Thinning(build_network("unet", task="segmentation", in_channels=1, outputs=1, size=32))
+        MonteCarloDropout(build_network("unet", task="segmentation", in_channels=1, outputs=1, size=32))

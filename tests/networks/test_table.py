@@ -124,3 +124,20 @@ def test_the_table_needs_no_torch_to_be_read():
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_row_is_complete(name):
+    """Oracle: what a row promises: a class that is there, rates, limits, weights that torchvision lists."""
+    from pkgutil import resolve_name
+
+    from torchvision.models import get_weight
+
+    spec = NETWORKS[name]
+    assert callable(resolve_name(spec.target))
+    assert spec.library in {"monai", "torchvision", "gcsam_med"}
+    assert 0 < spec.pretrained_lr <= spec.lr < 0.1
+    assert spec.summary.endswith(".")
+    assert spec.multiple >= 1
+    assert spec.smallest % spec.multiple == 0
+    assert spec.weights is None or get_weight(spec.weights).url.startswith("https://")

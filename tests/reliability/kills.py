@@ -42,13 +42,12 @@ CASES, STEPS, EPOCHS = 60, 6, 3
 OPTIMIZERS = ("adam", "sam", "gcsam", "asam", "looksam")
 
 
-def tiny(in_channels: int, outputs: int, size: int, dropout: float) -> nn.Module:
+def tiny(in_channels: int, out_channels: int, dropout: float = 0.0) -> nn.Module:
     """A few hundred weights, and everything that has a state."""
-    del size
     return nn.Sequential(
         nn.Conv2d(in_channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(dropout),
         nn.Conv2d(6, 6, 3, padding=1), nn.InstanceNorm2d(6, affine=True), nn.ReLU(), nn.Dropout2d(dropout),
-        nn.Conv2d(6, outputs, 1),
+        nn.Conv2d(6, out_channels, 1),
     )  # fmt: skip
 
 
@@ -69,7 +68,7 @@ def prepare(root: Path) -> None:
 def tiny_network() -> Iterator[None]:
     """Put the tiny network into the table, under the name ``tiny``."""
     there = NETWORKS.get("tiny")  # one such context may stand inside another
-    NETWORKS["tiny"] = there or NetworkSpec("segmentation", "For tests.", "none", tiny)
+    NETWORKS["tiny"] = there or NetworkSpec("segmentation", "For tests.", "none", tiny, lr=3e-3)
     try:
         yield
     finally:

@@ -3,10 +3,10 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.networks.feature_vectors import Place
+from gcsam_med.networks.hooks import FeatureLayer
 from gcsam_med.runs.feature_reference import FEATURES, MIN_IMAGES, fit_features, load_features, save_features
 
-PLACE = Place("fc", "input")
+PLACE = FeatureLayer("fc", "input")
 
 
 def drawn(n, seed, dimension=24):

@@ -126,7 +126,7 @@ def test_each_optimizer_lowers_the_loss(optimizer: str, data_root: Path, tmp_pat
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_loss_trains_its_task(loss: str, data_root: Path, tmp_path: Path) -> None:
-    task = "classification" if loss in {"cross-entropy", "focal"} else "segmentation"
+    task = LOSSES[loss].task
     recorder = Recorder()
     start_training(
         settings(data_root, task=task, loss=loss, epochs=4, augment=False, optimizer="adam", lr=1e-3),

@@ -241,7 +241,7 @@ def test_the_plan_names_what_does_not_fit(data_root: Path) -> None:
     with pytest.raises(InputError, match="Unknown segmentation model 'unett'") as unknown:
         plan_of(data_root, model="unett")
     assert "'unet'" in unknown.value.advice
-    with pytest.raises(InputError, match="is a classification network"):
+    with pytest.raises(InputError, match="is for classification, but the task is segmentation"):
         plan_of(data_root, model="resnet18")
     with pytest.raises(InputError, match="Unknown optimizer"):
         plan_of(data_root, optimizer="gsamm")
