@@ -31,9 +31,9 @@ from gcsam_med.config import RunConfig
 from gcsam_med.networks import NETWORKS
 from gcsam_med.networks.table import NetworkSpec
 from gcsam_med.runs import RunFolder
-from gcsam_med.training import diary as diary_module
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume_training, start_training
+from gcsam_med.training import state as diary_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
 

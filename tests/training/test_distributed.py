@@ -28,9 +28,9 @@ from gcsam_med.errors import ConfigError, EnvironmentFault, Interrupted
 from gcsam_med.losses import build_loss
 from gcsam_med.networks import build_network
 from gcsam_med.runs import RunFolder
-from gcsam_med.training import diary as diary_module
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume_training, start_training
+from gcsam_med.training import state as diary_module
 from gcsam_med.training.checkpoint import load_checkpoint
 from gcsam_med.training.distributed import check_same_step
 from gcsam_med.training.plan import make_plan
