@@ -40,7 +40,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def pairs(arguments: argparse.Namespace) -> None:
-    from gcsam_med.preparation.candidates import close_pairs
+    from gcsam_med.preparation.duplicates import close_pairs
 
     n, rng = arguments.images, np.random.default_rng(0)
     crowd = rng.integers(0, 2**64, (20, 4), dtype=np.uint64)[rng.integers(0, 20, n)]

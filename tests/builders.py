@@ -27,7 +27,6 @@ from gcsam_med.datasets.prepared import (
     ORIGINAL_MASKS,
     DatasetInfo,
     PreparedDataset,
-    create_planes,
     prepared_root,
 )
 from gcsam_med.reporting.report import Report
@@ -75,8 +74,7 @@ def make_prepared(
     rng = np.random.default_rng(seed)
     folder = prepared_root(root, name)
     (folder / ORIGINAL_MASKS).mkdir(parents=True)
-    images = create_planes(folder / IMAGES, (n, size, size))
-    masks = create_planes(folder / MASKS, (n, size, size)) if with_masks else None
+    images, masks = (np.zeros((n, size, size), dtype=np.uint8) for _ in range(2))
     records = []
     for i in range(n):
         label = classes[i % len(classes)]
@@ -85,7 +83,7 @@ def make_prepared(
         geometry = Letterbox(height, width, size)
         images[i] = geometry.place_image(image)
         has_mask = with_masks and bool(lesion.any())
-        if masks is not None and has_mask:
+        if has_mask:
             masks[i] = geometry.place_mask(lesion)
             Image.fromarray(lesion).save(folder / ORIGINAL_MASKS / f"{i:06d}.png")
         group = (i // len(classes)) // group_size
@@ -107,9 +105,9 @@ def make_prepared(
                 "birads": str(2 + i % 4),
             }
         )
-    images.flush()
-    if masks is not None:
-        masks.flush()
+    np.save(folder / IMAGES, images)
+    if with_masks:
+        np.save(folder / MASKS, masks)
     manifest = pd.DataFrame(records)
     manifest.to_csv(folder / MANIFEST, index=False)
     counts = manifest.groupby(["split", "label"]).size().unstack(fill_value=0).to_dict("index")

@@ -15,7 +15,7 @@ import torchvision
 
 from gcsam_med.config import load_config, with_overrides
 from gcsam_med.datasets import DATASETS
-from gcsam_med.datasets.prepared import IMAGES, INFO, create_planes, open_prepared
+from gcsam_med.datasets.prepared import IMAGES, INFO, open_prepared
 from gcsam_med.networks import find_network
 from gcsam_med.networks.pretrained import weights_url
 from gcsam_med.optim import OPTIMIZERS
@@ -142,9 +142,7 @@ def tiny_data(folder: Path, name: str, modality: str, classes: tuple[str, ...]) 
     if modality == "photo":
         info["channels"] = 3
         grey = np.load(dataset.root / IMAGES)
-        colour = create_planes(dataset.root / IMAGES, (*grey.shape, 3))
-        colour[:] = grey[..., None]
-        colour.flush()
+        np.save(dataset.root / IMAGES, np.repeat(grey[..., None], 3, axis=3))
     (dataset.root / INFO).write_text(json.dumps(info))
 
 

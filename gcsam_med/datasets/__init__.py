@@ -1,4 +1,4 @@
-"""Where images come from. To add a data set: one file with a ``list_cases`` and one entry here."""
+"""Where images come from. To add a data set: one short file with a ``list_cases`` and one row here."""
 
 from gcsam_med.datasets import busbra, busi, cifar, covid_radiography, folder, lungs, table
 from gcsam_med.datasets.case import Case, Download, Listing, SourceSpec
@@ -8,6 +8,8 @@ DATASETS: dict[str, SourceSpec] = {
         title="Breast Ultrasound Images (BUSI)",
         list_cases=busi.list_cases,
         modality="ultrasound",
+        anatomy="breast",
+        positive="malignant",
         layout="benign/, malignant/, normal/ with NAME.png and NAME_mask.png",
         negative_classes=("normal",),
         download=Download(
@@ -23,6 +25,8 @@ DATASETS: dict[str, SourceSpec] = {
         title="BUS-BRA breast ultrasound",
         list_cases=busbra.list_cases,
         modality="ultrasound",
+        anatomy="breast",
+        positive="malignant",
         layout="bus_data.csv, 5-fold-cv.csv, Images/, Masks/",
         download=Download("https://zenodo.org/records/8231412/files/BUSBRA.zip"),
         licence="CC BY 4.0",
@@ -34,6 +38,8 @@ DATASETS: dict[str, SourceSpec] = {
         title="COVID-19 Radiography Database",
         list_cases=covid_radiography.list_cases,
         modality="xray",
+        anatomy="lung",
+        positive="COVID",
         layout="COVID/images/, Normal/images/, ... with CLASS/masks/ and CLASS.metadata.xlsx if there",
         mask_target="lung",
         mask_size="resize",
@@ -47,6 +53,8 @@ DATASETS: dict[str, SourceSpec] = {
         title="Shenzhen and Montgomery chest X-rays with lung masks",
         list_cases=lungs.list_cases,
         modality="xray",
+        anatomy="lung",
+        positive="tuberculosis",
         layout="cxr/ (or CXR_png/) and masks/",
         mask_target="lung",
         kaggle="nikhilpandey360/chest-xray-masks-and-labels",
@@ -59,6 +67,8 @@ DATASETS: dict[str, SourceSpec] = {
         title="CIFAR-10",
         list_cases=cifar.list_cifar10,
         modality="photo",
+        anatomy="",
+        licence="No licence is stated.",
         layout="cifar-10-batches-bin/, cifar-10-batches-py/, or class folders (train/CLASS, test/CLASS)",
         download=Download(
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"
@@ -70,6 +80,8 @@ DATASETS: dict[str, SourceSpec] = {
         title="CIFAR-100",
         list_cases=cifar.list_cifar100,
         modality="photo",
+        anatomy="",
+        licence="No licence is stated.",
         layout="cifar-100-binary/, cifar-100-python/, or class folders (train/CLASS, test/CLASS)",
         download=Download(
             "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8"
@@ -81,6 +93,9 @@ DATASETS: dict[str, SourceSpec] = {
         title="Folder of images",
         list_cases=folder.list_cases,
         modality="ultrasound",
+        anatomy="",
+        licence="",
+        citation="",
         layout="CLASS/*.png with masks in CLASS/masks/ or masks/CLASS/; or images/ and masks/",
         negative_classes=("normal",),
         private=True,
@@ -89,6 +104,9 @@ DATASETS: dict[str, SourceSpec] = {
         title="Table of images",
         list_cases=table.list_cases,
         modality="ultrasound",
+        anatomy="",
+        licence="",
+        citation="",
         layout="a CSV file with the column image, and optionally mask, label, group, split and more",
         negative_classes=("normal",),
         private=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from gcsam_med.datasets.case import Case, Listing, image_files, locate
-from gcsam_med.datasets.table import read_csv
+from gcsam_med.datasets.table import read_table
 from gcsam_med.errors import Fault
 
 CLASSES = ("benign", "malignant")
@@ -23,9 +23,9 @@ TEST_FOLD = 5
 
 def list_cases(source: Path) -> Listing:
     """List BUS-BRA's cases; see the module's text for the layout."""
-    root, _ = locate(source, [("bus_data.csv", "5-fold-cv.csv", "Images", "Masks")], "BUS-BRA")
-    table = read_csv(root / "bus_data.csv", ("ID", "Case", "Pathology"))
-    folds = read_csv(root / "5-fold-cv.csv", ("ID", "kFold")).drop_duplicates("ID").set_index("ID")["kFold"]
+    root = locate(source, [("bus_data.csv", "5-fold-cv.csv", "Images", "Masks")], "BUS-BRA")
+    table = read_table(root / "bus_data.csv", ("ID", "Case", "Pathology"))
+    folds = read_table(root / "5-fold-cv.csv", ("ID", "kFold")).drop_duplicates("ID").set_index("ID")["kFold"]
     cases: list[Case] = []
     faults: list[Fault] = []
     for row in table.to_dict("records"):

@@ -6,9 +6,9 @@ no patient ids.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from gcsam_med.datasets.case import MASK_STEM, Case, Listing, image_files, locate, masks_by_image, no_image
+from gcsam_med.datasets.case import MASK_STEM, Case, Listing, image_files, locate, paired
 from gcsam_med.errors import Fault
 
 CLASSES = ("benign", "malignant", "normal")
@@ -16,20 +16,17 @@ CLASSES = ("benign", "malignant", "normal")
 
 def list_cases(source: Path) -> Listing:
     """List BUSI's cases; see the module's text for the layout."""
-    root, _ = locate(source, [CLASSES, CLASSES[:2]], "BUSI")
+    root = locate(source, [CLASSES, CLASSES[:2]], "BUSI")
     cases: list[Case] = []
     faults: list[Fault] = []
     for label in CLASSES:
         files = image_files(root / label)
-        masks = masks_by_image([p for p in files if MASK_STEM.match(p.stem)])
-        for path in files:
-            if MASK_STEM.match(path.stem):
-                continue
-            own = tuple(m.relative_to(root).as_posix() for m in masks.pop(path.stem, ()))
-            image = path.relative_to(root).as_posix()
-            if not own and label != "normal":
-                faults.append(Fault(image, "no-mask", "a lesion image without a mask."))
+        masks = [p for p in files if MASK_STEM.match(p.stem)]
+        pairs, orphans = paired(root, [p for p in files if not MASK_STEM.match(p.stem)], masks)
+        for image, own in pairs:
+            if own or label == "normal":
+                cases.append(Case(PurePosixPath(image).stem, image, own, label))
             else:
-                cases.append(Case(name=path.stem, image=image, masks=own, label=label))
-        faults += no_image(root, masks)
-    return Listing(root=root, cases=tuple(cases), classes=CLASSES, faults=tuple(faults))
+                faults.append(Fault(image, "no-mask", "a lesion image without a mask."))
+        faults += orphans
+    return Listing(root, tuple(cases), CLASSES, tuple(faults))

@@ -57,13 +57,18 @@ class Download:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A data set that `prepare` knows: one line of `DATASETS`."""
+    """A data set that `prepare` knows: one row of `DATASETS`."""
 
     title: str  #: The data set's name for people.
-    list_cases: Callable[[Path], Listing]  #: From the source's folder (or CSV file) to a `Listing`.
+    list_cases: Callable[..., Listing]  #: From the source's folder (or CSV file) to a `Listing`.
     #: {"ultrasound", "xray", "photo"}: Chooses transforms and channels (photo: 3, else 1).
     modality: Modality
     layout: str  #: What the source should look like, in one line.
+    #: {"breast", "lung", ""}: Where findings lie, for the codes of DICOM objects; empty: the image must say.
+    anatomy: Literal["breast", "lung", ""]
+    licence: str  #: To be quoted with results; what the source says where it names no licence.
+    citation: str  #: What to cite with results.
+    positive: str = ""  #: The class that is the finding; empty where classes are not disease against health.
     negative_classes: tuple[str, ...] = ()  #: Classes whose images hold no lesion by definition.
     mask_target: str = "lesion"  #: What masks outline.
     #: {"refuse", "resize"}: Whether masks of another size than their image are a fault or are brought to the
@@ -73,42 +78,22 @@ class SourceSpec:
     private: bool = False
     download: Download | None = None  #: Public address.
     kaggle: str = ""  #: Kaggle's name of the data set, where it is there.
-    #: licence, citation: To be quoted with results.
-    licence: str = ""
-    citation: str = ""
 
 
-def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> tuple[Path, int]:
+def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> Path:
     """Find the folder that holds all names of one of `layouts`: the source or up to two levels below.
-
-    Parameters
-    ----------
-    source : Path
-        What the user pointed at.
-    layouts : sequence of sequence of str
-        Names that must be there; earlier ones are preferred.
-    what : str
-        The data set, for messages.
-
-    Returns
-    -------
-    root : Path
-        The folder.
-    index : int
-        Which layout it has.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is none; `what` names the data set.
     """
     if not source.is_dir():
         missing = "is not there" if not source.exists() else "is a file; a folder or an archive was expected"
         raise InputError(f"The source {source} {missing}.", "Check --source.")
     for folder in (source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/"))):
-        for index, needed in enumerate(layouts):
-            if all((folder / name).exists() for name in needed):
-                return folder, index
+        if any(all((folder / name).exists() for name in needed) for needed in layouts):
+            return folder
     found = sorted(p.name for p in source.iterdir())[:8]
     wanted = " or ".join(" + ".join(needed) for needed in layouts)
     raise InputError(
@@ -139,24 +124,23 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def masks_by_image(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Mask files by the stem of the image they belong to."""
-    masks: dict[str, list[Path]] = {}
-    for path in files:
+def paired(
+    root: Path, images: Sequence[Path], masks: Sequence[Path]
+) -> tuple[list[tuple[str, tuple[str, ...]]], list[Fault]]:
+    """Give each image its masks, which have its stem, or its stem and a mark that they are masks.
+
+    Returns image and masks of each as paths relative to `root`, and a fault for each mask without image.
+    """
+    by_stem: dict[str, list[str]] = {}
+    for path in masks:
         match = MASK_STEM.match(path.stem)
-        masks.setdefault(match["image"] if match else path.stem, []).append(path)
-    return masks
+        name = path.relative_to(root).as_posix()
+        by_stem.setdefault(match["image"] if match else path.stem, []).append(name)
+    pairs = [(p.relative_to(root).as_posix(), tuple(by_stem.pop(p.stem, ()))) for p in images]
+    left = (path for paths in by_stem.values() for path in paths)
+    return pairs, [Fault(path, "no-image", "a mask without its image.") for path in left]
 
 
 def natural(name: str) -> tuple[tuple[int, str], ...]:
     """Sort key by the numbers in a name, so that 2 comes before 10."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
-
-
-def no_image(root: Path, masks: Mapping[str, Sequence[Path]]) -> list[Fault]:
-    """Faults for masks that no image claimed."""
-    return [
-        Fault(path.relative_to(root).as_posix(), "no-image", "a mask without its image.")
-        for paths in masks.values()
-        for path in paths
-    ]

@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100: the binary version, the Python version, or a folder of class folders.
 
 Both versions hold 3 x 32 x 32 bytes a picture, red, green, blue. The Python version is a serialised Python
-object; `gcsam_med.datasets.cifar_python` finds the bytes in it without running anything that it contains.
+object, which could run anything when it is loaded: torchvision loads it only if its MD5 sum is that of the
+published file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from gcsam_med.datasets import folder
 from gcsam_med.datasets.case import Case, Listing, locate
-from gcsam_med.datasets.cifar_python import read_batch, read_names
 from gcsam_med.errors import InputError
 
 PICTURE_BYTES = 3 * 32 * 32
@@ -21,39 +21,30 @@ TRAIN_10 = tuple(f"data_batch_{i}" for i in range(1, 6))
 
 def list_cifar10(source: Path) -> Listing:
     """List CIFAR-10 (``cifar-10-batches-bin``, ``cifar-10-batches-py`` or class folders)."""
-    batches = [("train", name) for name in TRAIN_10] + [("test", "test_batch")]
-    kind = _kind(source, "batches.meta.txt", "data_batch_1.bin", "data_batch_1")
-    if kind is None:
-        return _from_folders(source)
-    root, version = kind
-    if version == "binary":
-        names = _lines(root / "batches.meta.txt")
-        return _from_binary(root, [(s, f"{b}.bin") for s, b in batches], names, ())
-    names = read_names(root / "batches.meta", "label_names")
-    return _from_python(root, batches, "labels", names)
+    if root := _holding(source, "batches.meta.txt", "data_batch_1.bin"):
+        batches = [("train", f"{name}.bin") for name in TRAIN_10] + [("test", "test_batch.bin")]
+        return _from_binary(root, batches, _lines(root / "batches.meta.txt"), ())
+    if root := _holding(source, "batches.meta", "data_batch_1"):
+        return _from_python(root, "CIFAR10")
+    return _from_folders(source)
 
 
 def list_cifar100(source: Path) -> Listing:
     """List CIFAR-100 (``cifar-100-binary``, ``cifar-100-python`` or class folders)."""
-    kind = _kind(source, "fine_label_names.txt", "train.bin", "train")
-    if kind is None:
-        return _from_folders(source)
-    root, version = kind
-    if version == "binary":
+    if root := _holding(source, "fine_label_names.txt", "train.bin"):
         fine, coarse = _lines(root / "fine_label_names.txt"), _lines(root / "coarse_label_names.txt")
         return _from_binary(root, [("train", "train.bin"), ("test", "test.bin")], fine, coarse)
-    names = read_names(root / "meta", "fine_label_names")
-    return _from_python(root, [("train", "train"), ("test", "test")], "fine_labels", names)
+    if root := _holding(source, "meta", "train"):
+        return _from_python(root, "CIFAR100")
+    return _from_folders(source)
 
 
-def _kind(source: Path, names_file: str, binary: str, python: str) -> tuple[Path, str] | None:
-    meta = "batches.meta" if python.startswith("data") else "meta"
+def _holding(source: Path, names: str, batch: str) -> Path | None:
     try:
-        root, index = locate(source, [(names_file, binary), (meta, python)], "CIFAR")
+        root = locate(source, [(names, batch)], "CIFAR")
     except InputError:
         return None
-    # Class folders may also be called train and test; batches are files.
-    return (root, ("binary", "python")[index]) if (root / (binary, python)[index]).is_file() else None
+    return root if (root / batch).is_file() else None  # class folders may also be called train
 
 
 def _from_folders(source: Path) -> Listing:
@@ -81,16 +72,32 @@ def _from_binary(
     return Listing(root=root, cases=tuple(cases), classes=tuple(names))
 
 
-def _from_python(root: Path, batches: Sequence[tuple[str, str]], key: str, names: Sequence[str]) -> Listing:
+def _from_python(root: Path, version: str) -> Listing:
+    from torchvision import datasets
+
+    kind = getattr(datasets, version)
     cases: list[Case] = []
-    for split, batch in batches:
-        path = root / batch
-        if not path.is_file():
-            raise InputError(f"CIFAR lacks {batch} in {root}.", "Unpack the whole archive again.")
-        labels, start = read_batch(path, key, PICTURE_BYTES)
-        offsets = range(start, start + len(labels) * PICTURE_BYTES, PICTURE_BYTES)
-        cases += _records(batch, split, labels, offsets, names, None)
-    return Listing(root=root, cases=tuple(cases), classes=tuple(names))
+    try:
+        if root.name != kind.base_folder:
+            raise RuntimeError("torchvision finds the batches in a folder of this name only")
+        for split in ("train", "test"):
+            whole = kind(root.parent, train=split == "train")  # checks the MD5 sum of every file, then loads
+            batches = [name for name, _ in (whole.train_list if split == "train" else whole.test_list)]
+            size = len(whole) // len(batches)
+            for number, batch in enumerate(batches):
+                labels = whole.targets[number * size : (number + 1) * size]
+                # Pictures lie in the file one after the other; where they begin, the first one's bytes tell.
+                picture = whole.data[number * size].transpose(2, 0, 1).tobytes()
+                start = (root / batch).read_bytes().index(picture)
+                offsets = range(start, start + size * PICTURE_BYTES, PICTURE_BYTES)
+                cases += _records(batch, split, labels, offsets, whole.classes, None)
+    except (RuntimeError, ValueError):
+        raise InputError(
+            f"{root} does not hold the whole Python version of {version} as it was published (in a folder "
+            f"called {kind.base_folder}, MD5 sums checked).",
+            "Unpack the archive again, or use the binary version.",
+        ) from None
+    return Listing(root=root, cases=tuple(cases), classes=tuple(whole.classes))
 
 
 def _records(

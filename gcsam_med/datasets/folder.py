@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gcsam_med.datasets.case import MASK_STEM, Case, Listing, image_files, masks_by_image, no_image
+from gcsam_med.datasets.case import MASK_STEM, Case, Listing, image_files, paired
 from gcsam_med.errors import Fault, InputError
 
 SPLIT_NAMES = {
@@ -79,25 +79,24 @@ def _list_class(
     files = image_files(inside, nested=True)
     if mask_folder is not None:
         files = [p for p in files if mask_folder not in p.parents]
-        masks = masks_by_image(image_files(mask_folder))
+        masks = image_files(mask_folder)
     else:
         stems = {p.stem for p in files}
-        paired = [p for p in files if (m := MASK_STEM.match(p.stem)) and m["image"] in stems]
-        masks = masks_by_image(paired)
-        files = [p for p in files if p not in set(paired)]
-    cases, faults = [], []
-    for path in files:
-        image = path.relative_to(root).as_posix()
-        if _leaves(root, path):
-            faults.append(Fault(image, "outside", "a link that leads out of the source."))
-            continue
-        own = masks.pop(path.stem, [])
+        masks = [p for p in files if (m := MASK_STEM.match(p.stem)) and m["image"] in stems]
+        files = [p for p in files if p not in set(masks)]
+    leaving = [p for p in files if _leaves(root, p)]
+    pairs, orphans = paired(root, [p for p in files if p not in leaving], masks)
+    cases: list[Case] = []
+    faults = [
+        Fault(p.relative_to(root).as_posix(), "outside", "a link that leads out of the source.")
+        for p in leaving
+    ]
+    for image, own in pairs:
         if mask_folder is not None and not own:
             faults.append(Fault(image, "no-mask", f"there is no mask for it in {mask_folder.name}/."))
-            continue
-        names = tuple(m.relative_to(root).as_posix() for m in own)
-        cases.append(Case(name=image, image=image, masks=names, label=label, split=split))
-    return cases, faults + no_image(root, masks)
+        else:
+            cases.append(Case(name=image, image=image, masks=own, label=label, split=split))
+    return cases, faults + orphans
 
 
 def _leaves(root: Path, path: Path) -> bool:

@@ -1,18 +1,14 @@
-"""A prepared data set on disk: a manifest, facts about the whole, and pixels that are read row by row.
-
-Pixels are read with ``pread`` straight into the caller's array instead of through a memory map: pages of a
-map that were touched count as the process's memory, so a map's footprint grows with the data set; this does
-not.
-"""
+"""A prepared data set on disk: a manifest, facts about the whole, and pixels that are read row by row."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -32,8 +28,8 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _AGAIN = "Run prepare again."
 MOST_INFO_BYTES, MOST_MANIFEST_BYTES, MOST_PIXELS_A_SIDE = 8 * 2**20, 4 * 2**30, 100_000
 _SPACING = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?x\d+(\.\d+)?(e[+-]?\d+)?")
-LEAST_MM, MOST_MM = 1e-6, 1e3
-"""From below any microscope's pixel to above any radiograph's."""
+LEAST_MM, MOST_MM = 1e-6, 1e3  # from below any microscope's pixel to above any radiograph's
+HEADER_BYTES = 128  # what NumPy's format gives the header of any array that fits on a disk
 
 
 class DatasetInfo(BaseModel):
@@ -95,8 +91,8 @@ class PreparedDataset:
         self.manifest = _read_manifest(self.root, self.info)
         side, n = self.info.size, self.info.n_cases
         colour = (3,) if self.info.channels == 3 else ()
-        self._images = _Planes(self.root / IMAGES, (n, side, side, *colour))
-        self._masks = _Planes(self.root / MASKS, (n, side, side)) if self.info.has_masks else None
+        self._images = PlaneReader(self.root / IMAGES, (n, side, side, *colour))
+        self._masks = PlaneReader(self.root / MASKS, (n, side, side)) if self.info.has_masks else None
 
     def __len__(self) -> int:
         return self.info.n_cases
@@ -135,7 +131,7 @@ class PreparedDataset:
 
     def images(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Stored squares, uint8, shape (n, size, size) or (n, size, size, 3)."""
-        return self._images.read(rows)
+        return self._images(rows)
 
     def masks(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Stored masks, uint8 0 or 1, shape (n, size, size); zeros for a case without a mask."""
@@ -143,7 +139,7 @@ class PreparedDataset:
             raise InputError(
                 f"'{self.info.name}' has no masks.", "Segmentation needs them; use --task classification."
             )
-        return self._masks.read(rows)
+        return self._masks(rows)
 
     def original_mask(self, row: int) -> np.ndarray:
         """Mask at the original resolution, bool, shape (height, width); all False without a mask."""
@@ -177,66 +173,92 @@ class PreparedDataset:
         return down, across
 
 
-class _Planes:
-    """A ``.npy`` file of uint8 planes, read by row."""
+class PlaneReader:
+    """Reads uint8 planes of a ``.npy`` file by row, with ``pread``.
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+    Pages of a memory map that were touched count as the process's memory; these do not. The file is opened at
+    each call: an open file must not be shared with a forked process, nor pickled.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    shape : tuple of int, optional
+        The array's shape, if it is known from elsewhere; another one is refused.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...] | None = None) -> None:
         self.path = path
         try:
             if not path.is_file():  # opening a pipe would wait for ever
                 raise ValueError("not a plain file")
             with path.open("rb") as file:
-                version = np.lib.format.read_magic(file)
-                found, fortran, dtype = (
-                    np.lib.format.read_array_header_1_0(file)
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0(file)
-                )
-                self.offset = file.tell()
+                np.lib.format.read_magic(file)
+                found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                self.offset, size = file.tell(), os.fstat(file.fileno()).st_size
         except (OSError, ValueError) as error:
             raise InputError(f"{path.name} is missing or damaged: {error}.", _AGAIN) from error
-        expected = self.offset + int(np.prod(shape))
-        if found != shape or fortran or dtype != np.uint8 or path.stat().st_size != expected:
-            raise InputError(f"{path.name} should hold uint8 {shape}, but holds {dtype} {found}.", _AGAIN)
-        self.plane = shape[1:]
-        self.plane_bytes = int(np.prod(self.plane))
-        self.count = shape[0]
+        whole = size == self.offset + math.prod(found)
+        if found != (shape or found) or fortran or dtype != np.uint8 or not whole:
+            raise InputError(
+                f"{path.name} should hold uint8 {shape or found}, but holds {dtype} {found}"
+                + ("." if whole else " and not all of it."),
+                _AGAIN,
+            )
+        self.count, self.plane = int(found[0]), tuple(found[1:])
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        out = np.empty((len(rows), *self.plane), dtype=np.uint8)
-        # Opened per call: a file descriptor must not be shared with loader workers after a fork, nor pickled.
+    def __call__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Planes by row number: uint8, shape (n, *plane)."""
+        planes = np.empty((len(rows), *self.plane), dtype=np.uint8)
+        size = math.prod(self.plane)
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            for i, row in enumerate(rows):
+            for plane, row in zip(planes, rows, strict=True):
                 if not 0 <= row < self.count:
                     raise IndexError(f"row {row} of {self.count}")
-                got = os.preadv(
-                    descriptor, [memoryview(out[i]).cast("B")], self.offset + int(row) * self.plane_bytes
-                )
-                if got != self.plane_bytes:
+                if os.preadv(descriptor, [plane.data.cast("B")], self.offset + int(row) * size) != size:
                     raise InputError(f"{self.path.name} ends early.", _AGAIN)
         finally:
             os.close(descriptor)
-        return out
+        return planes
 
 
-def create_planes(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Create a ``.npy`` file of uint8 zeros for `PreparedDataset` to read.
+class PlaneWriter:
+    """Appends uint8 planes to a ``.npy`` file whose length is known only at the end.
 
     Parameters
     ----------
     path : Path
         File to create.
-    shape : tuple of int
-        (cases, size, size) or (cases, size, size, 3).
-
-    Returns
-    -------
-    numpy.memmap
-        Writable; flush it at the end. Writers of many planes should re-open now and then, since touched
-        pages count as memory.
+    plane : tuple of int
+        Shape of one plane.
     """
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+    def __init__(self, path: Path, plane: tuple[int, ...]) -> None:
+        self._file = path.open("wb")
+        self._file.write(b"\0" * HEADER_BYTES)
+        self._plane = plane
+        self.count = 0
+
+    def append(self, plane: np.ndarray) -> None:
+        """Write one plane."""
+        if plane.shape != self._plane or plane.dtype != np.uint8:
+            raise ValueError(f"expected a uint8 plane {self._plane}, got {plane.dtype} {plane.shape}")
+        self._file.write(np.ascontiguousarray(plane).data)
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._file:
+            if kind is None:
+                self._file.seek(0)
+                shape = (self.count, *self._plane)
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(self._file, header)
+                if self._file.tell() != HEADER_BYTES:
+                    raise ValueError(f"the header of {shape} is not {HEADER_BYTES} bytes long")
 
 
 def prepared_root(data_root: Path, name: str) -> Path:

@@ -8,8 +8,9 @@ inside it.
 
 from __future__ import annotations
 
-import csv
+import io
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -17,13 +18,14 @@ import pandas as pd
 
 from gcsam_med.datasets.case import Case, Listing
 from gcsam_med.errors import Fault, InputError
+from gcsam_med.files import read_regular
 
 SPECIAL = ("image", "mask", "label", "group", "split")
 SPLITS = ("train", "val", "test")
 NOT_A_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "?", "unknown"})
 LABEL = re.compile(r"^[^\W_][\w .,+()/-]{0,63}$")
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-MAX_CSV_BYTES = 256 * 2**20
+MAX_TABLE_BYTES, MAX_SHEET_BYTES = 256 * 2**20, 64 * 2**20
 
 
 def list_cases(source: Path, images: Path | None = None) -> Listing:
@@ -33,7 +35,7 @@ def list_cases(source: Path, images: Path | None = None) -> Listing:
         if len(tables) != 1:
             raise InputError(f"{source} holds {len(tables)} CSV files; one was expected.", "Name the file.")
         source = tables[0]
-    table = read_csv(source, ("image",))
+    table = read_table(source, ("image",))
     root = (images or source.parent).resolve()
     if not root.is_dir():
         raise InputError(f"The image folder {root} is not there.", "Check --images.")
@@ -61,34 +63,29 @@ def list_cases(source: Path, images: Path | None = None) -> Listing:
     return Listing(root=root, cases=tuple(cases), classes=classes, faults=tuple(faults), notes=notes)
 
 
-def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file as text, whatever its delimiter, and check that it has the needed columns.
+def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFrame:
+    """Read a CSV file or an Excel sheet as text, and check that it has the needed columns.
+
+    Of CSV files the delimiter (comma, semicolon, tab) is found by itself; `sheet` names one of several sheets
+    of an Excel file.
 
     Raises
     ------
     InputError
         If it cannot be read or lacks a column.
     """
+    excel = path.suffix.lower() == ".xlsx"
     try:
-        if path.stat().st_size > MAX_CSV_BYTES:
-            raise InputError(f"{path.name} is larger than {MAX_CSV_BYTES // 2**20} MiB.")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-        delimiter = max(",;\t", key=first.count)
-        table = pd.read_csv(
-            path,
-            sep=delimiter,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            quoting=csv.QUOTE_MINIMAL,
-        )
+        data = read_regular(path, MAX_TABLE_BYTES)
+        table = _read_sheet(data, path.name, sheet) if excel else _read_csv(data)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check --source.") from None
-    except (ValueError, csv.Error) as error:
-        raise InputError(
-            f"{path.name} is not a CSV file in UTF-8 with one row of column names ({type(error).__name__})."
-        ) from None
+    except InputError:
+        raise
+    except Exception as error:
+        # pandas raises many kinds, and openpyxl passes on whatever its XML and zip layers raise.
+        kind = "an Excel sheet" if excel else "a CSV file in UTF-8 with one row of column names"
+        raise InputError(f"{path.name} cannot be read as {kind} ({type(error).__name__}).") from None
     table.columns = [str(c).strip() for c in table.columns]
     missing = [c for c in needed if c not in table.columns]
     if missing or table.empty:
@@ -98,6 +95,21 @@ def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
             f"the columns {have}."
         )
     return table
+
+
+def _read_csv(data: bytes) -> pd.DataFrame:
+    text = data.decode("utf-8-sig")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    return pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False)
+
+
+def _read_sheet(data: bytes, name: str, sheet: str) -> pd.DataFrame:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > MAX_SHEET_BYTES:
+        raise InputError(f"{name} unpacks to {size // 2**20} MiB, too much for a list of images.")
+    table = pd.read_excel(io.BytesIO(data), sheet_name=sheet or 0, dtype=str, keep_default_na=False)
+    return table.apply(lambda column: column.str.strip())
 
 
 def _row_faults(

@@ -3,6 +3,6 @@
 from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.overlap import overlap
 from gcsam_med.preparation.prepare import Outcome, prepare
-from gcsam_med.preparation.probes import probe
+from gcsam_med.preparation.shortcuts import probe
 
 __all__ = ["Outcome", "PrepareOptions", "overlap", "prepare", "probe"]

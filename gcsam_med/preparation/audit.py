@@ -11,8 +11,7 @@ import numpy as np
 from gcsam_med.datasets.prepared import SPLITS
 from gcsam_med.errors import Fault
 from gcsam_med.preparation.duplicates import Search
-from gcsam_med.preparation.measurements import MARKS_SUSPICIOUS
-from gcsam_med.preparation.scan import Facts
+from gcsam_med.preparation.scan import MARKS_SUSPICIOUS, Facts
 from gcsam_med.preparation.shortcuts import shortcuts
 from gcsam_med.preparation.splits import TEST_PARTS, Division
 
@@ -37,33 +36,10 @@ def build_audit(
 ) -> dict[str, Any]:
     """Put together what a person should look at before trusting a number made from these data.
 
-    Parameters
-    ----------
-    facts : sequence of Facts, length n
-        The cases that are in.
-    search : Search
-        Their duplicates.
-    groups : ndarray of int64, shape (n,)
-        What was kept together.
-    division : Division
-        Where each case went.
-    classes : sequence of str
-        Class names.
-    faults : sequence of Fault
-        Bad files that were left out.
-    dropped : sequence of Facts
-        Cases left out because of conflicting labels.
-    conflicts : sequence of dict
-        Same pictures with different labels; see `find_conflicts`.
-    colour_expected : bool
-        Photographs: colour is no overlay.
-    private : bool
-        File names must not be told.
-
-    Returns
-    -------
-    dict
-        Ready for JSON: ``summary`` and lists of plain records.
+    `groups` and `division` tell what was kept together and where each case went; `faults` and `dropped` what
+    was left out (bad files, conflicting labels). With `colour_expected` (photographs) colour is no overlay;
+    of `private` sources no file is named. The result is ready for JSON: ``summary`` and lists of plain
+    records.
     """
     several = [n for n in Counter(groups.tolist()).values() if n > 1]
     leaks = _leaks(facts, groups, division)
@@ -111,22 +87,7 @@ def build_audit(
 
 
 def find_conflicts(facts: Sequence[Facts], search: Search, action: str) -> list[dict[str, Any]]:
-    """Pairs that show one picture under two labels.
-
-    Parameters
-    ----------
-    facts : sequence of Facts
-        All cases.
-    search : Search
-        Their duplicates.
-    action : str
-        What is done about them, for the record.
-
-    Returns
-    -------
-    list of dict
-        ``first``, ``second`` (case ids), their labels, ``kind``, ``agreement``, ``action``.
-    """
+    """Pairs that show one picture under two labels; `action` is what is done about them, for the record."""
     found = []
     for pair in search.pairs:
         one, two = facts[pair.first], facts[pair.second]

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from gcsam_med import __version__
-from gcsam_med.datasets.prepared import DatasetInfo
-from gcsam_med.preparation.fingerprints import FINGERPRINTS, read_fingerprints
-from gcsam_med.preparation.store import THUMBS, PlaneReader
+from gcsam_med.datasets.prepared import DatasetInfo, PlaneReader
+from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
 from gcsam_med.reporting.page import Column, PageExhibit, Part, Row, Section, Table, exhibit_jpeg, render
 
 PAGE = "audit.html"

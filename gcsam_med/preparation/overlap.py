@@ -6,34 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gcsam_med.datasets.prepared import PreparedDataset
+from gcsam_med.datasets.prepared import PlaneReader, PreparedDataset
 from gcsam_med.preparation.audit_page import write_overlap_page
 from gcsam_med.preparation.duplicates import Pair, find_overlap
-from gcsam_med.preparation.fingerprints import FINGERPRINTS, read_fingerprints
-from gcsam_med.preparation.store import THUMBS, PlaneReader
+from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
 from gcsam_med.progress import Track, silent
 
 
 def overlap(
     dataset: PreparedDataset, other: PreparedDataset, output: Path, track: Track = silent
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Find shared pictures and write ``overlap-OTHER.json`` and ``overlap-OTHER.html``.
+    """Find shared pictures and write ``overlap-OTHER.json`` and ``overlap-OTHER.html`` into `output`.
 
-    Parameters
-    ----------
-    dataset, other : PreparedDataset
-        The two data sets.
-    output : Path
-        Folder to write to.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    result : dict
-        ``summary`` and ``pairs``, each with case ids, labels, splits, kind and agreement.
-    paths : list of Path
-        The two files.
+    Returns the content of the JSON file (``summary`` and ``pairs``, each with case ids, labels, splits, kind
+    and agreement) and the two paths.
     """
     both = [read_fingerprints(d.root / FINGERPRINTS) for d in (dataset, other)]
     ids, pixels, prints = zip(*both, strict=True)

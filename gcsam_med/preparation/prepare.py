@@ -22,6 +22,8 @@ from gcsam_med.datasets.prepared import (
     MANIFEST,
     MASKS,
     ORIGINAL_MASKS,
+    PlaneReader,
+    PlaneWriter,
     PreparedDataset,
     prepared_root,
 )
@@ -30,23 +32,35 @@ from gcsam_med.files import write_durably
 from gcsam_med.preparation.audit import build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.duplicates import Search, find_duplicates
-from gcsam_med.preparation.fingerprints import FINGERPRINTS, write_fingerprints
-from gcsam_med.preparation.groups import connected_groups, same
-from gcsam_med.preparation.manifest import build_info, build_manifest
-from gcsam_med.preparation.measurements import THUMB
 from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.privacy import identity_key
-from gcsam_med.preparation.scan import Facts, ScanJob, scan
-from gcsam_med.preparation.source_files import SOURCES, Sources, changes, read_sources, record_sources
-from gcsam_med.preparation.split_file import (
+from gcsam_med.preparation.scan import THUMB, Facts, ScanJob, scan
+from gcsam_med.preparation.splits import (
     SPLIT_FILE,
+    Division,
     apply_split_file,
+    complete,
+    connected_groups,
     content_key,
+    divide,
     read_split_file,
+    same,
     write_split_file,
 )
-from gcsam_med.preparation.splits import Division, complete, divide
-from gcsam_med.preparation.store import THUMBS, PlaneReader, PlaneWriter, keep_rows, recover, replacing
+from gcsam_med.preparation.store import (
+    FINGERPRINTS,
+    SOURCES,
+    THUMBS,
+    build_info,
+    build_manifest,
+    changes,
+    keep_rows,
+    read_sources,
+    record_sources,
+    recover,
+    replacing,
+    write_fingerprints,
+)
 from gcsam_med.progress import Track, silent
 
 
@@ -132,13 +146,15 @@ def prepare(
     unchanged = former is not None and not differences and not force
     if unchanged and former is not None and archive_sha256 and archive_sha256 == former.archive_sha256:
         return _as_it_was(target)
-    key = identity_key(data_root) if spec.private else b""
+    key = identity_key(data_root) if spec.private else None
     with opened(source, target.parent, track) as folder:
         listing = table.list_cases(folder, images) if dataset == "table" else spec.list_cases(folder)
         if not listing.cases and not listing.faults:
             raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
         if former is not None:
-            differences += _file_changes(former, listing, spec, key, track)
+            differences += changes(
+                former, record_sources(listing, key, track=track), name_files=not spec.private
+            )
             if not differences and not force:
                 return _as_it_was(target)
         work = _Work(spec, options, listing, name or dataset, recorded, key)
@@ -158,10 +174,6 @@ def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
     ]
 
 
-def _file_changes(former: Sources, listing: Listing, spec: SourceSpec, key: bytes, track: Track) -> list[str]:
-    return changes(former, record_sources(listing, key, track=track), name_files=not spec.private)
-
-
 def _as_it_was(target: Path) -> Outcome:
     audit = json.loads((target / AUDIT).read_text(encoding="utf-8"))
     return Outcome(PreparedDataset(target), fresh=False, audit=audit)
@@ -176,7 +188,7 @@ class _Work:
     listing: Listing
     name: str
     recorded: dict[str, Any]
-    key: bytes
+    key: bytes | None
 
     def run(
         self, target: Path, splits: Path | None, archive_sha256: str, workers: int | None, track: Track
@@ -188,7 +200,7 @@ class _Work:
                 raise DataFaults(
                     f"{len(faults)} faults in {len(self.listing.cases)} cases; nothing was changed.",
                     faults,
-                    "Mend or remove these files, or leave them out with --skip-bad.",
+                    "Fix or remove these files, or leave them out with --skip-bad.",
                 )
             if not facts:
                 raise DataFaults("Not one image can be used; nothing was changed.", faults)

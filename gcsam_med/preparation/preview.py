@@ -24,23 +24,7 @@ def preview(
 ) -> Path:
     """Write a PNG with a row a case: the stored square, then `variants` transforms of it, masks outlined.
 
-    Parameters
-    ----------
-    dataset : PreparedDataset
-        What to show.
-    path : Path
-        File to write.
-    cases, variants : int
-        Rows, and transformed images in each.
-    split : {"train", "val", "test"}
-        Where cases are drawn from.
-    seed : int
-        Of the draw and of the transforms.
-
-    Returns
-    -------
-    Path
-        `path`.
+    `cases` are drawn from `split` by `seed`, which also determines the transforms.
     """
     import torch
     from PIL import Image

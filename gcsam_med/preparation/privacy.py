@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from gcsam_med.errors import EnvironmentFault
+from gcsam_med.files import write_durably
 
 KEY_FOLDER, KEY_FILE = "private", "identity.key"
+KEY_BYTES = 32
 DIGITS = 16  # hex digits of an id: 64 bits
 
 
 def identity_key(data_root: Path) -> bytes:
-    """Read the secret key of a data root, or make one (mode 0600, in a folder of mode 0700).
+    """Read the 32-byte secret key of a data root, or make one (mode 0600, in a folder of mode 0700).
 
     With the key an id can be recomputed from a name, so it stays on this machine; without it an id says
     nothing. One key a data root: a patient has the same id in all its data sets.
@@ -23,19 +25,19 @@ def identity_key(data_root: Path) -> bytes:
     Raises
     ------
     EnvironmentFault
-        If it cannot be read or written.
+        If it cannot be read or written, or is not whole.
     """
     path = data_root / KEY_FOLDER / KEY_FILE
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            path.chmod(0o600)
-            return bytes.fromhex(path.read_text(encoding="ascii").strip())
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            key = secrets.token_bytes(32)
-            file.write(key.hex() + "\n")
+        with (path.parent / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two first prepares at once, one makes the key
+            if not path.exists():
+                write_durably(path, (secrets.token_hex(KEY_BYTES) + "\n").encode())
+        path.chmod(0o600)
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"{len(key)} bytes instead of {KEY_BYTES}")
         return key
     except (OSError, ValueError) as error:
         raise EnvironmentFault(
@@ -45,21 +47,11 @@ def identity_key(data_root: Path) -> bytes:
 
 
 def keyed_id(key: bytes, kind: str, name: str) -> str:
-    """An id for `name`, without a way back.
+    """An id for `name` without a way back: first letter of `kind` and 16 hex digits of HMAC-SHA-256.
 
-    Parameters
-    ----------
-    key : bytes
-        From `identity_key`.
-    kind : str
-        ``case`` or ``patient``; ids of different kinds have nothing in common.
-    name : str
-        What must not be seen.
-
-    Returns
-    -------
-    str
-        First letter of `kind` and 16 hex digits of HMAC-SHA-256.
+    `kind` is ``case``, ``patient``, ...; ids of different kinds have nothing in common.
     """
+    if len(key) != KEY_BYTES:
+        raise ValueError("not a key of identity_key()")
     digest = hmac.new(key, f"{kind}\0{name}".encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
     return f"{kind[0]}{digest[:DIGITS]}"

@@ -1,4 +1,4 @@
-"""Read every case of a source once, in several processes: decode, hash, measure, place into the square."""
+"""Read every case of a source once, in several processes: decode, hash, measure, letterbox."""
 
 from __future__ import annotations
 
@@ -24,9 +24,140 @@ from gcsam_med.datasets.case import MaskSize
 from gcsam_med.datasets.cifar import PICTURE_BYTES
 from gcsam_med.errors import Fault
 from gcsam_med.images import Frames, ImageFault, Picture, decode_frames, decode_mask, read_bytes
-from gcsam_med.preparation.measurements import Fingerprint, fingerprint, statistics, thumbnail
 from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.transforms.letterbox import Letterbox
+
+THUMB = 128  # side of the thumbnails on which pairs are compared
+COLOUR_SPREAD = 32  # grey levels between channels from which a pixel counts as coloured
+
+# Characters, calipers and dotted lines are thin, bright, sharply bounded and small.
+STROKE = 7  # pixels; structures thinner than this stand out against an opening of this size
+STROKE_CONTRAST = 90
+STROKE_BRIGHTNESS = 150
+STROKE_MEAN_CONTRAST = 140
+MARK_SIDES = (6, 40)  # pixels
+MARKS_SUSPICIOUS = 5  # fewer occur by chance in tissue and as a machine's corner sign
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Perceptual hashes of an image and of its mirror image."""
+
+    #: dhash, phash, dhash_mirrored, phash_mirrored: 64 bits each: gradient hash and DCT hash as in the
+    #: imagehash library.
+    dhash: int
+    phash: int
+    dhash_mirrored: int
+    phash_mirrored: int
+
+
+def fingerprint(grey: np.ndarray) -> Fingerprint:
+    """Hash a grey image, uint8 (H, W)."""
+    import imagehash
+
+    image = Image.fromarray(grey)
+    # The library's own first steps, done once for the image and its mirror image.
+    small, middle = (image.resize(size, Image.Resampling.LANCZOS) for size in ((9, 8), (32, 32)))
+    flip = Image.Transpose.FLIP_LEFT_RIGHT
+    return Fingerprint(
+        _bits(imagehash.dhash(small).hash),
+        _bits(imagehash.phash(middle).hash),
+        _bits(imagehash.dhash(small.transpose(flip)).hash),
+        _bits(imagehash.phash(middle.transpose(flip)).hash),
+    )
+
+
+def _bits(flags: np.ndarray) -> int:
+    return int.from_bytes(np.packbits(flags.ravel()).tobytes(), "big")
+
+
+def thumbnail(grey: np.ndarray) -> np.ndarray:
+    """Squeeze a grey image, uint8 (H, W), into uint8 (128, 128) whatever its aspect ratio."""
+    return np.asarray(Image.fromarray(grey).resize((THUMB, THUMB), Image.Resampling.BOX))
+
+
+def statistics(pixels: np.ndarray, grey: np.ndarray, mask: np.ndarray | None) -> dict[str, float]:
+    """Numbers that tell an unusual image or mask from the rest.
+
+    ``mean``, ``sd`` (0..255), ``black``, ``white``, ``colour`` (fractions of pixels), ``marks`` (count of
+    things like characters and calipers), and with a mask ``mask_fraction``, ``mask_parts``, ``mask_at_edge``.
+    """
+    counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
+    total, levels = counts.sum(), np.arange(256)
+    mean = float((counts * levels).sum() / total)
+    values = {
+        "mean": mean,
+        "sd": float(np.sqrt((counts * (levels - mean) ** 2).sum() / total)),
+        "black": float(counts[:8].sum() / total),
+        "white": float(counts[250:].sum() / total),
+        "colour": colour_fraction(pixels),
+        "marks": float(burned_in_marks(grey)),
+    }
+    if mask is not None:
+        values |= _mask_statistics(mask)
+    return values
+
+
+def colour_fraction(pixels: np.ndarray) -> float:
+    """Fraction of pixels whose channels differ by more than a compression artefact explains."""
+    if pixels.ndim == 2:
+        return 0.0
+    red, green, blue = (pixels[..., i] for i in range(3))
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return float((spread > COLOUR_SPREAD).mean())
+
+
+def burned_in_marks(grey: np.ndarray) -> int:
+    """Count small, thin, bright, sharply bounded structures: characters, caliper crosses, dotted lines."""
+    from scipy import ndimage
+
+    contrast = grey - _dilate(_erode(grey, STROKE), STROKE)
+    strokes = (contrast > STROKE_CONTRAST) & (grey > STROKE_BRIGHTNESS)
+    parts, n = ndimage.label(strokes, np.ones((3, 3), dtype=np.int8))
+    if n == 0:
+        return 0
+    flat = parts.ravel()
+    area = np.bincount(flat)[1:]
+    mean_contrast = np.bincount(flat, contrast.ravel())[1:] / area
+    sides = np.array([max(s.stop - s.start for s in box) for box in ndimage.find_objects(parts)])
+    low, high = MARK_SIDES
+    return int(
+        ((sides >= low) & (sides <= high) & (area >= 8) & (mean_contrast > STROKE_MEAN_CONTRAST)).sum()
+    )
+
+
+def _erode(image: np.ndarray, size: int) -> np.ndarray:
+    return _windowed(_windowed(image, size, 0, np.minimum, 255), size, 1, np.minimum, 255)
+
+
+def _dilate(image: np.ndarray, size: int) -> np.ndarray:
+    return _windowed(_windowed(image, size, 0, np.maximum, 0), size, 1, np.maximum, 0)
+
+
+def _windowed(image: np.ndarray, size: int, axis: int, best: np.ufunc, outside: int) -> np.ndarray:
+    """Running minimum or maximum along an axis, by doubling: log2(size) vectorised passes."""
+    pad = [(0, 0), (0, 0)]
+    pad[axis] = (size // 2, size // 2)
+    run = np.moveaxis(np.pad(image, pad, constant_values=outside), axis, 0)
+    width = 1
+    while width < size:
+        step = min(width, size - width)
+        run = best(run[:-step], run[step:])
+        width += step
+    return np.moveaxis(run, 0, axis)
+
+
+def _mask_statistics(mask: np.ndarray) -> dict[str, float]:
+    from scipy import ndimage
+
+    small = mask[:: max(1, mask.shape[0] // 512), :: max(1, mask.shape[1] // 512)]
+    edge = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+    return {
+        "mask_fraction": float(mask.mean()),
+        "mask_parts": float(ndimage.label(small)[1]),
+        "mask_at_edge": float(edge),
+    }
+
 
 # Below this number of cases starting processes costs more than it gains.
 POOL_FROM = 64
@@ -51,7 +182,7 @@ class ScanJob:
     #: {"refuse", "resize"}: What to do with masks of another size than their image.
     mask_size: MaskSize = "refuse"
     frames: Frames = "first"  #: Which frames of multi-frame files.
-    key: bytes = b""  #: Key for ids of private sources; empty for public ones.
+    key: bytes | None = None  #: Key for ids of private sources; None for public ones.
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +202,7 @@ class Facts:
     mask_sha256: str
     pixel_sha256: str  #: Of the decoded pixels: equal for exact duplicates whatever the file format.
     fingerprint: Fingerprint  #: Perceptual hashes.
-    statistics: dict[str, float]  #: See `gcsam_med.preparation.measurements.statistics`.
+    statistics: dict[str, float]  #: See `gcsam_med.preparation.scan.statistics`.
     attributes: dict[str, str]  #: Subgroups: those of the listing and technical DICOM tags.
     notes: tuple[str, ...]  #: From reading.
 
@@ -93,14 +224,7 @@ Result = list[Scanned] | list[Fault]
 def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Iterator[Result]:
     """Read cases in order; each gives its images (several for frames), or its faults instead.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        What to read.
-    job : ScanJob
-        How.
-    workers : int, optional
-        Processes; default: one a core, none for few cases.
+    `workers` is the number of processes; default: one a core, none for few cases.
     """
     count = workers if workers is not None else (os.cpu_count() or 1)
     if count <= 1 or len(cases) < POOL_FROM:
@@ -209,7 +333,7 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
         pixels = np.frombuffer(data, dtype=np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)
         return [Picture(np.ascontiguousarray(pixels), kind="cifar")], hashlib.sha256(data).hexdigest()
     data = _read_inside(job.root, case.image)
-    identify = partial(keyed_id, job.key, "patient") if job.key else None
+    identify = None if job.key is None else partial(keyed_id, job.key, "patient")
     pictures = list(decode_frames(data, case.image, job.frames, identify))
     expected = SUFFIXES.get(pictures[0].kind)
     suffix = PurePosixPath(case.image).suffix.lower()
@@ -271,9 +395,11 @@ def _scanned(
     if job.channels == 3 and pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     height, width = grey.shape
-    geometry = Letterbox(height, width, job.size)
-    case_id = keyed_id(job.key, "case", case.name) if job.key else case.name
-    patient = keyed_id(job.key, "patient", case.patient) if job.key and case.patient else case.patient
+    letterbox = Letterbox(height, width, job.size)
+    case_id, patient = case.name, case.patient
+    if job.key is not None:
+        case_id = keyed_id(job.key, "case", case_id)
+        patient = keyed_id(job.key, "patient", patient) if patient else ""
     several = picture.n_frames > 1 and job.frames == "all"
     content = f"{height}x{width}:".encode() + (picture.pixels if job.channels == 3 else grey).tobytes()
     facts = Facts(
@@ -295,8 +421,8 @@ def _scanned(
     )
     return Scanned(
         facts=facts,
-        square=geometry.place_image(pixels),
-        mask_square=None if mask is None else geometry.place_mask(mask),
+        square=letterbox.place_image(pixels),
+        mask_square=None if mask is None else letterbox.place_mask(mask),
         mask_png=b"" if mask is None else _png(mask),
         thumb=thumbnail(grey),
     )

@@ -1,14 +1,51 @@
-"""Divide cases into test, validation and training by group, with similar class shares everywhere."""
+"""Divide cases into test, validation and training by group, with similar class shares everywhere.
+
+A split can be handed over: ``splits.json`` names cases by the hash of their content. Applied on another
+machine to the same images, under whatever names, it gives the same split.
+"""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import InputError
+from gcsam_med.files import read_regular
+
+
+def connected_groups(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """For each of `n` cases the smallest case number of its group: int64, shape (n,).
+
+    A group is what `pairs` of cases that belong together (shared patients, duplicates) connect.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    _, first, number = np.unique(component, return_index=True, return_inverse=True)
+    return first[number]
+
+
+def same(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Pairs that chain cases of one key together; an empty key belongs to nobody."""
+    first: dict[Hashable, int] = {}
+    pairs = []
+    for i, key in enumerate(keys):
+        if key:
+            other = first.setdefault(key, i)
+            if other != i:
+                pairs.append((other, i))
+    return pairs
+
 
 TEST_PARTS = 5  # one of five parts is the test set
 
@@ -30,21 +67,7 @@ class Division:
 def divide(labels: Sequence[str], groups: np.ndarray, folds: int, seed: int) -> Division:
     """Draw a test set of a fifth and `folds` folds over the rest; no group is in two of them.
 
-    Parameters
-    ----------
-    labels : sequence of str, length n
-        Strata.
-    groups : ndarray of int64, shape (n,)
-        Cases of one number stay together.
-    folds : int
-        Folds over the cases that are not test.
-    seed : int
-        Determines the draw.
-
-    Returns
-    -------
-    Division
-        A split and a fold for each case.
+    `labels` are the strata, cases of one number in `groups` stay together, `seed` determines the draw.
 
     Raises
     ------
@@ -67,24 +90,10 @@ def complete(
 ) -> Division:
     """Honour a split that the source gives, and draw only what it leaves open.
 
-    Given folds stay as they are (-1 is test, fold 0 validation). Of a given split, ``test`` and ``val`` stay:
-    ``val`` becomes fold 0 and ``train`` is divided into the other folds; without ``val``, all folds are drawn
-    from ``train``. Groups of the source that lie on both sides are not torn out of its split; the audit
-    reports them.
-
-    Parameters
-    ----------
-    labels, groups, folds, seed
-        See `divide`.
-    given : sequence of str, length n
-        ``train``, ``val``, ``test``, or empty in all cases but test where folds are given.
-    given_folds : sequence of int or None, length n
-        Fold numbers, or None in all cases.
-
-    Returns
-    -------
-    Division
-        A split and a fold for each case.
+    Given folds stay as they are (-1 is test, fold 0 validation). Of a given split (``train``, ``val``,
+    ``test`` or empty), ``test`` and ``val`` stay: ``val`` becomes fold 0 and ``train`` is divided into the
+    other folds; without ``val``, all folds are drawn from ``train``. Groups of the source that lie on both
+    sides are not torn out of its split; the audit reports them. Other parameters: see `divide`.
     """
     strata, split = _strata(labels), np.asarray(given)
     test, val = split == "test", split == "val"
@@ -140,3 +149,89 @@ def _parts(strata: np.ndarray, groups: np.ndarray, parts: int, seed: int) -> np.
         for part, (_, chosen) in enumerate(splitter.split(usable, usable, groups)):
             number[chosen] = part
     return number
+
+
+SPLIT_FILE = "splits.json"
+MOST_BYTES = 2**30
+
+
+class Place(BaseModel):
+    """Where one case goes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    split: Literal["train", "val", "test"]
+    fold: int = Field(ge=-1, lt=1000)
+    group: str = Field(max_length=200)
+
+
+class SplitFile(BaseModel):
+    """The content of ``splits.json``."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    dataset: str = Field(description="Name of the data set that it was made for; not checked.")
+    cases: dict[str, Place] = Field(
+        description="By SHA-256 of the image file, with #FRAME for a frame of many."
+    )
+
+
+def content_key(source_sha256: str, case_id: str) -> str:
+    """How a case is named in a split file."""
+    _, mark, frame = case_id.rpartition("-f")
+    return f"{source_sha256}#{frame}" if mark and frame.isdecimal() and len(frame) == 4 else source_sha256
+
+
+def write_split_file(
+    path: Path, dataset: str, keys: Sequence[str], groups: Sequence[str], division: Division
+) -> None:
+    """Write the split of `keys`; of exact copies of a file one entry stands for all."""
+    cases = {
+        key: Place(split=str(split), fold=int(fold), group=group)  # type: ignore[arg-type]
+        for key, group, split, fold in zip(keys, groups, division.split, division.fold, strict=True)
+    }
+    file = SplitFile(dataset=dataset, cases=cases)
+    path.write_text(
+        json.dumps(file.model_dump(by_alias=True), indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
+
+
+def read_split_file(path: Path) -> SplitFile:
+    """Read a split file; `InputError` if it cannot be read or is none."""
+    try:
+        return SplitFile.model_validate_json(read_regular(path, MOST_BYTES))
+    except OSError as error:
+        raise InputError(
+            f"The split file {path} cannot be read: {error.strerror}.", "Check --splits."
+        ) from None
+    except (ValidationError, UnicodeDecodeError):
+        raise InputError(
+            f"{path.name} is not a split file of gcsam-med.",
+            f"Expected the {SPLIT_FILE} of a prepared data set.",
+        ) from None
+
+
+def apply_split_file(file: SplitFile, keys: Sequence[str]) -> tuple[Division, list[str], int]:
+    """Give each case (named by `content_key`) its place.
+
+    Returns a split and a fold for each case, the file's group of each case, and the number of entries of the
+    file without a case here.
+
+    Raises
+    ------
+    InputError
+        If a case is not in the file: the split would not be the same.
+    """
+    missing = sum(key not in file.cases for key in keys)
+    if missing:
+        raise InputError(
+            f"{missing} of {len(keys)} images are not in the split file (their content differs from the "
+            f"images that it was made for).",
+            "Use the same image files, or draw a new split without --splits.",
+        )
+    places = [file.cases[key] for key in keys]
+    division = Division(
+        split=np.array([p.split for p in places]), fold=np.array([p.fold for p in places], dtype=np.int64)
+    )
+    return division, [p.group for p in places], len(file.cases.keys() - set(keys))

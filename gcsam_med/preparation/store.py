@@ -1,97 +1,48 @@
-"""Write a prepared data set into a folder of its own that takes the final place only when it is whole."""
+"""The files of a prepared data set, and how they take their place all at once.
+
+The folder is written beside its final place and moved there when it is whole.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import glob
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from gcsam_med.datasets.prepared import IMAGES, MASKS, ORIGINAL_MASKS
+from gcsam_med import __version__
+from gcsam_med.datasets import Case, Listing, SourceSpec
+from gcsam_med.datasets.download import sha256_of
+from gcsam_med.datasets.prepared import (
+    IMAGES,
+    INFO,
+    MANIFEST,
+    MASKS,
+    ORIGINAL_MASKS,
+    SPLITS,
+    DatasetInfo,
+    PlaneReader,
+    PlaneWriter,
+)
 from gcsam_med.errors import InputError
+from gcsam_med.preparation.options import PrepareOptions
+from gcsam_med.preparation.privacy import keyed_id
+from gcsam_med.preparation.scan import Facts, Fingerprint
+from gcsam_med.preparation.splits import Division
+from gcsam_med.progress import Track, silent
 
 THUMBS = "thumbs.npy"  # (cases, 128, 128) uint8, for comparing pairs, also with other data sets
-HEADER_BYTES = 128  # what NumPy's format gives the header of any array that fits on a disk
-
-
-class PlaneWriter:
-    """Appends uint8 planes to a ``.npy`` file whose length is known only at the end.
-
-    Written through a plain file: the touched pages of a memory map would count as this process's memory.
-
-    Parameters
-    ----------
-    path : Path
-        File to create.
-    plane : tuple of int
-        Shape of one plane.
-    """
-
-    def __init__(self, path: Path, plane: tuple[int, ...]) -> None:
-        self._file = path.open("wb")
-        self._file.write(b"\0" * HEADER_BYTES)
-        self._plane = plane
-        self.count = 0
-
-    def append(self, plane: np.ndarray) -> None:
-        """Write one plane."""
-        if plane.shape != self._plane or plane.dtype != np.uint8:
-            raise ValueError(f"expected a uint8 plane {self._plane}, got {plane.dtype} {plane.shape}")
-        self._file.write(np.ascontiguousarray(plane).data)
-        self.count += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            if kind is not None:
-                return
-            self._file.seek(0)
-            shape = (self.count, *self._plane)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(self._file, header)
-            if self._file.tell() != HEADER_BYTES:
-                raise ValueError(f"the header of {shape} is not {HEADER_BYTES} bytes long")
-
-
-class PlaneReader:
-    """Reads planes of a ``.npy`` file that `PlaneWriter` wrote, by row, without mapping it.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with path.open("rb") as file:
-                np.lib.format.read_magic(file)
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        except (OSError, ValueError):
-            raise InputError(f"{path.name} is missing or damaged.", "Run prepare again.") from None
-        self.count, self.plane = int(shape[0]), tuple(shape[1:])
-        if dtype != np.uint8 or path.stat().st_size != HEADER_BYTES + int(np.prod(shape)):
-            raise InputError(f"{path.name} does not hold what it says.", "Run prepare again.")
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Planes by row number: uint8, shape (n, *plane)."""
-        planes = np.empty((len(rows), *self.plane), dtype=np.uint8)
-        size = int(np.prod(self.plane))
-        with self.path.open("rb", buffering=0) as file:
-            for i, row in enumerate(rows):
-                file.seek(HEADER_BYTES + int(row) * size)
-                file.readinto(memoryview(planes[i]).cast("B"))
-        return planes
 
 
 def keep_rows(folder: Path, rows: np.ndarray) -> None:
@@ -117,49 +68,312 @@ def keep_rows(folder: Path, rows: np.ndarray) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder that replaces `target` if all goes well, else vanishes."""
+    """Give a temporary sibling folder that replaces the data set `target` if all goes well, else vanishes.
+
+    Raises
+    ------
+    InputError
+        If something else than a prepared data set is in its place, or another process is preparing it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    recover(target)
-    work = _sibling(target, os.getpid(), "tmp")
-    work.mkdir()
-    try:
-        yield work
-        if target.exists():
-            former = _sibling(target, os.getpid(), "former")
-            target.replace(former)
+    with _locked(target):
+        _bring_back(target)
+        _check_replaceable(target)
+        work, former = _sibling(target, "tmp"), _sibling(target, "former")
+        work.mkdir()
+        try:
+            yield work
+            if target.exists():
+                target.replace(former)
             work.replace(target)
-            shutil.rmtree(former)
-        else:
-            work.replace(target)
-    finally:
-        if work.exists():
-            shutil.rmtree(work)
+            shutil.rmtree(former, ignore_errors=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def recover(target: Path) -> None:
-    """Undo what a killed run left: a half-swapped data set comes back, half-written ones go."""
-    if not target.parent.is_dir():
-        return
-    for path in sorted(target.parent.glob(f".{target.name}.*.former")):
-        if not target.exists():
-            path.replace(target)
+    """Bring a half-swapped set back and remove half-written ones, unless a process is at work on them."""
+    if any(target.parent.glob(f".{glob.escape(target.name)}.*")):
+        with suppress(InputError), _locked(target):
+            _bring_back(target)
+
+
+def _bring_back(target: Path) -> None:
+    work, former = _sibling(target, "tmp"), _sibling(target, "former")
+    if former.exists() and not target.exists():
+        former.replace(target)
+    for path in (work, former):
+        if path.exists():
+            shutil.rmtree(path)
+
+
+def _check_replaceable(target: Path) -> None:
+    ours = (target / INFO).is_file() and (target / MANIFEST).is_file()
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.is_symlink() or (target.exists() and not ours and not empty):
+        raise InputError(
+            f"{target} is in the way: it is not a prepared data set, so it was left as it is.",
+            "Move it away, or choose another --name.",
+        )
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the right to write `target`; the system takes it back when the process ends, however it ends."""
+    path = _sibling(target, "lock")
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"Another process is preparing '{target.name}'.", "Wait for it, or choose another --name."
+                ) from None
+            # Between opening and locking, who held it before may have removed it: then a lock of it is worth
+            # nothing.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+
+def _sibling(target: Path, what: str) -> Path:
+    # The dot keeps the names of two data sets apart: no data set's name begins with one, nor ends so.
+    return target.with_name(f".{target.name}.{what}")
+
+
+# A text column of a private table with more values than this and than a quarter of the cases, or than half of
+# them, names cases or people instead of grouping them.
+MAX_TEXT_VALUES = 20
+
+
+def build_manifest(
+    facts: Sequence[Facts], group_ids: Sequence[str], division: Division, *, private: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Build the manifest, a row a case: contract columns, hashes, then attributes.
+
+    Of private sources file names are left out, and text columns that may name people; those columns' names
+    are returned too.
+    """
+    table = pd.DataFrame(
+        {
+            "case_id": [f.case_id for f in facts],
+            "group_id": list(group_ids),
+            # A file's name may be a person's; of private sources the hash beside it tells which file it was.
+            "source_path": ["" if private else _source_path(f) for f in facts],
+            "source_sha256": [f.source_sha256 for f in facts],
+            "mask_sha256": [f.mask_sha256 for f in facts],
+            "pixel_sha256": [f.pixel_sha256 for f in facts],
+            "label": [f.case.label for f in facts],
+            "split": division.split,
+            "fold": division.fold,
+            "height": [f.height for f in facts],
+            "width": [f.width for f in facts],
+            "pixel_spacing": [_spacing(f.spacing) for f in facts],
+            "has_mask": [int(f.has_mask) for f in facts],
+        }
+    )
+    left_out = []
+    for name in dict.fromkeys(name for f in facts for name in f.attributes):
+        column = "attribute_" + name if name in table else name
+        values = [f.attributes.get(name, "") for f in facts]
+        if private and _names_people(values):
+            left_out.append(name)
         else:
-            shutil.rmtree(path)
-    for path in target.parent.glob(f".{target.name}.*.tmp"):
-        pid = path.name.removesuffix(".tmp").rsplit(".", 1)[-1]
-        if not pid.isdecimal() or not _runs(int(pid)) or int(pid) == os.getpid():
-            shutil.rmtree(path)
+            table[column] = values
+    return table, left_out
 
 
-def _sibling(target: Path, pid: int, what: str) -> Path:
-    return target.with_name(f".{target.name}.{pid}.{what}")
+def _source_path(facts: Facts) -> str:
+    offset = facts.case.offset
+    return facts.case.image if offset is None else f"{facts.case.image}@{offset}"
 
 
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _spacing(spacing: tuple[float, float] | None) -> str:
+    return "" if spacing is None else f"{spacing[0]:.6g}x{spacing[1]:.6g}"
+
+
+def _names_people(values: Sequence[str]) -> bool:
+    known = [v for v in values if v]
+    if len(set(known)) <= min(max(MAX_TEXT_VALUES, len(values) // 4), len(values) // 2):
         return False
-    except PermissionError:
-        return True
-    return True
+    return bool(pd.to_numeric(pd.Series(known), errors="coerce").isna().any())
+
+
+def build_info(
+    manifest: pd.DataFrame,
+    *,
+    name: str,
+    spec: SourceSpec,
+    listing: Listing,
+    options: PrepareOptions,
+    recorded: dict[str, Any],
+    folds: int,
+    synthetic: bool,
+    patients: bool,
+) -> DatasetInfo:
+    """Build ``dataset.json``; `recorded` is what a later run compares its options with."""
+    modality = options.modality or spec.modality
+    known = "patient" if patients else "near-duplicate"
+    return DatasetInfo(
+        name=name,
+        title=spec.title + (" (synthetic demonstration images)" if synthetic else ""),
+        classes=list(listing.classes),
+        negative_classes=[c for c in spec.negative_classes if c in listing.classes],
+        modality=modality,
+        channels=3 if modality == "photo" else 1,
+        size=options.size,
+        n_cases=len(manifest),
+        has_masks=bool(manifest["has_mask"].any()),
+        mask_target=spec.mask_target,
+        synthetic=synthetic,
+        group_kind="image" if options.split_by == "image" else known,  # type: ignore[arg-type]
+        counts=_counts(manifest, listing.classes),
+        seed=options.seed,
+        folds=folds,
+        tool_version=__version__,
+        content_sha256=_content_sha256(manifest),
+        licence="Apache-2.0 (generated by gcsam-med)" if synthetic else spec.licence,
+        citation="" if synthetic else spec.citation,
+        options=recorded,
+    )
+
+
+def _counts(manifest: pd.DataFrame, classes: Iterable[str]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        labels = manifest.loc[manifest["split"] == split, "label"]
+        counts[split] = {"cases": len(labels), **{c: int((labels == c).sum()) for c in classes}}
+    return counts
+
+
+def _content_sha256(manifest: pd.DataFrame) -> str:
+    columns = ["source_sha256", "mask_sha256", "label", "group_id", "split", "fold"]
+    lines = sorted("\t".join(map(str, row)) for row in manifest[columns].itertuples(index=False))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+SOURCES = "sources.json"
+TASKS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that went in."""
+
+    #: SHA-256 of each image and mask file by its path relative to the source; empty for unreadable ones. Of
+    #: private sources the paths are keyed hashes.
+    files: dict[str, str] = field(default_factory=dict)
+    #: A digest of what the listing says of each case (label, patient, split, attributes, ...).
+    cases: dict[str, str] = field(default_factory=dict)
+    archive_sha256: str = ""  #: Of the archive that the files came in, or empty.
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_sources(path: Path) -> Sources | None:
+    """Read what a former run recorded; None where that cannot be told."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Sources(**content)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def record_sources(
+    listing: Listing, key: bytes | None, archive_sha256: str = "", track: Track = silent
+) -> Sources:
+    """Hash all that a listing names; with a private source's key, names and digests become keyed hashes."""
+    files, cases = hash_files(listing, track), case_digests(listing.cases)
+    if key is not None:
+        files = {keyed_id(key, "file", path): digest for path, digest in files.items()}
+        cases = {
+            keyed_id(key, "name", name): keyed_id(key, "digest", digest) for name, digest in cases.items()
+        }
+    return Sources(files, cases, archive_sha256)
+
+
+def case_digests(cases: Iterable[Case]) -> dict[str, str]:
+    """A short digest of what is known about each case, by its name."""
+    return {
+        case.name: hashlib.sha256(
+            json.dumps({**asdict(case), "attributes": dict(case.attributes)}, sort_keys=True).encode()
+        ).hexdigest()[:16]
+        for case in cases
+    }
+
+
+def hash_files(listing: Listing, track: Track = silent) -> dict[str, str]:
+    """Hash all files of a listing, several at once."""
+    paths = sorted({path for case in listing.cases for path in (case.image, *case.masks)})
+    return dict(zip(paths, track(_digests(listing.root, paths), "Checking files", len(paths)), strict=True))
+
+
+def _digests(root: Path, paths: Sequence[str]) -> Iterator[str]:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # A task that waits takes more memory than its result; a whole data set of them would be felt.
+        for start in range(0, len(paths), TASKS_AT_ONCE):
+            yield from pool.map(lambda path: _digest(root / path), paths[start : start + TASKS_AT_ONCE])
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path) if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def changes(former: Sources, now: Sources, *, name_files: bool = True) -> list[str]:
+    """What changed since a former run, in words; empty if nothing did."""
+    files, cases = now.files, now.cases
+    added = sorted(files.keys() - former.files.keys())
+    removed = sorted(former.files.keys() - files.keys())
+    changed = sorted(p for p in files.keys() & former.files.keys() if files[p] != former.files[p])
+    told = sorted(n for n in cases.keys() & former.cases.keys() if cases[n] != former.cases[n])
+    texts = [
+        _counted(added, "added", name_files),
+        _counted(removed, "removed", name_files),
+        _counted(changed, "changed", name_files),
+        f"label, patient, split or attributes of {len(told)} cases changed" if told else "",
+    ]
+    return [text for text in texts if text]
+
+
+def _counted(paths: list[str], verb: str, name_files: bool) -> str:
+    if not paths:
+        return ""
+    shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+    return f"{len(paths)} file{'s' if len(paths) > 1 else ''} {verb}" + (f" ({shown})" if name_files else "")
+
+
+FINGERPRINTS = "fingerprints.csv"
+HASHES = ("dhash", "phash", "dhash_mirrored", "phash_mirrored")
+
+
+def write_fingerprints(path: Path, facts: Sequence[Facts]) -> None:
+    """Write one row a case: case id, hash of the pixels, perceptual hashes in hex."""
+    rows = [
+        {"case_id": f.case_id, "pixel_sha256": f.pixel_sha256}
+        | {c: f"{getattr(f.fingerprint, c):016x}" for c in HASHES}
+        for f in facts
+    ]
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def read_fingerprints(path: Path) -> tuple[list[str], list[str], list[Fingerprint]]:
+    """Case ids, hashes of pixels, and perceptual hashes; `InputError` if the file is missing or damaged."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        prints = [
+            Fingerprint(*(int(cell, 16) for cell in row))
+            for row in table[list(HASHES)].itertuples(index=False)
+        ]
+        return table["case_id"].tolist(), table["pixel_sha256"].tolist(), prints
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is missing or damaged ({type(error).__name__}).", "Prepare the data set again."
+        ) from None

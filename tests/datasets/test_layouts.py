@@ -14,11 +14,15 @@ from tests.datasets import layouts
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_every_entry_says_what_people_need(name: str) -> None:
-    """A title, a layout, and where data are public a citation."""
+    """No part is missing: title, layout, and where data are public licence, citation, the finding."""
     spec = DATASETS[name]
     assert spec.title
     assert spec.layout
-    assert spec.private or spec.citation
+    if not spec.private:
+        assert spec.licence
+        assert "(" in spec.citation, "a citation has a year"
+        assert spec.modality == "photo" or spec.positive
+        assert spec.modality == "photo" or spec.anatomy
     if spec.download is not None:
         assert spec.download.url.startswith("https://")
 

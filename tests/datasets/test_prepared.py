@@ -22,7 +22,6 @@ from gcsam_med.datasets.prepared import (
     ORIGINAL_MASKS,
     DatasetInfo,
     PreparedDataset,
-    create_planes,
     open_prepared,
 )
 from gcsam_med.errors import InputError
@@ -167,7 +166,10 @@ DAMAGES = {
         lambda f: (f / IMAGES).write_bytes((f / IMAGES).read_bytes()[:-1]),
         "images.npy should",
     ),
-    "images of another size": (lambda f: create_planes(f / IMAGES, (30, 16, 16)), "images.npy should hold"),
+    "images of another size": (
+        lambda f: np.save(f / IMAGES, np.zeros((30, 16, 16), np.uint8)),
+        "images.npy should hold",
+    ),
     "images are no array": (lambda f: (f / IMAGES).write_bytes(b"PNG"), "images.npy is missing or damaged"),
     "images of floats": (lambda f: np.save(f / IMAGES, np.zeros((30, 32, 32))), "holds float64"),
     "images of objects": (

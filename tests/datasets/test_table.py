@@ -88,11 +88,11 @@ def test_bad_rows_are_named_by_line(row: str, reason: str, folder: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a CSV file"),
-        (b"\xff\xfe\x00broken", "not a CSV file"),
+        (b"", "cannot be read as a CSV file"),
+        (b"\xff\xfe\x00broken", "cannot be read as a CSV file"),
         (b"picture,label\na.png,b\n", "should have rows and the columns image"),
         (b"image,label\n", "should have rows"),
-        (b'image,label\n"unclosed,b\n' + b"x,y,z,w\n" * 3, "not a CSV file"),
+        (b'image,label\n"unclosed,b\n' + b"x,y,z,w\n" * 3, "cannot be read as a CSV file"),
     ],
 )
 def test_files_that_are_no_table(content: bytes, message: str, folder: Path) -> None:

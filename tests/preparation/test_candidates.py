@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcsam_med.preparation.candidates import close_pairs, hash_table
-from gcsam_med.preparation.measurements import Fingerprint
+from gcsam_med.preparation import duplicates
+from gcsam_med.preparation.duplicates import close_pairs, hash_table
+from gcsam_med.preparation.scan import Fingerprint
 
 
 def hashes(n: int, seed: int, prototypes: int = 5, noise: int = 6) -> np.ndarray:
@@ -63,12 +64,11 @@ def test_all_close_pairs_between_two_sets(n: int, m: int, seed: int) -> None:
 
 def test_strips_and_columns_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with blocks smaller than the set."""
-    from gcsam_med.preparation import candidates
 
     table = hashes(200, 1)
     whole = close_pairs(table, per_image=10_000)
-    monkeypatch.setattr(candidates, "ROWS", 7)
-    monkeypatch.setattr(candidates, "COLUMNS", 11)
+    monkeypatch.setattr(duplicates, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(duplicates, "BLOCK_COLUMNS", 11)
     parts = close_pairs(table, per_image=10_000)
     np.testing.assert_array_equal(whole.first, parts.first)
     np.testing.assert_array_equal(whole.second, parts.second)

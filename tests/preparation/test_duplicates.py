@@ -10,9 +10,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 
-from gcsam_med.preparation.duplicates import find_duplicates, find_overlap
-from gcsam_med.preparation.measurements import fingerprint, thumbnail
-from gcsam_med.preparation.register import agreement, layers
+from gcsam_med.preparation.duplicates import agreement, find_duplicates, find_overlap, layers
+from gcsam_med.preparation.scan import fingerprint, thumbnail
 
 
 def _jpeg(image: Image.Image) -> Image.Image:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from gcsam_med.preparation import measurements as features
-from gcsam_med.preparation.measurements import (
+from gcsam_med.preparation import scan as features
+from gcsam_med.preparation.scan import (
     MARKS_SUSPICIOUS,
     burned_in_marks,
     colour_fraction,

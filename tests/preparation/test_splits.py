@@ -8,8 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gcsam_med.errors import InputError
-from gcsam_med.preparation.groups import connected_groups, same
-from gcsam_med.preparation.splits import complete, divide
+from gcsam_med.preparation.splits import complete, connected_groups, divide, same
 
 
 def members(values: np.ndarray, groups: np.ndarray) -> list[set[object]]:

@@ -20,7 +20,7 @@ from gcsam_med.datasets import DATASETS
 from gcsam_med.images import ImageFault, read_image, read_mask
 from gcsam_med.preparation import Outcome, PrepareOptions, prepare
 from gcsam_med.preparation.duplicates import find_duplicates
-from gcsam_med.preparation.measurements import fingerprint, thumbnail
+from gcsam_med.preparation.scan import fingerprint, thumbnail
 from gcsam_med.preparation.splits import divide
 
 pytestmark = pytest.mark.real

@@ -9,12 +9,11 @@ from typing import Any
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
+from gcsam_med.datasets import DATASETS
 from gcsam_med.runs import ModelCard
 
 SCHEME = "99GCSAMMED"
 """Private coding scheme (PS3.16 8.2: names that begin with 99) for what no standard table has."""
-BREAST_DATASETS, LUNG_DATASETS = ("busi", "busbra"), ("covid-radiography", "lungs")
-"""Data sets that say where findings lie; for others the image itself has to say that it shows a breast."""
 
 LARGEST_REGION = CodedConcept("largest-region", SCHEME, "Largest connected region")
 PIXELS = CodedConcept("{pixels}", "UCUM", "pixels")
@@ -52,14 +51,13 @@ def terms(card: ModelCard, body_part: str) -> Terms:
     Terms
         A breast or lung is named only where the training data or the image say so.
     """
-    breast = card.modality == "ultrasound" and (
-        card.dataset in BREAST_DATASETS or body_part.upper() == "BREAST"
-    )
+    anatomy = DATASETS[card.dataset].anatomy if card.dataset in DATASETS else ""
+    breast = card.modality == "ultrasound" and (anatomy == "breast" or body_part.upper() == "BREAST")
     if card.modality == "xray":
         procedure = codes.SCT.ChestImaging
     else:
         procedure = codes.SCT.UltrasonographyOfBreast if breast else codes.SCT.DiagnosticUltrasonography
-    lung = card.modality == "xray" and card.dataset in LUNG_DATASETS
+    lung = card.modality == "xray" and anatomy == "lung"
     site = codes.SCT.Breast if breast else codes.SCT.Lung if lung else None
     if card.task != "segmentation":
         return Terms(None, None, site, procedure)
