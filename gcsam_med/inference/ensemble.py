@@ -36,13 +36,13 @@ class Answer:
     #: Classification: mean over models of their calibrated probabilities, (B, classes); None unless
     #: evaluation has calibrated every model.
     calibrated: np.ndarray | None = None
-    #: How far the networks see an image from their training images, over the limit, (B,): mean over models
-    #: that know; None if none does.
-    unusual: np.ndarray | None = None
+    #: Distance of the network's feature vector from those of the training images, over the limit, (B,): mean
+    #: over the models that have a reference; None if none has.
+    feature_distance: np.ndarray | None = None
 
     def of(self, place: int) -> Answer:
-        """Return what is said about one image."""
-        parts = (self.probability, self.disagreement, self.calibrated, self.unusual)
+        """Return the answer about one image."""
+        parts = (self.probability, self.disagreement, self.calibrated, self.feature_distance)
         return Answer(*(None if part is None else part[place] for part in parts))  # type: ignore[arg-type]
 
 
@@ -51,10 +51,11 @@ class Ensemble:
     """Models that answer the same question."""
 
     models: tuple[TrainedModel, ...]  #: At least one; same task, classes and size.
-    points: tuple[OperatingFile | None, ...]  #: What evaluation chose for each on validation.
+    points: tuple[OperatingFile | None, ...]  #: Calibration of each on validation.
     flip: bool = False  #: Also ask about the mirrored image.
     reference: Reference | None = None  #: What the first model's training images look like.
-    views: tuple[View | None, ...] = ()  #: What each model makes of training images; empty: none is known.
+    #: Feature vectors of each model's training images; empty: none is known.
+    views: tuple[View | None, ...] = ()
     samples: tuple[MonteCarloDropout, ...] = ()  #: For Monte Carlo dropout, one a model; empty: without.
     passes: int = 0  #: Samples a model.
 
@@ -87,18 +88,8 @@ class Ensemble:
             return self.card.classes.index(point.positive_class)
         return 1
 
-    def __call__(self, squares: np.ndarray) -> Answer:
-        """Ask every model.
-
-        Parameters
-        ----------
-        squares : ndarray of uint8, shape (B, size, size) or (B, size, size, 3)
-            Stored squares.
-
-        Returns
-        -------
-        Answer
-            On the CPU.
+    def __call__(self, images: np.ndarray) -> Answer:
+        """Ask every model about letterboxed images: uint8, (B, size, size) or (B, size, size, 3).
 
         Raises
         ------
@@ -107,10 +98,10 @@ class Ensemble:
         """
         import torch
 
-        asked = [self._ask(number, squares) for number in range(len(self.models))]
+        asked = [self._ask(number, images) for number in range(len(self.models))]
         answers = [answer for own, _ in asked for answer in own]
-        seen = [distance for _, distance in asked if distance is not None]
-        unusual = np.mean(seen, axis=0) if seen else None
+        known = [distance for _, distance in asked if distance is not None]
+        distances = np.mean(known, axis=0) if known else None
         stack = torch.stack(answers)
         mean = stack.mean(dim=0)
         probability = self._plain(mean)
@@ -118,15 +109,15 @@ class Ensemble:
             raise InputError("The network answers with NaN or infinity: it has diverged.", "Train it again.")
         calibrated = self._calibrated([torch.stack(own).mean(dim=0) for own, _ in asked])
         if len(answers) == 1:
-            return Answer(probability, None, calibrated, unusual)
+            return Answer(probability, None, calibrated, distances)
         task = self.card.task
         mutual = (_entropy(mean, task) - _entropy(stack, task).mean(dim=0)).clamp_(min=0)
-        return Answer(probability, mutual.cpu().numpy(), calibrated, unusual)
+        return Answer(probability, mutual.cpu().numpy(), calibrated, distances)
 
-    def _ask(self, number: int, squares: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray | None]:
-        """One model's answers, and how far it sees the images from its training images."""
+    def _ask(self, number: int, images: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray | None]:
+        """One model's answers, and the distance of its feature vectors from those of its training images."""
         model, view = self.models[number], self.views[number] if self.views else None
-        batch = model.tensor(squares)
+        batch = model.tensor(images)
         distance = None
         if self.passes and view is not None:
             # The training images' vectors were taken without dropout.
@@ -162,7 +153,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class View:
-    """What a network makes of its training images, and a tap to see what it makes of others."""
+    """Feature vectors of a network's training images, and a hook that takes those of others."""
 
     features: TrainingFeatures
     tap: FeatureTap
@@ -184,15 +175,7 @@ def _entropy(p: torch.Tensor, task: str) -> torch.Tensor:
 def find_runs(paths: Sequence[Path]) -> list[Path]:
     """Put the runs of a folder, such as the folds of a cross-validation, in the folder's place.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Run folders, and folders of run folders.
-
-    Returns
-    -------
-    list of Path
-        Run folders; a path that is neither stays, and opening it says what is wrong with it.
+    A path that is neither a run nor a folder of runs stays; opening it says what is wrong with it.
     """
     found = []
     for path in paths:
@@ -204,23 +187,10 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 def load_ensemble(
     runs: Sequence[Path], *, device: str = "auto", flip: bool = False, mc_dropout: int = 0
 ) -> Ensemble:
-    """Load the models of several runs.
+    """Load the models of run folders, or of folders of them; one run is an ensemble of one.
 
-    Parameters
-    ----------
-    runs : sequence of Path
-        Run folders, or folders of them; one run is an ensemble of one.
-    device : str
-        See `pick_device`.
-    flip : bool
-        Also ask about the mirrored image.
-    mc_dropout : int
-        Ask so many samples of each network, with dropout on; 0: the network itself.
-
-    Returns
-    -------
-    Ensemble
-        Ready to answer.
+    With `flip` the mirrored image is predicted too; with `mc_dropout` above 0 that many samples of each
+    network with dropout on replace the network itself.
 
     Raises
     ------

@@ -1,4 +1,8 @@
-"""What was asked for: files, folders, patterns and .zip archives, each with a name of its own."""
+"""From the command's arguments to images ready for the network.
+
+Files, folders, patterns and .zip archives are searched for images; each gets a name of its own, is decoded,
+letterboxed to the network's size and compared with the training images.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gcsam_med.errors import InputError
-from gcsam_med.images import IMAGE_SUFFIXES, ImageFault, read_bytes
-from gcsam_med.images.picture import MAX_FILE_BYTES
+from gcsam_med.images import IMAGE_SUFFIXES, Frames, ImageFault, Picture, decode_frames, read_bytes
+from gcsam_med.images.picture import MAX_FILE_BYTES, to_grey
+from gcsam_med.runs.intensity_reference import image_features
+from gcsam_med.transforms.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    from gcsam_med.inference.ensemble import Ensemble
 
 ARCHIVE_SUFFIX = ".zip"
 MAX_NAME = 120
+# Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
+COLOURED = 0.2
 _DICOM_MARK = b"DICM"
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{i}" for kind in ("com", "lpt") for i in range(1, 10))}
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,20 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class DecodedImage:
+    """An image on its way through the network."""
+
+    item: Input  #: Where it comes from.
+    pixels: np.ndarray  #: uint8, shape (H, W) or (H, W, 3): the original.
+    letterboxed: np.ndarray  #: uint8, shape (size, size) or (size, size, 3): what the network sees.
+    geometry: Letterbox  #: Where the original lies in the letterbox.
+    spacing: tuple[float, float] | None  #: Row and column in mm.
+    notes: tuple[str, ...] = ()  #: How it was read.
+    flags: tuple[str, ...] = ()  #: How it differs from the training images.
+    unlikeness: float | None = None  #: Distance from the training images over the limit; above 1 is flagged.
+
+
+@dataclass(frozen=True)
 class _Found:
     label: str
     inner: PurePosixPath  # path below what was given: makes the name unique where the stem is not
@@ -47,18 +76,9 @@ class _Found:
 
 
 def find_inputs(arguments: Sequence[str | Path]) -> Inputs:
-    """Find the images that arguments mean.
+    """Find the images in files, folders (hidden ones left out), patterns (``scans/*.png``) and archives.
 
-    Parameters
-    ----------
-    arguments : sequence of str or Path
-        Files, folders (searched through, hidden ones left out), patterns such as ``scans/*.png``, ``.zip``
-        files.
-
-    Returns
-    -------
-    Inputs
-        Each with a name of its own. A file is taken once even if it was given twice.
+    A file that was given twice is taken once.
 
     Raises
     ------
@@ -160,14 +180,7 @@ def _member_loader(path: Path, member: zipfile.ZipInfo) -> Callable[[], bytes]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as file:
                 # What the archive says of a member's size need not be true.
                 data = file.read(MAX_FILE_BYTES + 1)
-        except (
-            OSError,
-            RuntimeError,
-            NotImplementedError,
-            EOFError,
-            ValueError,
-            zipfile.BadZipFile,
-        ) as error:
+        except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
             kind = "encrypted" if member.flag_bits & 1 else "unreadable"
             raise ImageFault(kind, name, f"the archive's member cannot be read: {error}.") from None
         if len(data) > MAX_FILE_BYTES:
@@ -183,7 +196,7 @@ def _name(found: list[_Found]) -> Inputs:
     """Give every input a name: its stem, and where stems meet, the way to it."""
     short = [safe_name(item.inner.stem) for item in found]
     taken = Counter(name.casefold() for name in short)
-    alone = [taken[name.casefold()] == 1 for name in short]
+    alone = [taken[name.casefold()] == 1 and not _is_frame_of(name, taken) for name in short]
     used = {name.casefold() for name, single in zip(short, alone, strict=True) if single}
     items = []
     for item, name, single in zip(found, short, alone, strict=True):
@@ -193,6 +206,12 @@ def _name(found: list[_Found]) -> Inputs:
         key = hashlib.sha256(item.key.encode(errors="surrogateescape")).hexdigest()
         items.append(Input(item.label, chosen, key, item.load))
     return Inputs(tuple(items), renamed=alone.count(False))
+
+
+def _is_frame_of(name: str, taken: Counter[str]) -> bool:
+    """Whether a frame of another input may be given this name, as of ``a_f1.png`` beside ``a.dcm``."""
+    frame = re.fullmatch(r"(.+)_f\d+", name.casefold())
+    return frame is not None and frame[1] in taken
 
 
 def _long_name(inner: PurePosixPath) -> str:
@@ -226,17 +245,55 @@ def safe_name(text: str) -> str:
     return name
 
 
-_DEVICES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"com{i}" for i in range(1, 10)),
-    *(f"lpt{i}" for i in range(1, 10)),
-}
-
-
 def with_frame(item: Input, frame: int, n_frames: int) -> Input:
     """Return the input for one frame of a file of several."""
     digits = len(str(n_frames - 1))
     return replace(item, name=f"{item.name}_f{frame:0{digits}d}", label=f"{item.label}#{frame}")
+
+
+def decode(item: Input, ensemble: Ensemble, frames: Frames = "first") -> Iterator[DecodedImage | ImageFault]:
+    """Read one file, and yield its frames ready for the network.
+
+    A fault is yielded, not raised, and ends the file; a fault in a later frame leaves the earlier ones.
+    """
+    try:
+        for picture in decode_frames(item.load(), Path(item.label).name, frames):
+            several = frames == "all" and picture.n_frames > 1
+            named = with_frame(item, picture.frame, picture.n_frames) if several else item
+            yield prepare_picture(named, picture, ensemble)
+    except ImageFault as fault:
+        yield fault
+
+
+def prepare_picture(item: Input, picture: Picture, ensemble: Ensemble) -> DecodedImage:
+    """Letterbox a picture to the network's size and compare it with the training images."""
+    colour = ensemble.card.modality == "photo"
+    pixels = picture.pixels if colour else to_grey(picture.pixels)
+    if colour and pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    geometry = ensemble.card.preprocessing.letterbox(*pixels.shape[:2])
+    letterboxed = geometry.place_image(pixels)
+    flags, unlikeness = _compare(picture.pixels, letterboxed, geometry, ensemble)
+    return DecodedImage(
+        item, picture.pixels, letterboxed, geometry, picture.spacing, picture.notes, tuple(flags), unlikeness
+    )
+
+
+def _compare(
+    pixels: np.ndarray, letterboxed: np.ndarray, geometry: Letterbox, ensemble: Ensemble
+) -> tuple[list[str], float | None]:
+    coloured = ensemble.card.modality != "photo" and _coloured_share(pixels) > COLOURED
+    flags = ["coloured"] if coloured else []
+    reference = ensemble.reference
+    if reference is None:
+        return flags, None
+    distance = float(reference.distance(image_features(letterboxed, geometry)[None])[0]) / reference.limit
+    return [*flags, *(["unlike the training images"] if distance > 1 else [])], round(distance, 4)
+
+
+def _coloured_share(pixels: np.ndarray) -> float:
+    """Share of clearly coloured pixels (channels more than 24 of 255 apart), on a sample."""
+    if pixels.ndim == 2:
+        return 0.0
+    sample = pixels[::4, ::4].astype(np.int16)
+    return float((np.ptp(sample, axis=2) > 24).mean())

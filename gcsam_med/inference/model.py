@@ -1,4 +1,4 @@
-"""A trained run, or several, as one object that answers about single images in memory."""
+"""A trained run, or several, as one object that predicts single images in memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import numpy as np
 from gcsam_med.errors import InputError
 from gcsam_med.images import Frames, Picture, read_bytes
 from gcsam_med.images.picture import check_size, grey_if_grey
-from gcsam_med.inference.decode import Ready, decode, make_ready
 from gcsam_med.inference.ensemble import Answer, Ensemble
-from gcsam_med.inference.inputs import Input, safe_name
-from gcsam_med.inference.pipeline import batches
+from gcsam_med.inference.inputs import DecodedImage, Input, decode, prepare_picture, safe_name
+from gcsam_med.inference.predict import BATCH, batches
 from gcsam_med.inference.results import Classification, Segmentation, classify, segment
-from gcsam_med.inference.stream import BATCH
 from gcsam_med.runs import ModelCard
 from gcsam_med.runs.postprocessing import NONE, Postprocessing
 
@@ -24,19 +22,7 @@ Source = str | os.PathLike[str] | np.ndarray
 
 
 class Model:
-    """A trained run, or several that are asked together.
-
-    Made by `gcsam_med.load`.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Who is asked.
-    threshold : float, optional
-        Default: the one evaluation chose on validation, else the model's own.
-    steps : Postprocessing
-        What is done to masks.
-    """
+    """A trained run, or several as an ensemble; made by `gcsam_med.load`."""
 
     def __init__(
         self, ensemble: Ensemble, threshold: float | None = None, steps: Postprocessing = NONE
@@ -87,22 +73,22 @@ class Model:
     ) -> Iterator[Segmentation | Classification]:
         """Predict images one after the other, asking the network a batch at a time; see `predict`."""
         for group in batches(sources, batch_size):
-            ready = [self._ready(source, frame) for source in group]
-            answer = self.ensemble(np.stack([part.square for part in ready]))
-            yield from (self._result(part, answer.of(place)) for place, part in enumerate(ready))
+            decoded = [self._decode(source, frame) for source in group]
+            answer = self.ensemble(np.stack([part.letterboxed for part in decoded]))
+            yield from (self._result(part, answer.of(place)) for place, part in enumerate(decoded))
 
-    def _ready(self, source: Source, frame: Frames) -> Ready:
+    def _decode(self, source: Source, frame: Frames) -> DecodedImage:
         if isinstance(source, np.ndarray):
             item = Input("array", "array", "array", bytes)
-            return make_ready(item, Picture(_checked(source), "array"), self.ensemble)
+            return prepare_picture(item, Picture(_checked(source), "array"), self.ensemble)
         path = Path(source)
         item = Input(str(path), safe_name(path.stem), str(path), lambda: read_bytes(path))
         part = next(decode(item, self.ensemble, frame))
-        if not isinstance(part, Ready):
+        if not isinstance(part, DecodedImage):
             raise part
         return part
 
-    def _result(self, part: Ready, answer: Answer) -> Segmentation | Classification:
+    def _result(self, part: DecodedImage, answer: Answer) -> Segmentation | Classification:
         if self.card.task == "segmentation":
             return segment(part, answer, self.threshold, self.steps)
         return classify(part, answer, self.card.classes, self.ensemble.positive, self.threshold)

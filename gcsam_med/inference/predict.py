@@ -1,28 +1,50 @@
-"""The whole of `predict`: decode, ask, write; streaming, in order, and able to go on after a stop."""
+"""`predict`: decode, ask the network, write; in order, with bounded memory, and resumable after a stop."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
 
 from gcsam_med import __version__
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
 from gcsam_med.files import write_durably
-from gcsam_med.images import Frames
+from gcsam_med.images import Frames, ImageFault
 from gcsam_med.inference.dicom import dicom_output
-from gcsam_med.inference.ensemble import Ensemble, load_ensemble
-from gcsam_med.inference.inputs import find_inputs
-from gcsam_med.inference.journal import Journal
-from gcsam_med.inference.outputs import MASKS, OVERLAYS, Drawing
-from gcsam_med.inference.stream import Stream
+from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
+from gcsam_med.inference.inputs import DecodedImage, Input, decode, find_inputs
+from gcsam_med.inference.results import (
+    MASKS,
+    OVERLAYS,
+    Drawing,
+    classification_row,
+    classify,
+    failed_row,
+    segment,
+    segmentation_row,
+)
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.runs.postprocessing import Postprocessing
 
-PREDICTIONS, SETTINGS = "predictions.csv", "predictions.json"
+PREDICTIONS, SETTINGS, JOURNAL = "predictions.csv", "predictions.json", "predictions.jsonl"
+BATCH = 8
+# More lanes would only cost memory: each holds a batch and the network's activations for it.
+MOST_LANES = 4
+
+Rows = list[dict[str, Any]]
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,7 @@ def predict(
     *,
     track: Track = silent,
 ) -> Predicted:
-    """Predict images.
+    """Predict images and write ``predictions.csv``, ``masks/`` and ``overlays/``.
 
     Parameters
     ----------
@@ -74,8 +96,7 @@ def predict(
     inputs : sequence of str or Path
         Files, folders, patterns, .zip archives.
     output : Path
-        Folder for ``predictions.csv``, ``masks/`` and ``overlays/``. If it holds part of the same
-        predictions, they are completed.
+        If it holds part of the same predictions, they are completed.
     options : PredictOptions, optional
         How.
     track : Track
@@ -176,3 +197,172 @@ def _write_tables(output: Path, rows: list[dict[str, Any]], settings: dict[str, 
     table = to_csv(columns, ([row.get(column) for column in columns] for row in rows))
     write_durably(output / PREDICTIONS, table.encode())
     write_durably(output / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+class Stream:
+    """Predicts inputs in order, with memory that does not grow with their number.
+
+    Each of a few threads (lanes) takes a batch through everything: decode, ask the network, write. On a CPU
+    the lanes share the cores, so that one decodes while another multiplies. One lane with the network's own
+    threads is slower: its threads wait for one another at the end of every layer.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        threshold: float,
+        drawing: Drawing,
+        *,
+        frames: Frames = "first",
+        batch_size: int | None = None,
+    ) -> None:
+        self.ensemble, self.threshold, self.drawing = ensemble, threshold, drawing
+        self.frames, self.batch = frames, batch_size or BATCH
+
+    def rows(self, items: Sequence[Input]) -> Iterator[tuple[str, Rows]]:
+        """Yield each input's key and rows, in order."""
+        with lanes(len(items), self.batch, device=self.ensemble.device.type) as (pool, count):
+            # One batch more than there are lanes is queued, so that none is idle while rows are noted.
+            for done in ahead(pool, self._batch, batches(items, self.batch), depth=count + 1):
+                yield from done
+
+    def _batch(self, items: Sequence[Input]) -> list[tuple[str, Rows]]:
+        """Take a batch through everything. Several frames a file make several forward passes."""
+        rows: dict[str, Rows] = {item.key: [] for item in items}
+        parts = ((item, part) for item in items for part in decode(item, self.ensemble, self.frames))
+        for group in batches(parts, self.batch):
+            images = [part.letterboxed for _, part in group if isinstance(part, DecodedImage)]
+            answer = self.ensemble(np.stack(images)) if images else None
+            place = 0
+            for item, part in group:
+                if isinstance(part, ImageFault):
+                    rows[item.key].append(failed_row(item, part.reason, part.detail))
+                elif answer is not None:
+                    rows[item.key].append(self._finish(part, answer.of(place)))
+                    place += 1
+        return list(rows.items())
+
+    def _finish(self, part: DecodedImage, answer: Answer) -> dict[str, Any]:
+        """Write the files of one image and return its row."""
+        card = self.ensemble.card
+        if card.task == "segmentation":
+            found = segment(part, answer, self.threshold, self.drawing.steps)
+            return segmentation_row(part.item, found, self.drawing)
+        called = classify(part, answer, card.classes, self.ensemble.positive, self.threshold)
+        return classification_row(part.item, called)
+
+
+@contextmanager
+def lanes(n_inputs: int, batch: int, *, device: str) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Open a pool of lanes that share the cores; yield it and their number, and give the cores back."""
+    import torch
+
+    threads = torch.get_num_threads()
+    # Apple's devices cannot be used by several threads at once.
+    most = {"cpu": threads, "mps": 1}.get(device, os.cpu_count() or 1)
+    count = min(MOST_LANES, most, max(1, -(-n_inputs // batch)))
+    share = partial(torch.set_num_threads, max(1, threads // count)) if device == "cpu" else None
+    try:
+        with ThreadPoolExecutor(count, "lane", initializer=share) as pool:
+            yield pool, count
+    finally:
+        if device == "cpu":
+            torch.set_num_threads(threads)
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
+    """Yield ``work(item)`` in order while up to `depth` later items are worked on in the pool.
+
+    Items are read no further ahead, so memory is bounded; an exception of `work` is raised here.
+    """
+    waiting: deque[Future[B]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def batches(items: Iterable[A], size: int) -> Iterator[list[A]]:
+    """Yield lists of `size` items; the last may be shorter."""
+    batch: list[A] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class Journal:
+    """What was predicted so far, so that a stopped prediction can be resumed.
+
+    A first JSON line holds the settings that determine the results, then there is one line an input.
+
+    Raises
+    ------
+    InputError
+        If the folder holds predictions made with other settings and `overwrite` is off.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.path = folder / JOURNAL
+        self.done: dict[str, list[dict[str, Any]]] = {}
+        lines = [] if overwrite else list(_lines(self.path))
+        if lines and lines[0].get("settings") != dict(settings):
+            raise InputError(
+                f"{folder} holds predictions made with another model or other options.",
+                "Give another --output, or replace them with --overwrite.",
+            )
+        for line in lines[1:]:
+            self.done[line["key"]] = line["rows"]
+        # Written anew: a line that a crash cut short would spoil the one after it.
+        self._file = self.path.open("w", encoding="utf-8")
+        self._write({"settings": dict(settings)})
+        for key, rows in self.done.items():
+            self._write({"key": key, "rows": rows})
+        self._file.flush()
+
+    def add(self, key: str, rows: list[dict[str, Any]]) -> None:
+        """Note an input as done."""
+        self.done[key] = rows
+        self._write({"key": key, "rows": rows})
+        self._file.flush()
+
+    def forget(self, key: str) -> None:
+        """Take an input as not done, because its files are gone."""
+        self.done.pop(key, None)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Read whole lines; stop at the first that is not."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                return
+            if not isinstance(line, dict) or not (
+                {"settings"} <= line.keys() or {"key", "rows"} <= line.keys()
+            ):
+                return
+            yield line

@@ -1,46 +1,55 @@
-"""What is said about one image: what is marked on it, or what it is called, and how sure that is."""
+"""The prediction of one image, and what is written of it: mask, overlay, row of ``predictions.csv``."""
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from gcsam_med.inference.decode import Ready
 from gcsam_med.inference.ensemble import Answer
+from gcsam_med.inference.inputs import DecodedImage, Input
 from gcsam_med.reporting.drawing import overlay
 from gcsam_med.runs.postprocessing import NONE, Postprocessing, to_mask
 
-if TYPE_CHECKING:
-    from PIL import Image
-
+MASKS, OVERLAYS = "masks", "overlays"
 # Above this mutual information (nats; of a mask, its mean where foreground is possible) the models disagree.
 DISAGREEMENT = 0.05
 # From this probability on, foreground is possible.
 POSSIBLE = 0.1
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """What is marked on one image."""
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What is known of the prediction of one image, whatever the task."""
 
     name: str  #: The file's stem; ``"array"`` for an array.
-    image: np.ndarray  #: ndarray of uint8, shape (H, W) or (H, W, 3): The image.
-    #: ndarray of float32, shape (H, W): Of foreground, at the image's own resolution.
-    probability: np.ndarray
-    mask: np.ndarray  #: ndarray of bool, shape (H, W): Foreground.
-    threshold: float  #: Foreground from this probability on.
-    spacing: tuple[float, float] | None  #: Pixel spacing (row, column) in mm, where the file tells it.
-    #: Mean mutual information (nats) where foreground is possible; None with a single answer.
+    image: np.ndarray  #: uint8, shape (H, W) or (H, W, 3): the image.
+    #: Mutual information (nats) between answer and model: of a mask, its mean where foreground is possible;
+    #: None with a single answer.
     disagreement: float | None
-    #: unlikeness, feature_unlikeness: Distance from the training images, by their statistics and as the
-    #: network sees them, over the limit; None where it is not known.
+    #: Distance from the training images by intensity statistics, over the limit; None where not known.
     unlikeness: float | None
+    #: Distance from the training images by the network's features, over the limit; None where not known.
     feature_unlikeness: float | None
     flags: tuple[str, ...]  #: What a person should look at.
     notes: tuple[str, ...]  #: How the file was read.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Prediction):
+    """The mask of one image."""
+
+    probability: np.ndarray  #: float32, shape (H, W): of foreground, at the image's own resolution.
+    mask: np.ndarray  #: bool, shape (H, W): foreground.
+    threshold: float  #: Foreground from this probability on.
+    spacing: tuple[float, float] | None  #: Pixel spacing (row, column) in mm, where the file tells it.
 
     @property
     def area_px(self) -> int:
@@ -57,123 +66,181 @@ class Segmentation:
         return overlay(self.image, self.mask, width=max(1, round(max(self.mask.shape) / 400)))
 
 
-@dataclass(frozen=True)
-class Classification:
-    """What one image is called."""
+@dataclass(frozen=True, kw_only=True)
+class Classification(Prediction):
+    """The predicted class of one image."""
 
-    name: str  #: The file's stem; ``"array"`` for an array.
-    image: np.ndarray  #: ndarray of uint8, shape (H, W) or (H, W, 3): The image.
     predicted: str  #: The class.
     probabilities: dict[str, float]  #: Of each class.
-    #: The same, calibrated on validation; None where evaluation has not done so.
+    #: The same, calibrated on validation; None where the model has not been calibrated.
     calibrated: dict[str, float] | None
-    #: Of two classes, the positive one is called from this probability on; None with more.
+    #: Of two classes, the positive one is predicted from this probability on; None with more.
     threshold: float | None
-    #: disagreement, unlikeness, feature_unlikeness, flags, notes: As for `Segmentation`.
-    disagreement: float | None
-    unlikeness: float | None
-    feature_unlikeness: float | None
-    flags: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
-def segment(ready: Ready, answer: Answer, threshold: float, steps: Postprocessing = NONE) -> Segmentation:
-    """Bring the answer back to the image's own pixels and cut it at the threshold.
-
-    Parameters
-    ----------
-    ready : Ready
-        The image.
-    answer : Answer
-        About this image, on the square.
-    threshold : float
-        Foreground from this probability on.
-    steps : Postprocessing
-        What is done to the mask afterwards.
-
-    Returns
-    -------
-    Segmentation
-        At the image's own resolution.
-    """
-    probability = ready.geometry.restore(answer.probability)
+def segment(
+    decoded: DecodedImage, answer: Answer, threshold: float, steps: Postprocessing = NONE
+) -> Segmentation:
+    """Bring one image's answer back to its own pixels, cut it at the threshold and post-process the mask."""
+    probability = decoded.geometry.restore(answer.probability)
     mask = to_mask(probability, threshold, steps)
-    unsure = None
+    disagreement = None
     if answer.disagreement is not None:
         possible = answer.probability > POSSIBLE
-        unsure = float(answer.disagreement[possible].mean()) if possible.any() else 0.0
+        disagreement = float(answer.disagreement[possible].mean()) if possible.any() else 0.0
     return Segmentation(
-        name=ready.item.name,
-        image=ready.pixels,
         probability=probability,
         mask=mask,
         threshold=threshold,
-        spacing=ready.spacing,
-        disagreement=unsure,
-        unlikeness=ready.unlikeness,
-        feature_unlikeness=_unlikeness(answer),
-        flags=_flags(ready, answer, unsure, empty=not mask.any()),
-        notes=ready.notes,
+        spacing=decoded.spacing,
+        **_common(decoded, answer, disagreement, empty=not mask.any()),
     )
 
 
 def classify(
-    ready: Ready, answer: Answer, classes: Sequence[str], positive: int | None, threshold: float
+    decoded: DecodedImage, answer: Answer, classes: Sequence[str], positive: int | None, threshold: float
 ) -> Classification:
-    """Call an image by its likeliest class, or of two, by the threshold.
+    """Predict the likeliest class of one image, or of two classes, the positive one from the threshold on.
 
-    Parameters
-    ----------
-    ready : Ready
-        The image.
-    answer : Answer
-        About this image.
-    classes : sequence of str
-        Names of the answer's columns.
-    positive : int or None
-        Column of the positive class, of two.
-    threshold : float
-        Positive from this probability on.
-
-    Returns
-    -------
-    Classification
-        With every class's probability.
+    `classes` names the answer's columns; `positive` is the positive one's index, None with more than two.
     """
     probability = answer.probability
     if positive is None:
-        called = int(probability.argmax())
+        predicted = int(probability.argmax())
     else:
-        called = positive if probability[positive] >= threshold else 1 - positive
-    unsure = None if answer.disagreement is None else float(answer.disagreement)
+        predicted = positive if probability[positive] >= threshold else 1 - positive
     return Classification(
-        name=ready.item.name,
-        image=ready.pixels,
-        predicted=classes[called],
-        probabilities=_named(classes, probability),
-        calibrated=None if answer.calibrated is None else _named(classes, answer.calibrated),
+        predicted=classes[predicted],
+        probabilities=_by_class(classes, probability),
+        calibrated=None if answer.calibrated is None else _by_class(classes, answer.calibrated),
         threshold=None if positive is None else threshold,
-        disagreement=unsure,
-        unlikeness=ready.unlikeness,
-        feature_unlikeness=_unlikeness(answer),
-        flags=_flags(ready, answer, unsure),
-        notes=ready.notes,
+        **_common(decoded, answer, None if answer.disagreement is None else float(answer.disagreement)),
     )
 
 
-def _named(classes: Sequence[str], values: np.ndarray) -> dict[str, float]:
+def _by_class(classes: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in zip(classes, values, strict=True)}
 
 
-def _flags(ready: Ready, answer: Answer, unsure: float | None, *, empty: bool = False) -> tuple[str, ...]:
-    strange = answer.unusual is not None and float(answer.unusual) > 1
-    return (
-        *ready.flags,
-        *(["features unlike the training images"] if strange else []),
+def _common(
+    decoded: DecodedImage, answer: Answer, disagreement: float | None, *, empty: bool = False
+) -> dict[str, Any]:
+    distance = None if answer.feature_distance is None else float(answer.feature_distance)
+    flags = (
+        *decoded.flags,
+        *(["features unlike the training images"] if distance is not None and distance > 1 else []),
         *(["nothing marked"] if empty else []),
-        *(["models disagree"] if unsure is not None and unsure > DISAGREEMENT else []),
+        *(["models disagree"] if disagreement is not None and disagreement > DISAGREEMENT else []),
     )
+    return {
+        "name": decoded.item.name,
+        "image": decoded.pixels,
+        "disagreement": disagreement,
+        "unlikeness": decoded.unlikeness,
+        "feature_unlikeness": None if distance is None else round(distance, 4),
+        "flags": flags,
+        "notes": decoded.notes,
+    }
 
 
-def _unlikeness(answer: Answer) -> float | None:
-    return None if answer.unusual is None else round(float(answer.unusual), 4)
+@dataclass(frozen=True)
+class Drawing:
+    """How masks are made and what is drawn on overlays."""
+
+    folder: Path  #: Output folder, with ``masks/`` and ``overlays/`` in it.
+    steps: Postprocessing = field(default_factory=Postprocessing)  #: What is done to the mask afterwards.
+    overlays: bool = True  #: Whether overlays are drawn.
+
+
+def base_row(item: Input) -> dict[str, Any]:
+    """Return the columns that every input has."""
+    return {"input": item.label, "name": item.name, "status": "ok", "reason": "", "flags": ""}
+
+
+def failed_row(item: Input, reason: str, detail: str) -> dict[str, Any]:
+    """Return the row of an input that could not be used."""
+    return base_row(item) | {"status": "failed", "reason": f"{reason}: {detail}"}
+
+
+def segmentation_row(item: Input, found: Segmentation, how: Drawing) -> dict[str, Any]:
+    """Write the mask and overlay of one image and return its row of ``predictions.csv``."""
+    name, mask = f"{item.name}.png", found.mask
+    write_mask(how.folder / MASKS / name, mask)
+    if how.overlays:
+        write_png(how.folder / OVERLAYS / name, found.overlay())
+    area, mm2 = found.area_px, found.area_mm2
+    return base_row(item) | {
+        "height": mask.shape[0],
+        "width": mask.shape[1],
+        "mask": f"{MASKS}/{name}",
+        "overlay": f"{OVERLAYS}/{name}" if how.overlays else "",
+        "area_px": area,
+        "area_mm2": None if mm2 is None else round(mm2, 3),
+        "area_share": round(area / mask.size, 6),
+        "max_probability": _round(found.probability.max()),
+        "mean_probability": _round(found.probability[mask].mean()) if area else None,
+        **_uncertainty(found),
+    }
+
+
+def classification_row(item: Input, found: Classification) -> dict[str, Any]:
+    """Return the row of ``predictions.csv`` of one image."""
+    row = base_row(item) | {
+        "height": found.image.shape[0],
+        "width": found.image.shape[1],
+        "predicted": found.predicted,
+    }
+    row |= {f"prob_{name}": _round(p) for name, p in found.probabilities.items()}
+    row |= {f"calibrated_{name}": _round(p) for name, p in (found.calibrated or {}).items()}
+    return row | _uncertainty(found)
+
+
+def _uncertainty(found: Segmentation | Classification) -> dict[str, Any]:
+    return {
+        "unlikeness": found.unlikeness,
+        "feature_unlikeness": _round(found.feature_unlikeness),
+        "disagreement": _round(found.disagreement),
+        "flags": "; ".join(found.flags),
+        "notes": "; ".join(found.notes),
+    }
+
+
+def _round(value: Any) -> float | None:
+    return None if value is None else round(float(value), 6)
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a PNG so that a reader sees it whole or not at all."""
+    data = io.BytesIO()
+    # Speckle hardly compresses: looking for runs alone takes two thirds of the time of level 1, for a third
+    # more bytes.
+    image.save(data, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    _write(path, data.getvalue())
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask, bool (H, W), as an 8-bit grey PNG of 0 and 255, as `write_png` does.
+
+    Pillow tries every filter on every row of a grey image; runs of equal pixels need none, and without them
+    it takes a third of the time.
+    """
+    height, width = mask.shape
+    rows = np.zeros((height, 1 + width), dtype=np.uint8)  # each row begins with its filter: 0, none
+    np.multiply(mask, 255, out=rows[:, 1:], casting="unsafe")
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", packer.compress(rows.data) + packer.flush()),
+        (b"IEND", b""),
+    ]
+    packed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    ]
+    _write(path, b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -17,10 +17,10 @@ from gcsam_med.cli import run as cli
 from gcsam_med.errors import InputError
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.dicom import codes
-from gcsam_med.inference.dicom.equipment import Maker
+from gcsam_med.inference.dicom.codes import Maker
 from gcsam_med.inference.dicom.seg import segmentation
-from gcsam_med.inference.dicom.source import read_source
 from gcsam_med.inference.dicom.sr import measurements_report
+from gcsam_med.inference.dicom.write import read_source
 from gcsam_med.runs.model import load_card
 from tests.builders import picture, trained_runs
 

@@ -12,7 +12,7 @@ from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.evaluation import evaluate_run
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.ensemble import find_runs, load_ensemble
-from gcsam_med.inference.stream import lanes
+from gcsam_med.inference.predict import lanes
 from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import RunFolder, load_model, save_model
 from gcsam_med.runs.calibration import load_operating
@@ -85,7 +85,7 @@ def test_what_the_network_sees_as_strange_is_flagged(evaluated, tmp_path):
     # The other training images, which the limit was taken from, lie on the right side of it.
     ensemble = load_ensemble([evaluated], device="cpu")
     data = PreparedDataset(trained_runs()["data"] / "prepared" / "toy")
-    assert (ensemble(data.images(data.rows("train"))).unusual > 1).mean() <= 0.03
+    assert (ensemble(data.images(data.rows("train"))).feature_distance > 1).mean() <= 0.03
 
 
 def test_features_are_taken_once_for_the_same_weights(evaluated):

@@ -17,8 +17,8 @@ from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.export import FORMATS, export_run
-from gcsam_med.inference.export.bundle_network import can_be_bundled
-from gcsam_med.inference.export.portable import TOLERANCE, check
+from gcsam_med.inference.export.bundle import can_be_bundled
+from gcsam_med.inference.export.graphs import TOLERANCE, check
 from gcsam_med.networks import NETWORKS
 from gcsam_med.reporting import metrics_json
 from gcsam_med.runs import load_model
@@ -289,7 +289,7 @@ def test_nothing_is_overwritten_in_silence(run, tmp_path):
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
     """Oracle: the folder, listed."""
 
-    def fail(subject, folder):
+    def fail(run, folder):
         (folder / "half").write_text("x")
         raise GcsamMedError("differs")
 

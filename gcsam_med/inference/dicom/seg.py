@@ -12,34 +12,18 @@ from pydicom.pixels.utils import pack_bits
 from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from gcsam_med.inference.dicom.codes import Terms
-from gcsam_med.inference.dicom.equipment import Maker
-from gcsam_med.inference.dicom.source import Source
+from gcsam_med.inference.dicom.codes import Maker, Terms
+from gcsam_med.inference.dicom.write import Source
 
 SERIES = 9101
 TEMPORAL_POSITION, FRAME_CONTENT = Tag(0x0020, 0x9128), Tag(0x0020, 0x9111)
 
 
 def segmentation(source: Source, masks: np.ndarray, frames: list[int], maker: Maker, terms: Terms) -> Dataset:
-    """Make a segmentation of one segment.
+    """Make a binary segmentation of one segment.
 
-    Parameters
-    ----------
-    source : Source
-        The image.
-    masks : ndarray of bool, shape (n, H, W)
-        One a frame that was predicted, row and column as the image stores them.
-    frames : list of int
-        Which frames of the image they are, from 0, ascending.
-    maker : Maker
-        The algorithm.
-    terms : Terms
-        What is outlined.
-
-    Returns
-    -------
-    Dataset
-        Binary; one frame for each mask, empty ones too: no frame means not looked at.
+    `masks` is bool, (n, H, W), rows and columns as the image stores them; `frames` says which frames of the
+    image (from 0, ascending) they are. Empty masks get a frame too: no frame means not looked at.
     """
     # highdicom refuses several frames without a frame of reference, which ultrasound has not. So it makes the
     # object of the first, as if it were an image of its own, and the others are added as the standard has it.

@@ -13,14 +13,15 @@ from pydicom.sr.codedict import codes
 from gcsam_med import __version__
 from gcsam_med.inference.dicom.codes import (
     LARGEST_REGION,
+    NAME,
     PIXELS,
     PREDICTED,
+    Maker,
     Terms,
     class_code,
     probability_code,
 )
-from gcsam_med.inference.dicom.equipment import NAME, Maker
-from gcsam_med.inference.dicom.source import Source
+from gcsam_med.inference.dicom.write import Source
 from gcsam_med.metrics.shape import diameters
 
 SERIES = 9102
@@ -29,31 +30,13 @@ SERIES = 9102
 def measurements_report(
     source: Source, masks: np.ndarray, frames: list[int], seg: Dataset, maker: Maker, terms: Terms
 ) -> Dataset:
-    """Report area and diameters of what a segmentation outlines.
+    """Report area and diameters of a segmentation's masks (see `seg.segmentation`), which `seg` holds.
 
-    Parameters
-    ----------
-    source : Source
-        The image.
-    masks : ndarray of bool, shape (n, H, W)
-        As in the segmentation.
-    frames : list of int
-        As in the segmentation.
-    seg : Dataset
-        The segmentation, which is referenced.
-    maker : Maker
-        The algorithm.
-    terms : Terms
-        What is outlined.
-
-    Returns
-    -------
-    Dataset
-        Comprehensive SR. In mm where the image tells the size of its pixels in the patient, else in pixels.
-        A frame with an empty mask has an area of 0 and no diameters.
+    In mm where the image tells the size of its pixels in the patient, else in pixels. A frame with an empty
+    mask has an area of 0 and no diameters.
     """
     groups = [
-        _outlined(source, mask, frame, place, seg, maker, terms)
+        _mask_group(source, mask, frame, place, seg, maker, terms)
         if mask.any()
         else _image_group(source, frame, maker, terms, [_area(source, 0)])
         for place, (mask, frame) in enumerate(zip(masks, frames, strict=True), 1)
@@ -64,26 +47,7 @@ def measurements_report(
 def classes_report(
     source: Source, rows: Sequence[Mapping[str, Any]], frames: list[int], maker: Maker, terms: Terms
 ) -> Dataset:
-    """Report the probability of each class.
-
-    Parameters
-    ----------
-    source : Source
-        The image.
-    rows : sequence of mapping
-        Rows of ``predictions.csv``, one a frame.
-    frames : list of int
-        Which frames they are.
-    maker : Maker
-        The algorithm.
-    terms : Terms
-        How the image was made.
-
-    Returns
-    -------
-    Dataset
-        Comprehensive SR.
-    """
+    """Report the probability of each class from rows of ``predictions.csv``, one for each of `frames`."""
     groups = []
     for row, frame in zip(rows, frames, strict=True):
         measured = [
@@ -92,12 +56,12 @@ def classes_report(
             for name in maker.card.classes
             if (value := row.get(f"{kind}_{name}")) is not None
         ]
-        called = hd.sr.QualitativeEvaluation(PREDICTED, class_code(str(row["predicted"])))
-        groups.append(_image_group(source, frame, maker, terms, measured, [called]))
+        predicted = hd.sr.QualitativeEvaluation(PREDICTED, class_code(str(row["predicted"])))
+        groups.append(_image_group(source, frame, maker, terms, measured, [predicted]))
     return _report(source, groups, [source.header], maker, terms)
 
 
-def _outlined(
+def _mask_group(
     source: Source, mask: np.ndarray, frame: int, place: int, seg: Dataset, maker: Maker, terms: Terms
 ) -> Any:
     number = [frame + 1] if source.n_frames > 1 else None
@@ -122,8 +86,8 @@ def _outlined(
         algorithm_id=_algorithm(maker),
         measurements=[
             _area(source, int(np.count_nonzero(mask))),
-            hd.sr.Measurement(codes.SCT.LongAxis, _plain(long_axis), unit, method=LARGEST_REGION),
-            hd.sr.Measurement(codes.SCT.ShortAxis, _plain(short_axis), unit, method=LARGEST_REGION),
+            hd.sr.Measurement(codes.SCT.LongAxis, _decimal_string(long_axis), unit, method=LARGEST_REGION),
+            hd.sr.Measurement(codes.SCT.ShortAxis, _decimal_string(short_axis), unit, method=LARGEST_REGION),
         ],
     )
 
@@ -152,10 +116,12 @@ def _area(source: Source, pixels: int) -> Any:
     if source.spacing is None:
         return hd.sr.Measurement(codes.SCT.Area, pixels, PIXELS)
     down, across = source.spacing
-    return hd.sr.Measurement(codes.SCT.Area, _plain(pixels * down * across), codes.UCUM.SquareMillimeter)
+    return hd.sr.Measurement(
+        codes.SCT.Area, _decimal_string(pixels * down * across), codes.UCUM.SquareMillimeter
+    )
 
 
-def _plain(value: float) -> float:
+def _decimal_string(value: float) -> float:
     """Round to what a decimal string of 16 characters holds."""
     return float(f"{value:.6g}")
 

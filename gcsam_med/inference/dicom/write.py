@@ -1,11 +1,11 @@
-"""From the rows of one input to DICOM objects beside its masks."""
+"""From the rows of one input to DICOM objects beside its masks, which repeat as little of it as they must."""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 from gcsam_med.errors import InputError, MissingExtra
 from gcsam_med.files import write_durably
 from gcsam_med.images import Frames
+from gcsam_med.images.dicom import is_dicom, pixel_spacing
 from gcsam_med.images.picture import chosen_frames
 from gcsam_med.inference.ensemble import Ensemble
 from gcsam_med.inference.inputs import Input
@@ -24,38 +25,113 @@ from gcsam_med.inference.inputs import Input
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from gcsam_med.inference.dicom.equipment import Maker
-    from gcsam_med.inference.dicom.source import Source
+    from gcsam_med.inference.dicom.codes import Maker
 
 SEG, SR = "dicom_seg", "dicom_sr"
 Rows = list[dict[str, Any]]
+
+# DICOM demands these of every object of a patient's study (PS3.3 C.7.1.1, C.7.2.1; type 1 and 2), so that an
+# archive files it with the images. Age, weight, history, physicians' notes, institution and device stay out.
+IDENTITY = (
+    "SpecificCharacterSet",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+MAY_BE_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+"""Of these DICOM wants the attribute, if without a value (type 2)."""
+# What references and geometry rest on.
+IMAGE = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PatientOrientation",
+    "PixelSpacing",
+    "SliceThickness",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
+# An uncorrected magnification makes these millimetres of the detector, not of the patient (PS3.3 10.7.1).
+DETECTOR_ONLY = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A DICOM image that was predicted."""
+
+    header: Dataset  #: Only the attributes of ``IMAGE``, as of an image of one frame of nobody.
+    identity: Dataset  #: Only the attributes of ``IDENTITY``.
+    n_frames: int  #: How many frames the file has.
+    #: Height and width of a pixel in mm of the patient; None where they are not known.
+    spacing: tuple[float, float] | None
+    body_part: str  #: Body Part Examined, or empty.
+
+
+def read_source(data: bytes, name: str) -> Source | str:
+    """Read the header of an input, or say why no DICOM object can be made of it."""
+    from pydicom import dcmread
+
+    if not is_dicom(data, name):
+        return "the input is not DICOM"
+    full = dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
+    missing = [keyword for keyword in NEEDED if not full.get(keyword)]
+    if missing:
+        return f"its header has no {missing[0]}"
+    n_frames = int(full.get("NumberOfFrames") or 1)
+    if n_frames > 1 and "FrameOfReferenceUID" in full:
+        return "it has several frames in a frame of reference"
+    header, identity = _only(full, IMAGE), _only(full, IDENTITY)
+    header.file_meta = full.file_meta
+    for keyword in MAY_BE_EMPTY:
+        setattr(header, keyword, None)
+        if keyword not in identity:
+            setattr(identity, keyword, None)
+    spacing = pixel_spacing(full)
+    if "PixelSpacing" not in full and any(keyword in full for keyword in DETECTOR_ONLY):
+        spacing = None
+    return Source(header, identity, n_frames, spacing, str(full.get("BodyPartExamined") or ""))
+
+
+def _only(full: Dataset, keywords: Sequence[str]) -> Dataset:
+    from pydicom import Dataset
+
+    part = Dataset()
+    for keyword in keywords:
+        if keyword in full:
+            part[keyword] = full[keyword]
+    return part
 
 
 def dicom_output(
     ensemble: Ensemble, output: Path, threshold: float, steps: str, frames: Frames, *, seg: bool, sr: bool
 ) -> Callable[[Input, Rows], Rows]:
-    """Prepare to write DICOM objects.
+    """Prepare to write DICOM objects into ``dicom_seg/`` and ``dicom_sr/`` of the output folder.
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Who predicts.
-    output : Path
-        Output folder; objects go to ``dicom_seg/`` and ``dicom_sr/`` in it.
-    threshold : float
-        The operating point.
-    steps : str
-        Post-processing, in words.
-    frames : {"first", "middle", "all"} or int
-        Which frames are predicted.
-    seg, sr : bool
-        Which objects are wanted.
-
-    Returns
-    -------
-    callable
-        Takes an input and its rows once its masks are written, returns the rows with their DICOM columns.
-        Without a wish for objects, it gives the rows back.
+    The function returned takes an input and its rows once its masks are written, and returns the rows with
+    their DICOM columns. With neither `seg` nor `sr` it returns the rows as they are.
 
     Raises
     ------
@@ -71,7 +147,7 @@ def dicom_output(
             "--dicom-seg needs a segmentation; this run classifies.", "--dicom-sr reports its probabilities."
         )
     try:
-        from gcsam_med.inference.dicom.equipment import Maker
+        from gcsam_med.inference.dicom.codes import Maker
     except ImportError as error:
         raise MissingExtra("Writing DICOM objects", "dicom") from error
     weights = tuple(model.card.weights_sha256 for model in ensemble.models)
@@ -93,12 +169,10 @@ class DicomOutput:
 
     def __call__(self, item: Input, rows: Rows) -> Rows:
         """Write the objects of an input; one that allows none gets a note."""
-        from gcsam_med.inference.dicom.source import read_source
-
         good = [row for row in rows if row["status"] == "ok"]
         if not good:
             return rows
-        with _silence():
+        with _quiet_pydicom():
             source = read_source(item.load(), Path(item.label).name)
             if isinstance(source, str):
                 return [_with_note(row, f"no DICOM object: {source}") for row in rows]
@@ -134,7 +208,7 @@ class DicomOutput:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def _quiet_pydicom() -> Iterator[None]:
     """Keep pydicom and highdicom from printing values of tags that they find odd."""
     import pydicom
 

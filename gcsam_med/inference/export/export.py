@@ -11,8 +11,7 @@ from pathlib import Path
 
 from gcsam_med.errors import InputError, machine_fault, unknown_name
 from gcsam_med.inference.export.bundle import write_bundle
-from gcsam_med.inference.export.description import DESCRIPTION, describe
-from gcsam_med.inference.export.exported_run import Subject, open_subject
+from gcsam_med.inference.export.exported_run import DESCRIPTION, ExportedRun, describe, open_exported_run
 from gcsam_med.inference.export.graphs import ONNX, PROGRAM, write_onnx, write_program, write_weights
 from gcsam_med.inference.export.model_card import model_card
 from gcsam_med.runs.model import WEIGHTS
@@ -26,7 +25,7 @@ class Format:
 
     #: Writes into a folder; returns the largest difference of a probability from the model here, or None
     #: where the weights themselves are written.
-    write: Callable[[Subject, Path], float | None]
+    write: Callable[[ExportedRun, Path], float | None]
     standardized: bool  #: Whether the files standardize their input themselves and give probabilities.
     library: str  #: ``library_name`` of the Hugging Face hub.
     card: str  #: Where the model card goes.
@@ -105,23 +104,9 @@ class Exported:
 def export_run(
     root: Path, format_name: str, output: Path | None = None, *, overwrite: bool = False
 ) -> Exported:
-    """Export a run's model with a description and a model card.
+    """Export a run's model with a description and a model card to `output` (default ``RUN/export/FORMAT``).
 
-    Parameters
-    ----------
-    root : Path
-        The run.
-    format_name : str
-        Key of ``FORMATS``.
-    output : Path, optional
-        New folder; default ``RUN/export/FORMAT``.
-    overwrite : bool
-        Replace an earlier export there.
-
-    Returns
-    -------
-    Exported
-        The folder is whole or not there.
+    The folder is whole or not there; `overwrite` replaces an earlier export.
 
     Raises
     ------
@@ -137,17 +122,17 @@ def export_run(
     if format_name not in FORMATS:
         raise unknown_name("format", format_name, FORMATS)
     form = FORMATS[format_name]
-    subject = open_subject(root)
-    target = output or subject.run.root / "export" / format_name
+    run = open_exported_run(root)
+    target = output or run.folder.root / "export" / format_name
     _check_target(target, overwrite)
     fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         fresh.mkdir(parents=True)
-        difference = form.write(subject, fresh)
-        told = describe(subject, standardized=form.standardized)
-        (fresh / DESCRIPTION).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        difference = form.write(run, fresh)
+        described = describe(run, standardized=form.standardized)
+        (fresh / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         (fresh / form.card).parent.mkdir(exist_ok=True)
-        card = model_card(subject, form.library, form.usage, standardized=form.standardized)
+        card = model_card(run, form.library, form.usage, standardized=form.standardized)
         (fresh / form.card).write_text(card, encoding="utf-8")
         _take_place(fresh, target)
     except OSError as error:
@@ -155,7 +140,7 @@ def export_run(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     files = sorted(p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file())
-    return Exported(target, tuple(files), difference, subject.synthetic, subject.threshold_from)
+    return Exported(target, tuple(files), difference, run.synthetic, run.threshold_from)
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

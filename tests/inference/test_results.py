@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gcsam_med.inference.outputs import write_mask, write_png
+from gcsam_med.inference.results import write_mask, write_png
 
 
 @settings(max_examples=30, deadline=None)
