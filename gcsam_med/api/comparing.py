@@ -15,7 +15,7 @@ from gcsam_med.compare.plan import Question, make_study_plan
 from gcsam_med.errors import InputError
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.comparison import Comparison
-from gcsam_med.reporting.comparison_write import write_comparison
+from gcsam_med.reporting.write import write_comparison
 from gcsam_med.training import Silent
 
 

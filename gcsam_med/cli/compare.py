@@ -308,10 +308,10 @@ def _compare_finished(runs: list[Path], split: str, resamples: int, output: Path
 
 
 def _finish(found: Comparison, folder: Path) -> None:
-    from gcsam_med.reporting.comparison_sections import arm_name, p_text, pair_name, signed
-    from gcsam_med.reporting.comparison_write import comparison_json, sentence, write_comparison
+    from gcsam_med.reporting import write_comparison
     from gcsam_med.reporting.names import metric_name
-    from gcsam_med.reporting.text import interval, number
+    from gcsam_med.reporting.text import arm_name, interval, number, p_text, pair_name, sentence, signed
+    from gcsam_med.reporting.write import comparison_json
 
     files = write_comparison(found, folder)
     for notice in found.notices:

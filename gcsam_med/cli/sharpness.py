@@ -46,7 +46,7 @@ def sharpness(
     del quiet, verbose, json, debug
     from gcsam_med.evaluation.flatness import SharpnessOptions, measure_sharpness
     from gcsam_med.files import write_durably
-    from gcsam_med.reporting.figures_sharpness import loss_lines, loss_surface
+    from gcsam_med.reporting.figures import loss_lines, loss_surface
     from gcsam_med.reporting.style import look, to_png
     from gcsam_med.runs import RunFolder
 

@@ -27,7 +27,7 @@ def compare_study(plan: StudyPlan, *, n_resamples: int = 2000, seed: int = 0) ->
     Returns
     -------
     Comparison
-        For `gcsam_med.reporting.comparison_write.write_comparison`.
+        For `gcsam_med.reporting.write_comparison`.
 
     Raises
     ------

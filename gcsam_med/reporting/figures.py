@@ -1,27 +1,274 @@
-"""The table of figures: what each shows, when it can be drawn, and what it says in words."""
+"""The pictures of a report: what each shows, when it can be drawn, and what it says in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gcsam_med.reporting import figures_classification as classification
-from gcsam_med.reporting import figures_segmentation as segmentation
-from gcsam_med.reporting import figures_sharpness as sharpness
+import numpy as np
+import pandas as pd
+
 from gcsam_med.reporting.names import metric_name
 from gcsam_med.reporting.report import Report
-from gcsam_med.reporting.style import COLOURS, LINES, SERIES, label, look, new_figure, to_png, to_svg
+from gcsam_med.reporting.style import COLOURS, LINES, MARKERS, SERIES, Drawn, label, look, new_figure
+from gcsam_med.reporting.text import estimate_text
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Measured = Mapping[str, Any]  # content of sharpness.json
+
+
+def lesions(report: Report) -> pd.DataFrame:
+    """Return the cases that hold a lesion."""
+    return report.cases[report.cases["dice"].notna()]
+
+
+def area_unit(report: Report) -> str:
+    """Return the unit of areas, for an axis."""
+    return "mm²" if str(report.cases["area_unit"].iloc[0]) == "mm2" else "pixels"
+
+
+def dice_distribution(report: Report) -> Figure:
+    """Dice of every lesion image, by class: box, and a dot a case."""
+    table = lesions(report)
+    parts = [
+        (str(name) or "all", part["dice"].to_numpy()) for name, part in table.groupby("label", sort=True)
+    ]
+    figure, axes = new_figure(5.2, 0.9 + 0.75 * len(parts))
+    rng = np.random.default_rng(0)  # only spreads the dots
+    for k, (_, values) in enumerate(parts):
+        colour = COLOURS[SERIES[k % len(SERIES)]]
+        axes.boxplot(
+            values,
+            positions=[k],
+            orientation="horizontal",
+            widths=0.5,
+            showfliers=False,
+            medianprops={"color": COLOURS["ink"], "linewidth": 1.6},
+            boxprops={"color": COLOURS["muted"]},
+            whiskerprops={"color": COLOURS["muted"]},
+            capprops={"color": COLOURS["muted"]},
+        )
+        axes.plot(
+            values,
+            k + rng.uniform(-0.2, 0.2, len(values)),
+            MARKERS[k % len(MARKERS)],
+            color=colour,
+            markersize=3.2,
+            alpha=0.65,
+            markeredgewidth=0,
+        )
+    axes.set_yticks(range(len(parts)), [f"{label(name)} ({len(values)})" for name, values in parts])
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(parts) - 0.45, -0.55), xlabel="Dice")
+    return figure
+
+
+def size_dice(report: Report) -> Figure:
+    """Dice against the lesion's area: small lesions are the hard ones."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    table = lesions(report)
+    figure, axes = new_figure(5.2, 3.6)
+    for k, (name, part) in enumerate(table.groupby("label", sort=True)):
+        axes.plot(
+            part["area_truth"],
+            part["dice"],
+            MARKERS[k % len(MARKERS)],
+            color=COLOURS[SERIES[k % len(SERIES)]],
+            markersize=4,
+            alpha=0.7,
+            markeredgewidth=0,
+            label=label(str(name)) or "all",
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(ylim=(-0.02, 1.02), xlabel=f"True area ({area_unit(report)}, log scale)", ylabel="Dice")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def bland_altman(report: Report) -> Figure:
+    """Difference against mean of predicted and true area, with bias and limits of agreement."""
+    table = lesions(report)
+    mean = (table["area_predicted"] + table["area_truth"]) / 2
+    difference = table["area_predicted"] - table["area_truth"]
+    bias, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(table) > 1 else 0.0
+    figure, axes = new_figure(5.2, 3.6)
+    axes.plot(mean, difference, "o", color=COLOURS["series-1"], markersize=4, alpha=0.6, markeredgewidth=0)
+    axes.axhline(0, color=COLOURS["rule"], linewidth=1)
+    axes.axhline(bias, color=COLOURS["series-2"], linewidth=1.4, label=f"bias {bias:,.0f}")
+    for sign, text in ((-1, None), (1, f"limits of agreement {bias - 1.96 * spread:,.0f} to "
+                                       f"{bias + 1.96 * spread:,.0f}")):  # fmt: skip
+        axes.axhline(
+            bias + sign * 1.96 * spread, color=COLOURS["series-2"], linestyle="--", linewidth=1.1, label=text
+        )
+    unit = area_unit(report)
+    axes.set(xlabel=f"Mean of predicted and true area ({unit})", ylabel=f"Predicted - true area ({unit})")
+    axes.legend(loc="best")
+    return figure
+
+
+def threshold_sweep(report: Report) -> Figure:
+    """Mean Dice at every threshold, where it was chosen and where it is used."""
+    table = report.curves["sweep"]
+    figure, axes = new_figure(5.2, 3.2)
+    names = [c for c in table.columns if c != "threshold"]
+    for k, name in enumerate(names):
+        axes.plot(
+            table["threshold"], table[name], ("-", "--")[k % 2], color=COLOURS[SERIES[k]], label=str(name)
+        )
+    axes.axvline(report.operating.threshold, color=COLOURS["muted"], linestyle=":", linewidth=1)
+    axes.set(xlim=(0, 1), xlabel="Threshold on the probability of foreground", ylabel="Mean Dice")
+    axes.legend(loc="best")
+    return figure
+
+
+def _square(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
+    axes.set_aspect("equal")
+
+
+def _by_class(axes: Axes, table: pd.DataFrame, x: str, y: str, *, step: bool = False) -> None:
+    for k, (name, part) in enumerate(table.groupby("class", sort=False)):
+        axes.plot(
+            part[x],
+            part[y],
+            LINES[k % len(LINES)],
+            color=COLOURS[SERIES[k % len(SERIES)]],
+            label=label(str(name)),
+            drawstyle="steps-post" if step else "default",
+        )
+
+
+def roc(report: Report) -> Figure:
+    """Sensitivity against false positive rate, with the operating point."""
+    figure, axes = new_figure(5.2, 4.4)
+    axes.plot([0, 1], [0, 1], ":", color=COLOURS["muted"], linewidth=1, label="chance")
+    _by_class(axes, report.curves["roc"], "false_positive_rate", "sensitivity")
+    if len(report.data.classes) == 2:
+        sens, spec = report.metrics["sensitivity"].value, report.metrics["specificity"].value
+        if sens is not None and spec is not None:
+            at = f"operating point {report.operating.threshold:.3g}"
+            axes.plot(1 - spec, sens, "D", color=COLOURS["series-2"], markersize=6, label=at)
+    _square(axes, "1 - specificity", "Sensitivity")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall(report: Report) -> Figure:
+    """Precision against sensitivity."""
+    figure, axes = new_figure(5.2, 4.4)
+    table = report.curves["pr"]
+    _by_class(axes, table, "recall", "precision", step=True)
+    if len(report.data.classes) == 2:
+        positives = list(report.data.classes.values())[1]
+        share = positives / max(report.data.n_cases, 1)
+        axes.axhline(share, linestyle=":", color=COLOURS["muted"], linewidth=1, label=f"chance ({share:.2f})")
+    _square(axes, "Sensitivity (recall)", "Precision (PPV)")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def reliability(report: Report) -> Figure:
+    """Observed frequency against predicted probability, before and after temperature scaling."""
+    calibration = report.calibration
+    assert calibration is not None  # noqa: S101  (the table of figures checks first)
+    figure, axes = new_figure(5.2, 4.4)
+    axes.plot([0, 1], [0, 1], ":", color=COLOURS["muted"], linewidth=1, label="perfect")
+    curves = [("as the network gives them", calibration.curve_before)]
+    if calibration.curve_after is not None:
+        curves.append((f"after temperature {calibration.temperature:.2f}", calibration.curve_after))
+    for k, (name, curve) in enumerate(curves):
+        spread = [curve["observed"] - curve["low"], curve["high"] - curve["observed"]]
+        axes.errorbar(
+            curve["predicted"],
+            curve["observed"],
+            yerr=np.clip(spread, 0, None),
+            fmt=("o-", "s--")[k],
+            color=COLOURS[SERIES[k]],
+            markersize=4,
+            elinewidth=0.8,
+            label=name,
+        )
+    _square(axes, "Predicted probability", "Observed frequency")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def decision(report: Report) -> Figure:
+    """Net benefit of acting on the model against acting on all or on none."""
+    table = report.curves["decision"]
+    figure, axes = new_figure(5.2, 3.6)
+    axes.plot(table["threshold"], table["model"], "-", color=COLOURS["series-1"], label="model")
+    axes.plot(table["threshold"], table["treat_all"], "--", color=COLOURS["series-2"], label="act on all")
+    axes.axhline(0, linestyle=":", color=COLOURS["muted"], label="act on none")
+    top = max(float(table["model"].max()), float(table["treat_all"].max()), 0.05)
+    axes.set(xlim=(0, 1), ylim=(-0.1 * top - 0.02, 1.1 * top), xlabel="Threshold probability")
+    axes.set_ylabel("Net benefit")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def confusion(report: Report) -> Figure:
+    """Cases by truth and call, with the share of each row."""
+    matrix = np.asarray(report.confusion)
+    names = [label(name, 16) for name in report.data.classes]
+    n = len(names)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure, axes = new_figure(5.2, 1.2 + 0.8 * n)
+    axes.grid(visible=False)
+    for i in range(n):
+        for j in range(n):
+            # The number says how many; the depth of the tint only helps the eye, so it stays pale.
+            axes.add_patch(
+                _cell(j, i, COLOURS["fill-1" if i == j else "fill-2"], alpha=float(0.15 + 0.85 * share[i, j]))
+            )
+            axes.text(j, i, f"{matrix[i, j]}\n{share[i, j]:.0%}", ha="center", va="center")
+    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="Predicted", ylabel="Truth")
+    axes.set_xticks(range(n), names, rotation=30 if n > 3 else 0, ha="right" if n > 3 else "center")
+    axes.set_yticks(range(n), names)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _cell(x: int, y: int, colour: str, alpha: float):  # type: ignore[no-untyped-def]
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, alpha=alpha, edgecolor="none")
+
+
+def scores(report: Report) -> Figure:
+    """Probability of the positive class, by true class."""
+    positive = list(report.data.classes)[1]
+    figure, axes = new_figure(5.2, 3.2)
+    edges = np.linspace(0, 1, 21).tolist()
+    for k, (name, part) in enumerate(report.cases.groupby("label", sort=False)):
+        axes.hist(
+            part[f"prob_{positive}"],
+            edges,
+            histtype="step",
+            linestyle=LINES[k],
+            color=COLOURS[SERIES[k]],
+            linewidth=1.6,
+            label=f"{label(str(name))} ({len(part)})",
+        )
+    axes.axvline(report.operating.threshold, color=COLOURS["muted"], linewidth=1, linestyle=":")
+    axes.set(xlim=(0, 1), xlabel=f"Probability of {label(positive)}", ylabel="Cases")
+    axes.legend()
+    return figure
 
 
 def history(report: Report) -> Figure:
     """Losses and validation metrics, epoch by epoch."""
     table = report.history
-    assert table is not None  # noqa: S101  (the table of figures asks first)
+    assert table is not None  # noqa: S101  (the table of figures checks first)
     figure, left = new_figure(7.0, 3.2)
     figure.delaxes(left)
     left, right = figure.subplots(1, 2)
@@ -42,7 +289,7 @@ def _val_metrics(table: pd.DataFrame) -> list[str]:
 
 
 def subgroups(report: Report) -> Figure:
-    """The main figure of every subgroup with its interval, the overall figure as a line."""
+    """The main metric of every subgroup with its interval, the overall value as a line."""
     key = report.main_metric
     parts = [p for p in report.subgroups if p.estimates[key].value is not None]
     overall = report.metrics[key].value
@@ -63,20 +310,100 @@ def subgroups(report: Report) -> Figure:
     return figure
 
 
+def loss_lines(measured: Sequence[Measured]) -> Figure:
+    """Draw the loss on a line through the weights, of several runs over each other.
+
+    Parameters
+    ----------
+    measured : sequence of mapping
+        Contents of ``sharpness.json``; those without a line are left out.
+
+    Returns
+    -------
+    Figure
+        Stamped if the images are synthetic.
+    """
+    figure, axes = new_figure(5.2, 3.6)
+    for number, one in enumerate(m for m in measured if m.get("line")):
+        axes.plot(
+            one["line"]["positions"],
+            _numbers(one["line"]["losses"]),
+            LINES[number % len(LINES)],
+            color=COLOURS[SERIES[number % len(SERIES)]],
+            label=label(f"{one['run']} ({one['optimizer']})", 40),
+        )
+    axes.set(xlabel="Step along a random direction, in filter sizes", ylabel="Loss")
+    axes.legend(loc="best")
+    _stamp(figure, any(one.get("synthetic") for one in measured))
+    return figure
+
+
+def loss_surface(one: Measured) -> Figure:
+    """Draw the loss on a square around the weights as contour lines.
+
+    Parameters
+    ----------
+    one : mapping
+        Content of ``sharpness.json``, with a surface.
+
+    Returns
+    -------
+    Figure
+        Stamped if the images are synthetic.
+    """
+    figure, axes = new_figure(4.6, 3.8)
+    positions, losses = np.array(one["surface"]["positions"]), _numbers(one["surface"]["losses"])
+    filled = axes.contourf(positions, positions, losses.T, levels=20, cmap="viridis")
+    axes.contour(positions, positions, losses.T, levels=20, colors="white", linewidths=0.4)
+    axes.plot(0, 0, "+", color="white", markersize=12)
+    figure.colorbar(filled, ax=axes, label="Loss")
+    axes.set(xlabel="First direction, in filter sizes", ylabel="Second direction", aspect="equal")
+    _stamp(figure, bool(one.get("synthetic")))
+    return figure
+
+
+def line_of_report(report: Report) -> Figure:
+    """The loss on a line through the weights of the report's run."""
+    return loss_lines([report.sharpness])
+
+
+def surface_of_report(report: Report) -> Figure:
+    """The loss on a square around the weights of the report's run."""
+    return loss_surface(report.sharpness)
+
+
+def words(report: Report) -> str:
+    """What was measured, in words."""
+    measured = report.sharpness
+    hessian, worst = measured["hessian"], measured["worst_loss"]
+    return (
+        f"Largest Hessian eigenvalue {hessian['largest'][0]:.3g}; the loss rises by {worst['increase']:.3g} "
+        f"within {worst['rho']:g} of the weights."
+    )
+
+
+def _numbers(losses: Any) -> np.ndarray:
+    """Losses with NaN for what was not finite, and so is None in JSON."""
+    return np.array(losses, dtype=object).astype(float)
+
+
+def _stamp(figure: Figure, synthetic: bool) -> None:
+    if synthetic:
+        figure.text(0.99, 0.01, "synthetic images", ha="right", va="bottom", color=COLOURS["muted"])
+
+
 @dataclass(frozen=True)
 class FigureSpec:
     """A figure of the report."""
 
     title: str  #: Heading.
-    caption: str  #: How to read it; one or two sentences.
+    caption: str | Callable[[Report], str]  #: How to read it; one or two sentences.
     draw: Callable[[Report], Figure]  #: Report to matplotlib figure.
     there: Callable[[Report], bool]  #: Whether the report holds what it needs.
     words: Callable[[Report], str]  #: What it shows, for those who cannot see it.
 
 
 def _value(report: Report, key: str) -> str:
-    from gcsam_med.reporting.text import estimate_text
-
     name = metric_name(key, report.task).title
     return f"{name} {estimate_text(report.metrics[key])}." if key in report.metrics else ""
 
@@ -85,11 +412,22 @@ def _has_lesions(report: Report) -> bool:
     return report.task == "segmentation" and bool(report.cases["dice"].notna().any())
 
 
+def _threshold_caption(report: Report) -> str:
+    chosen = {
+        "validation": "was chosen on validation",
+        "given": "was given by the user",
+        "default": "was not chosen on validation",
+    }[report.operating.chosen_on]
+    both = len(report.curves["sweep"].columns) > 2
+    transfer = " The other curve shows how it transfers; it took no part in the choice." if both else ""
+    return f"The threshold (dotted) {chosen}.{transfer}"
+
+
 def _confusion_words(report: Report) -> str:
     names = list(report.data.classes)
     rows = report.confusion.tolist() if report.confusion is not None else []
     return " ".join(
-        f"Of {sum(row)} {name}: {', '.join(f'{n} called {x}' for n, x in zip(row, names, strict=True))}."
+        f"Of {sum(row)} {name}: {', '.join(f'{n} predicted {x}' for n, x in zip(row, names, strict=True))}."
         for name, row in zip(names, rows, strict=True)
     )
 
@@ -99,14 +437,14 @@ FIGURES: dict[str, FigureSpec] = {
     "dice": FigureSpec(
         "Dice, case by case",
         "Each mark is a lesion image; the box holds the middle half, its line is the median.",
-        segmentation.dice_distribution,
+        dice_distribution,
         _has_lesions,
         lambda r: f"Box plot of Dice by class. {_value(r, 'dice')}",
     ),
     "size_dice": FigureSpec(
         "Lesion size and Dice",
         "Small lesions lose more Dice for the same error of the outline.",
-        segmentation.size_dice,
+        size_dice,
         _has_lesions,
         lambda r: "Scatter of Dice against the true area of each lesion image.",
     ),
@@ -114,43 +452,42 @@ FIGURES: dict[str, FigureSpec] = {
         "Agreement of area (Bland-Altman)",
         "Each mark is a lesion image. The bias is the mean difference; 95 % of differences are expected "
         "between the limits of agreement if they are spread normally.",
-        segmentation.bland_altman,
+        bland_altman,
         _has_lesions,
         lambda r: f"Difference against mean of predicted and true area. {_value(r, 'area_error')}",
     ),
     "threshold": FigureSpec(
         "Threshold and Dice",
-        "The threshold (dotted) was chosen on validation. The other curve shows how it transfers; it took no "
-        "part in the choice.",
-        segmentation.threshold_sweep,
+        _threshold_caption,
+        threshold_sweep,
         lambda r: r.task == "segmentation" and "sweep" in r.curves,
         lambda r: f"Mean Dice at every threshold; {r.operating.threshold:.2f} is used.",
     ),
     "roc": FigureSpec(
         "ROC curve",
         "With more than two classes, each class against the rest.",
-        classification.roc,
+        roc,
         lambda r: "roc" in r.curves,
         lambda r: f"Receiver operating characteristic. {_value(r, 'auc')}",
     ),
     "pr": FigureSpec(
         "Precision-recall curve",
         "Unlike the ROC curve it depends on how frequent the positive class is in these data.",
-        classification.precision_recall,
+        precision_recall,
         lambda r: "pr" in r.curves,
         lambda r: f"Precision against recall. {_value(r, 'auprc')}",
     ),
     "confusion": FigureSpec(
         "Confusion matrix",
         "Numbers of cases and shares of each row (true class), at the operating point.",
-        classification.confusion,
+        confusion,
         lambda r: r.confusion is not None,
         _confusion_words,
     ),
     "scores": FigureSpec(
         "Probabilities by true class",
         "The dotted line is the operating point.",
-        classification.scores,
+        scores,
         lambda r: r.task == "classification" and len(r.data.classes) == 2,
         lambda r: "Histogram of the probability of the positive class for each true class.",
     ),
@@ -158,7 +495,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Calibration",
         "On the diagonal a predicted 70 % comes true in 70 % of cases. Bins of equal width; bars are 95 % "
         "Wilson intervals.",
-        classification.reliability,
+        reliability,
         lambda r: r.calibration is not None,
         lambda r: f"Reliability diagram. {_value(r, 'ece')}",
     ),
@@ -166,13 +503,13 @@ FIGURES: dict[str, FigureSpec] = {
         "Decision curve",
         "Net benefit weighs true against false positives at the odds of the threshold probability. Where the "
         "model's line is not above both others, it is of no use for a decision at that threshold.",
-        classification.decision,
+        decision,
         lambda r: "decision" in r.curves,
         lambda r: "Net benefit of the model, of acting on all and of acting on none, by threshold.",
     ),
     "subgroups": FigureSpec(
         "Subgroups",
-        "Bars are 95 % intervals, the dashed line is the figure of all cases. Hollow grey marks rest on "
+        "Bars are 95 % intervals, the dashed line is the value of all cases. Hollow grey marks rest on "
         "so few cases that they may mislead.",
         subgroups,
         lambda r: any(p.estimates[r.main_metric].value is not None for p in r.subgroups),
@@ -191,29 +528,18 @@ FIGURES: dict[str, FigureSpec] = {
         "Loss along a line",
         "The loss on a line through the weights, along a random direction whose filters are as long as the "
         "network's (Li et al. 2018). The wider the valley, the flatter the minimum.",
-        sharpness.line_of_report,
+        line_of_report,
         lambda r: bool(r.sharpness.get("line")),
-        sharpness.words,
+        words,
     ),
     "sharpness_surface": FigureSpec(
-        "Loss on a square",
-        "The same along two directions; the cross is the trained network.",
-        sharpness.surface_of_report,
+        "Loss over two directions",
+        "The loss along two random directions through the weights; the cross is the trained network.",
+        surface_of_report,
         lambda r: bool(r.sharpness.get("surface")),
-        sharpness.words,
+        words,
     ),
 }
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure, drawn."""
-
-    key: str  #: File name without ending.
-    spec: FigureSpec  #: What it is.
-    words: str  #: What it shows, in words.
-    svg: str  #: An SVG document.
-    png: bytes  #: The same as PNG, 200 dpi.
 
 
 def draw_all(report: Report) -> list[Drawn]:
@@ -223,5 +549,6 @@ def draw_all(report: Report) -> list[Drawn]:
         if spec.there(report):
             with look():
                 figure = spec.draw(report)
-            drawn.append(Drawn(key, spec, spec.words(report), to_svg(figure), to_png(figure)))
+            caption = spec.caption if isinstance(spec.caption, str) else spec.caption(report)
+            drawn.append(Drawn.of(figure, key, spec.title, caption, spec.words(report)))
     return drawn

@@ -1,84 +1,70 @@
-"""The figures of a comparison: each run, each difference, gain against cost, and how sharp the minima are."""
+"""The pictures of a comparison: each run, each difference, gain against cost, and sharpness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gcsam_med.reporting.comparison import Arm, Comparison
-from gcsam_med.reporting.figures_sharpness import loss_lines
+from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.figures import loss_lines
 from gcsam_med.reporting.names import metric_name
-from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, label, look, new_figure, to_png, to_svg
-from gcsam_med.reporting.text import estimate_text, number
+from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, Drawn, label, look, new_figure
+from gcsam_med.reporting.text import arm_name, estimate_text, number, pair_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Sketch:
-    """A figure of a comparison, drawn."""
-
-    key: str  #: File name without ending.
-    #: title, caption: Heading, and how to read it.
-    title: str
-    caption: str
-    words: str  #: What it shows, for those who cannot see it.
-    svg: str  #: An SVG document.
-    png: bytes  #: The same as PNG, 200 dpi.
-
-
-def draw_comparison(comparison: Comparison) -> list[Sketch]:
+def draw_comparison(comparison: Comparison) -> list[Drawn]:
     """Draw every figure that the comparison has material for."""
     name = _title(comparison)
     drawn = [
-        _drawn(
+        Drawn.of(
+            _runs(comparison),
             "arms",
             f"{name} of every run",
-            "A dot is a run; the bar is the mean over seeds with its 95 % interval, which holds the chance "
+            "A dot is a run; the bar is the mean over seeds with its 95 % interval, which covers the chance "
             "of seeds and of cases.",
-            _runs(comparison),
-            " ".join(f"{_name(comparison, a)}: {estimate_text(a.main)}." for a in comparison.arms),
+            " ".join(f"{arm_name(comparison, a)}: {estimate_text(a.main)}." for a in comparison.arms),
         )
     ]
     if comparison.pairs:
         drawn.append(
-            _drawn(
+            Drawn.of(
+                _differences(comparison),
                 "differences",
                 f"Differences in {name}",
-                "Second arm less first, on the same cases. Intervals are not corrected for the number of "
+                "Second arm minus first, on the same cases. Intervals are not corrected for the number of "
                 "pairs, the verdicts are.",
-                _differences(comparison),
                 " ".join(
-                    f"{p.second} less {p.first}: {estimate_text(p.difference)}." for p in comparison.pairs
+                    f"{p.second} minus {p.first}: {estimate_text(p.difference)}." for p in comparison.pairs
                 ),
             )
         )
     if len(comparison.arms) > 1:
         drawn.append(
-            _drawn(
+            Drawn.of(
+                _cost(comparison),
                 "cost",
                 f"{name} against cost",
-                "Gradient computations a run, in units of the cheapest arm; bars are 95 % intervals.",
-                _cost(comparison),
+                "Gradient computations per run, in units of the cheapest arm; bars are 95 % intervals.",
                 " ".join(
-                    f"{_name(comparison, a)}: {a.cost.passes:,.0f} gradient computations."
+                    f"{arm_name(comparison, a)}: {a.cost.passes:,.0f} gradient computations."
                     for a in comparison.arms
                 ),
             )
         )
     if any(arm.sharpness for arm in comparison.arms):
         drawn.append(
-            _drawn(
+            Drawn.of(
+                _sharpness(comparison),
                 "sharpness",
                 "Sharpness of the minima",
                 "Largest eigenvalue of the Hessian of the training loss; a dot is a run. Lower is flatter.",
-                _sharpness(comparison),
                 " ".join(
-                    f"{_name(comparison, a)}: mean {number(a.sharpness['largest_eigenvalue'].mean)}."
+                    f"{arm_name(comparison, a)}: mean {number(a.sharpness['largest_eigenvalue'].mean)}."
                     for a in comparison.arms
                     if a.sharpness
                 ),
@@ -87,27 +73,19 @@ def draw_comparison(comparison: Comparison) -> list[Sketch]:
     lines = [arm.lines[0] for arm in comparison.arms if arm.lines]
     if len(lines) > 1:
         drawn.append(
-            _drawn(
+            Drawn.of(
+                loss_lines(lines[: len(SERIES)]),
                 "landscape",
                 "Loss around the weights",
                 "Along a filter-normalized random direction (Li et al. 2018), the first run of each arm.",
-                loss_lines(lines[: len(SERIES)]),
                 "Loss on a line through the weights of one run of each arm.",
             )
         )
     return drawn
 
 
-def _drawn(key: str, title: str, caption: str, figure: Figure, words: str) -> Sketch:
-    return Sketch(key, title, caption, words, to_svg(figure), to_png(figure))
-
-
 def _title(comparison: Comparison) -> str:
     return metric_name(comparison.main_metric, comparison.task).title
-
-
-def _name(comparison: Comparison, arm: Arm) -> str:
-    return arm.name if len(comparison.models) == 1 else f"{arm.model} {arm.name}"
 
 
 def _rows(comparison: Comparison, xlabel: str, names: Sequence[str]) -> Figure:
@@ -122,7 +100,7 @@ def _rows(comparison: Comparison, xlabel: str, names: Sequence[str]) -> Figure:
 
 def _runs(comparison: Comparison) -> Figure:
     with look():
-        names = [_name(comparison, arm) for arm in comparison.arms]
+        names = [arm_name(comparison, arm) for arm in comparison.arms]
         figure = _rows(comparison, _title(comparison), names)
         axes = figure.axes[0]
         for i, arm in enumerate(comparison.arms):
@@ -136,8 +114,7 @@ def _runs(comparison: Comparison) -> Figure:
 
 def _differences(comparison: Comparison) -> Figure:
     with look():
-        several = len(comparison.models) > 1
-        names = [(f"{p.model}: " if several else "") + f"{p.second} − {p.first}" for p in comparison.pairs]
+        names = [pair_name(comparison, p) for p in comparison.pairs]
         figure = _rows(comparison, f"Difference in {_title(comparison)}", names)
         figure.axes[0].axvline(0, color=COLOURS["series-2"], linestyle="--", linewidth=1)
         for i, pair in enumerate(comparison.pairs):
@@ -174,7 +151,7 @@ def _cost(comparison: Comparison) -> Figure:
             colour = COLOURS[SERIES[i % len(SERIES)]]
             axes.plot([at, at], [low, high], "-", color=colour, linewidth=1.4)
             marker = MARKERS[i % len(MARKERS)]
-            axes.plot([at], [arm.main.value], marker, color=colour, label=label(_name(comparison, arm)))
+            axes.plot([at], [arm.main.value], marker, color=colour, label=label(arm_name(comparison, arm)))
         axes.set(xlabel="Gradient computations, cheapest arm = 1", ylabel=_title(comparison))
         axes.margins(x=0.2)
         axes.legend(loc="best")
@@ -184,7 +161,7 @@ def _cost(comparison: Comparison) -> Figure:
 def _sharpness(comparison: Comparison) -> Figure:
     with look():
         arms = [arm for arm in comparison.arms if arm.sharpness]
-        figure = _rows(comparison, "Largest Hessian eigenvalue", [_name(comparison, arm) for arm in arms])
+        figure = _rows(comparison, "Largest Hessian eigenvalue", [arm_name(comparison, arm) for arm in arms])
         for i, arm in enumerate(arms):
             values = np.array(arm.sharpness["largest_eigenvalue"].values)
             figure.axes[0].plot(

@@ -1,11 +1,13 @@
-"""The parts a page is made of. Templates only lay them out; all words and numbers come from here."""
+"""Pages from Jinja templates: each is one self-contained file that needs no network and no script.
+
+The prose stands in ``templates/``; the templates read a `Report`, a `Comparison` or an audit as it is.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -13,102 +15,62 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gcsam_med import __version__
+from gcsam_med.reporting import names, text
+from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.report import Exhibit, Notice, Report
+from gcsam_med.reporting.style import Drawn
 
 if TYPE_CHECKING:
+    import pandas as pd
     from jinja2 import Environment
-    from markupsafe import Markup
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column's title, whether its cells stand to the right, and whether their lines stay whole."""
-
-    title: str
-    numeric: bool = False
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row's cells; ``tone`` is ``main`` (bold), ``dim`` (grey) or empty."""
-
-    cells: Sequence[str]
-    tone: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its caption."""
-
-    caption: str
-    columns: Sequence[Column]
-    rows: Sequence[Row]
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A drawing that stands inline."""
-
-    key: str
-    title: str
-    caption: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class PageExhibit:
-    """A picture with its caption; ``data`` is a JPEG in base64."""
-
-    title: str
-    caption: str
-    alt: str
-    data: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a section; what is empty is left out."""
-
-    heading: str = ""
-    paragraphs: Sequence[str] = ()
-    quote: Sequence[str] = ()
-    items: Sequence[str] = ()
-    facts: Sequence[tuple[str, str]] = ()
-    table: Table | None = None
-    folded: str = ""
-    figures: Sequence[PageFigure] = ()
-    exhibits: Sequence[PageExhibit] = ()
-    key: Sequence[tuple[str, str, bool]] = ()
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section with its heading; ``key`` is its address on the page."""
-
-    key: str
-    title: str
-    parts: Sequence[Part] = field(default_factory=list)
+WARNINGS_SHOWN = 3  # in the summary; the others get a section
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("gcsam_med.reporting", "templates"),
-        # Everything is escaped but what is Markup: our own SVG.
+        # Everything is escaped but what is Markup: our own style sheet and SVG.
         autoescape=True,
         undefined=StrictUndefined,
+        extensions=["jinja2.ext.do"],
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "as_records": _as_records,
+        "brief": text.brief,
+        "by_kind": _by_kind,
+        "by_method": text.by_method,
+        "case_table": _case_table,
+        "columns": text.columns_of,
+        "counted": text.count,
+        "estimate": text.estimate_text,
+        "extract": lambda key, mapping: mapping[key],
+        "flat": text.flat,
+        "heading": text.heading,
+        "headline": text.headline,
+        "in_order": names.in_order,
+        "interval": text.interval,
+        "jpeg": jpeg,
+        "metric": names.metric_name,
+        "number": text.number,
+        "p": text.p_text,
+        "plain": text.plain_value,
+        "sentence": text.sentence,
+        "signed": text.signed,
+        "spread": text.spread,
+        "stacked": text.stacked,
+    }
+    environment.globals |= {"arm_name": text.arm_name, "pair_name": text.pair_name}
+    return environment
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill a template of ``templates/`` in; the house's style sheet and version are added."""
+    """Fill in a template of ``templates/``; the style sheet and the version are added."""
     from markupsafe import Markup
 
     css = (files("gcsam_med.reporting") / "templates" / "style.css").read_text(encoding="utf-8")
@@ -116,10 +78,78 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(css=Markup(css), version=__version__, **context)  # noqa: S704
 
 
-def exhibit_jpeg(image: np.ndarray) -> str:
-    """Encode uint8 (H, W, 3) as JPEG in base64."""
+def jpeg(image: np.ndarray) -> str:
+    """Encode uint8 (H, W) or (H, W, 3) as a ``data:`` address of a JPEG."""
     from PIL import Image
 
     data = io.BytesIO()
     Image.fromarray(image).save(data, format="JPEG", quality=88, optimize=True)
-    return base64.b64encode(data.getvalue()).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def report_html(report: Report, drawn: Sequence[Drawn], *, themed: bool = True) -> str:
+    """Write ``report.html``.
+
+    Parameters
+    ----------
+    report : Report
+        What was found.
+    drawn : sequence of Drawn
+        Its pictures.
+    themed : bool
+        Pictures follow the reader's light or dark theme; off for PDF.
+    """
+    from gcsam_med.optim import OPTIMIZERS  # brings torch, which the page of a data set does without
+
+    context = {
+        "report": report,
+        "model": report.model,
+        "data": report.data,
+        "method": OPTIMIZERS.get(report.model.optimizer),
+        "drawn": {d.key: d.inline(themed=themed) for d in drawn},
+        **_notices(report.notices),
+    }
+    return render("report.html.j2", context)
+
+
+def comparison_html(comparison: Comparison, drawn: Sequence[Drawn]) -> str:
+    """Write ``comparison.html``; see `report_html`."""
+    context = {
+        "comparison": comparison,
+        "drawn": {d.key: d.inline() for d in drawn},
+        **_notices(comparison.notices),
+    }
+    return render("comparison.html.j2", context)
+
+
+def _notices(notices: Sequence[Notice]) -> dict[str, list[Notice]]:
+    """Sort the warnings: those of the summary, the research notice last; and those it has no room for."""
+    research = [n for n in notices if n.key == "research-only"]
+    others = [n for n in notices if n.key != "research-only"]
+    return {
+        "notices": others[:WARNINGS_SHOWN] + research,
+        "more_notices": others[WARNINGS_SHOWN:],
+        "stamps": [n for n in notices if n.stamp],
+    }
+
+
+def _as_records(values: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
+    """Return a list as mappings: what is none becomes the one entry `name` of one."""
+    return [value if isinstance(value, Mapping) else {name: value} for value in values]
+
+
+def _by_kind(gallery: Sequence[Exhibit]) -> list[tuple[str, list[Exhibit]]]:
+    """Group the pictures by kind, in the order in which kinds come first."""
+    return [(kind, [e for e in gallery if e.kind == kind]) for kind in dict.fromkeys(e.kind for e in gallery)]
+
+
+def _case_table(cases: pd.DataFrame) -> tuple[list[str], str, list[list[str]]]:
+    """Return titles, kinds (see ``macros.html.j2``) and cells of the table of all cases."""
+    hidden = ("hd", "assd", "specificity", "area_unit", "distance_unit", "correct")
+    shown = [c for c in cases.columns if c not in hidden]
+    kinds = "".join("n" if cases[c].dtype.kind in "fi" else "t" for c in shown)
+    columns = [
+        [text.number(v) if isinstance(v, float) else "–" if v is None else str(v) for v in cases[c].tolist()]
+        for c in shown
+    ]
+    return [c.replace("_", " ") for c in shown], kinds, [list(row) for row in zip(*columns, strict=True)]

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -147,3 +148,29 @@ def inline_svg(svg: str, prefix: str, title: str, description: str, *, themed: b
         f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     )
     return svg.replace(head, opening, 1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, drawn."""
+
+    key: str  #: File name without ending.
+    title: str  #: Heading.
+    caption: str  #: How to read it.
+    words: str  #: What it shows, for those who cannot see it.
+    svg: str  #: An SVG document.
+    png: bytes  #: The same as PNG, 200 dpi.
+
+    @classmethod
+    def of(cls, figure: Figure, key: str, title: str, caption: str, words: str) -> Drawn:
+        """Draw a matplotlib figure as SVG and PNG."""
+        return cls(key, title, caption, words, to_svg(figure), to_png(figure))
+
+    def inline(self, *, themed: bool = True) -> dict[str, Any]:
+        """Return title, caption and an SVG that may stand in a page; see `inline_svg`."""
+        from markupsafe import Markup
+
+        prefix = self.key.replace("_", "-")
+        svg = inline_svg(self.svg, f"fig-{prefix}", self.title, self.words, themed=themed)
+        # Drawn by matplotlib, which escapes text; title and description are escaped by inline_svg.
+        return {"title": self.title, "caption": self.caption, "svg": Markup(svg)}  # noqa: S704

@@ -1,13 +1,20 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them; the templates use these functions as filters."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Pair
+from gcsam_med.reporting.names import in_order, metric_name
+from gcsam_med.reporting.report import Report
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a figure: shares with three decimals, large numbers with fewer; a dash for None."""
-    if value is None:
+    """Write a number: shares with three decimals, large numbers with fewer; a dash for None and NaN."""
+    if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
     if size >= 1000:
@@ -25,7 +32,7 @@ def interval(estimate: Estimate) -> str:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """Write a figure with its interval: ``0.771 (95 % CI 0.701 to 0.842)``, or why there is none."""
+    """Write a metric with its interval: ``0.771 (95 % CI 0.701 to 0.842)``, or why there is none."""
     if estimate.value is None:
         return f"not defined ({estimate.reason})"
     if estimate.ci95 is None:
@@ -36,3 +43,127 @@ def estimate_text(estimate: Estimate) -> str:
 def count(n: int, one: str, many: str = "") -> str:
     """Write a count with its noun: ``1 case``, ``12 cases``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def signed(value: float | None) -> str:
+    """Write a difference with its sign."""
+    return number(value) if value is None or value <= 0 else f"+{number(value)}"
+
+
+def p_text(p: float | None) -> str:
+    """Write a p value as papers do."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def spread(metric: ArmFigure) -> str:
+    """Write a mean with its standard deviation over runs."""
+    if not math.isfinite(metric.mean):
+        return "–"
+    return number(metric.mean) + (f" ± {number(metric.sd)}" if math.isfinite(metric.sd) else "")
+
+
+def arm_name(comparison: Comparison, arm: Arm) -> str:
+    """Name an arm, with its network where there are several."""
+    return f"{arm.model} {arm.name}" if len(comparison.models) > 1 else arm.name
+
+
+def pair_name(comparison: Comparison, pair: Pair) -> str:
+    """Name a pair as second minus first."""
+    return (f"{pair.model}: " if len(comparison.models) > 1 else "") + f"{pair.second} − {pair.first}"
+
+
+def plain_value(value: Any) -> str:
+    """Write a value of ``audit.json`` or of a table of cases, of whatever type it is."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain_value(item)}" for key, item in list(value.items())[:12])
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(plain_value(item) for item in value[:12]) + (", ..." if len(value) > 12 else "")
+    return str(value)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Write nested mappings as pairs of ``outer: inner`` and value."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            pairs += flat(value, f"{prefix}{key}: ")
+        elif key != "schema":
+            pairs.append((f"{prefix}{key}", "–" if value is None else str(value)))
+    return pairs
+
+
+def columns_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """Return the names in a list of records, and for each column ``n`` (numbers) or ``t`` (text)."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    numeric = [all(isinstance(r.get(n, 0), int | float) for r in records) for n in names]
+    return names, "".join("n" if is_number else "t" for is_number in numeric)
+
+
+def brief(estimate: Estimate) -> str:
+    """Write a metric and its interval for a cell: ``0.771 (0.701 to 0.842)``."""
+    value = number(estimate.value)
+    return value if estimate.ci95 is None else f"{value} ({interval(estimate)})"
+
+
+def stacked(estimate: Estimate) -> str:
+    """Write a metric above its interval, for tables of many columns."""
+    return number(estimate.value) + (f"\n{interval(estimate)}" if estimate.ci95 else "")
+
+
+def heading(key: str, holder: Report | Comparison) -> str:
+    """Return a metric's title with its unit, such as ``HD95 (mm)``."""
+    row = metric_name(key, holder.task)
+    policy = getattr(holder, "policy", {})
+    measured = policy.get("distance_unit", "")
+    unit = {
+        "distance": measured,
+        "tolerance": f"within {policy.get('nsd_tolerance', 0):g} {measured}",
+        "area": f"{measured}²",
+    }.get(row.unit)
+    return f"{row.title} ({unit})" if unit and measured else row.title
+
+
+def by_method(metrics: Mapping[str, Estimate], task: str) -> list[tuple[str, list[str]]]:
+    """Group the titles of metrics by the method of their interval, such as ``Wilson``."""
+    groups: dict[str, list[str]] = {}
+    for key in in_order(list(metrics)):
+        if metrics[key].ci95 is not None:
+            groups.setdefault(metrics[key].method.split(",")[0], []).append(metric_name(key, task).title)
+    return list(groups.items())
+
+
+def headline(comparison: Comparison) -> tuple[str, str]:
+    """Return the main result in a few words, and what stands beside it in small print."""
+    if not comparison.pairs:
+        arm = comparison.arms[0]
+        return number(arm.main.value), f"95 % CI {interval(arm.main)}"
+    if not comparison.shown:
+        return "no difference shown", f"between {count(len(comparison.arms), 'arm')}"
+    reference = comparison.arms[0].name
+    best = max(comparison.shown, key=lambda p: (p.first == reference, abs(p.difference.value or 0.0)))
+    beside = f"{pair_name(comparison, best)}, 95 % CI {interval(best.difference)}"
+    return signed(best.difference.value), beside
+
+
+def sentence(comparison: Comparison) -> str:
+    """Say in prose what every pair showed."""
+    means = ", ".join(f"{arm_name(comparison, a)} {number(a.main.value)}" for a in comparison.arms)
+    texts = [f"Means: {means}."]
+    shown = comparison.shown
+    for pair in shown:
+        texts.append(
+            f"{pair.second} was {pair.verdict} than {pair.first} by "
+            f"{number(abs(pair.difference.value or 0.0))} (95 % CI {interval(pair.difference)})."
+        )
+    left = len(comparison.pairs) - len(shown)
+    if left:
+        texts.append(f"For {count(left, 'other pair' if shown else 'pair')} no difference was shown.")
+    return " ".join(texts)

@@ -1,17 +1,29 @@
-"""Write a report's files: for people, for programs and for spreadsheets."""
+"""Write a report's or a comparison's files: for people, for programs and for spreadsheets."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from gcsam_med.errors import EnvironmentFault, MissingExtra
+from gcsam_med.files import write_durably
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
-from gcsam_med.reporting.html import report_html
-from gcsam_med.reporting.metrics_json import metrics_json
+from gcsam_med.reporting.figures_comparison import draw_comparison
 from gcsam_med.reporting.names import in_order
-from gcsam_med.reporting.output import write_files
+from gcsam_med.reporting.page import comparison_html, report_html
 from gcsam_med.reporting.report import Estimates, Report
+from gcsam_med.reporting.style import Drawn
 from gcsam_med.reporting.tables import frame_to_csv, to_csv
+
+SCHEMA = 1
 
 
 def write_report(report: Report, folder: Path, *, pdf: bool = False) -> list[Path]:
@@ -37,20 +49,174 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False) -> list[Pat
         If the folder cannot be written to, or the extra for PDF is not installed.
     """
     drawn = draw_all(report)
-    content: dict[str, bytes] = {
+    content = {
         "report.html": report_html(report, drawn).encode(),
-        "metrics.json": (json.dumps(metrics_json(report), indent=2, allow_nan=False) + "\n").encode(),
+        "metrics.json": _json(metrics_json(report)),
         "cases.csv": frame_to_csv(report.cases).encode(),
+        **_pictures(drawn),
+        **{f"tables/{name}.csv": table.encode() for name, table in _tables(report).items()},
     }
-    for figure in drawn:
-        content[f"figures/{figure.key}.svg"] = figure.svg.encode()
-        content[f"figures/{figure.key}.png"] = figure.png
-    content |= {f"tables/{name}.csv": text.encode() for name, text in _tables(report).items()}
     if pdf:
-        from gcsam_med.reporting.pdf import to_pdf
-
         content["report.pdf"] = to_pdf(report_html(report, drawn, themed=False))
-    return write_files(folder, content, "The report")
+    return _write_files(folder, content, "The report")
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write ``comparison.html``, ``.json``, ``.csv`` and ``figures/``; see `write_report`."""
+    drawn = draw_comparison(comparison)
+    content = {
+        "comparison.html": comparison_html(comparison, drawn).encode(),
+        "comparison.json": _json(comparison_json(comparison)),
+        "comparison.csv": _comparison_csv(comparison).encode(),
+        **_pictures(drawn),
+    }
+    return _write_files(folder, content, "The comparison")
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _pictures(drawn: Iterable[Drawn]) -> dict[str, bytes]:
+    content = {}
+    for picture in drawn:
+        content[f"figures/{picture.key}.svg"] = picture.svg.encode()
+        content[f"figures/{picture.key}.png"] = picture.png
+    return content
+
+
+def _write_files(folder: Path, content: Mapping[str, bytes], what: str) -> list[Path]:
+    """Write files, each whole or not at all."""
+    paths = [folder / name for name in content]
+    try:
+        for path, data in zip(paths, content.values(), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, data)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{what} cannot be written to {folder}: {error.strerror}.", "Give another folder with --output."
+        ) from error
+    return paths
+
+
+def to_pdf(html: str) -> bytes:
+    """Print a page of `report_html` to PDF, A4; nothing is fetched.
+
+    Raises
+    ------
+    MissingExtra
+        If WeasyPrint is not installed.
+    """
+    try:
+        from weasyprint import HTML
+        from weasyprint.urls import URLFetcher
+    except (ImportError, OSError) as error:  # OSError: Pango is not there
+        raise MissingExtra("Writing a PDF", "pdf") from error
+
+    return HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf()
+
+
+def metrics_json(report: Report) -> dict[str, Any]:
+    """Return the content of ``metrics.json``: only JSON types, every metric as its `Estimate.to_json`."""
+    data, model = report.data, report.model
+    content = {
+        "schema": SCHEMA,
+        "task": report.task,
+        "dataset": data.name,
+        "split": data.split,
+        "external": data.external,
+        "n_cases": data.n_cases,
+        "n_groups": data.n_groups,
+        "group_kind": data.group_kind,
+        "synthetic": data.synthetic or model.synthetic,
+        "classes": data.classes,
+        "excluded": data.excluded,
+        "metrics": report.metrics,
+        "per_class": report.per_class,
+        "subgroups": [
+            {
+                "column": part.column,
+                "value": part.value,
+                "n": part.n,
+                "n_groups": part.n_groups,
+                "small": part.small,
+                "metrics": part.estimates,
+            }
+            for part in report.subgroups
+        ],
+        "operating_point": report.operating,
+        "calibration": None
+        if report.calibration is None
+        else {
+            "temperature": report.calibration.temperature,
+            "reason": report.calibration.reason,
+            "before": report.calibration.before,
+            "after": report.calibration.after,
+        },
+        "postprocessing": report.postprocessing,
+        "policy": report.policy,
+        "notices": [{"key": n.key, "title": n.title, "text": n.text} for n in report.notices],
+        "run": {
+            "name": model.run,
+            "model": model.network,
+            "optimizer": model.optimizer,
+            "epoch": model.epoch,
+            "weights_sha256": model.weights_sha256,
+            "dataset_sha256": data.sha256,
+            "trained_on": model.trained_on,
+            "tool_version": model.tool_version,
+        },
+        "evaluated_with": report.evaluated_with,
+        "created": report.created,
+    }
+    found: dict[str, Any] = plain(content)
+    return found
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the content of ``comparison.json``: only JSON types, no NaN."""
+    content: dict[str, Any] = {"schema": SCHEMA, **plain(comparison)}
+    for arm in content["arms"]:
+        del arm["lines"]
+    for pair, given in zip(content["pairs"], comparison.pairs, strict=True):
+        pair["verdict"] = given.verdict
+        pair["by_seed"] = plain(dict(given.by_seed))
+    return content
+
+
+def plain(value: Any) -> Any:
+    """Turn estimates, dataclasses, numpy values and mappings into JSON types; NaN and infinity into None."""
+    if isinstance(value, Estimate):
+        value = value.to_json()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    elif isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _comparison_csv(comparison: Comparison) -> str:
+    """One row a run, with its metrics."""
+    keys = list(dict.fromkeys(k for arm in comparison.arms for k in arm.figures))
+    rows = [
+        [
+            run,
+            arm.model,
+            arm.name,
+            seed,
+            fold,
+            *(arm.figures[k].values[i] if k in arm.figures else None for k in keys),
+        ]
+        for arm in comparison.arms
+        for i, (run, (seed, fold)) in enumerate(zip(arm.runs, arm.replicates, strict=True))
+    ]
+    return to_csv(["run", "model", "arm", "seed", "fold", *keys], rows)
 
 
 def _tables(report: Report) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gcsam_med.reporting.comparison_write import comparison_json, write_comparison
+from gcsam_med.reporting.write import comparison_json, write_comparison
 from tests.compare.made_up import three_arms
 from tests.reporting.browser import CHROMIUM, DRIVER, Browser
 

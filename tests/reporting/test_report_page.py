@@ -11,7 +11,7 @@ from PIL import Image
 
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.figures import draw_all
-from gcsam_med.reporting.html import report_html
+from gcsam_med.reporting.page import report_html
 from gcsam_med.reporting.report import Notice
 from tests.builders import report_of
 
@@ -20,16 +20,20 @@ KINDS = ("segmentation", "binary", "classes")
 
 
 class Page(HTMLParser):
-    """Every element with its attributes, and the text by element."""
+    """Every element with its attributes, the text by element, and the cells of every table row."""
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.texts, self._open = [], [], []
+        self.elements, self.texts, self.rows, self._open = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
         self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
 
     def handle_endtag(self, tag):
         if tag in self._open:
@@ -38,6 +42,13 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts.append((self._open[-1] if self._open else "", data))
+        if self._open and self._open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self):
+        """All text, with single spaces."""
+        return " ".join(" ".join(data for _, data in self.texts).split())
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
@@ -152,7 +163,7 @@ def test_every_figure_is_there_and_drawn(page):
 def test_the_summary_comes_first_with_the_main_figure(page):
     """Oracle: the figure of metrics.json, rounded to three places."""
     report, parsed = page
-    text = " ".join(data.strip() for _, data in parsed.texts if data.strip())
+    text = parsed.text
     main = report.metrics[report.main_metric]
     assert f"{main.value:.3f}" in text[: text.index("Results")]
     assert "Not for clinical use" in text[: text.index("Results")]
@@ -168,3 +179,67 @@ def test_the_same_report_gives_the_same_files(tmp_path):
     assert len(files) > 15
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def checklist(parsed):
+    start = next(i for i, row in enumerate(parsed.rows) if row[:2] == ["Topic", "CLAIM"])
+    return parsed.rows[start + 1 :]
+
+
+def test_every_item_of_both_checklists_is_there_once(page):
+    """Oracle: CLAIM 2024 has 44 items, TRIPOD+AI has 27."""
+    rows = checklist(page[1])
+    assert sorted(int(row[1]) for row in rows if row[1] != "\N{EN DASH}") == list(range(1, 45))
+    tripod = {int(n) for row in rows for n in row[2].split(",") if n != "\N{EN DASH}"}
+    assert tripod == set(range(1, 28))
+
+
+def test_what_the_run_knows_is_filled_in_and_the_rest_is_for_the_author(page):
+    """Oracle: facts of the run stand in the answers; questions only a person can answer do not get one."""
+    report, parsed = page
+    answers = {row[1]: row[3] for row in checklist(parsed)}
+    assert f"Epoch {report.model.epoch}" in answers["26"]
+    assert "near-duplicates" in answers["19"]
+    assert answers["33"] == "None in this report."
+    for only_a_person in ("1", "4", "11", "13", "16", "18", "34", "44"):
+        assert answers[only_a_person] == "for the author"
+    assert sum(answer == "for the author" for answer in answers.values()) < 22
+
+
+def test_the_methods_paragraph_states_the_run_s_facts(page):
+    """Oracle: numbers of the report; each interval is said to be made as its `Estimate.method` says."""
+    report, parsed = page
+    text = parsed.text
+    assert f"{report.data.n_cases} images" in text
+    assert f"{report.model.parameters:,} parameters" in text
+    assert "gcsam (rho 0.05) on adam" in text
+    assert "The images are synthetic." in text
+    assert "GCSAM: Gradient Centralized" in text
+    sentence = text[text.index("95 % confidence intervals were computed by") :].split(". ")[0]
+    for words, method in (("Wilson's method", "Wilson"), ("DeLong's method", "DeLong")):
+        assert (words in sentence) == any(
+            e.method.startswith(method) for e in report.metrics.values() if e.ci95 is not None
+        )
+
+
+def test_an_audit_of_any_layout_is_shown():
+    """Oracle: every number of a small audit stands on the page, long lists cut and said to be."""
+    audit = {
+        "schema": 1,
+        "summary": {"cases": 7, "random_split_leak": 0.25},
+        "conflicts": [{"first": "a", "pair": ["x", "y"]}, {"first": "b", "why": None}],
+        "new_names": [f"n{i}" for i in range(60)],
+        "note": "all well",
+    }
+    report = replace(report_of("binary"), audit=audit)
+    parsed = Page(report_html(report, []))
+    assert (
+        "Share of test images with a duplicate in training under a random split by image 0.25" in parsed.text
+    )
+    assert "Conflicting labels 2" in parsed.text
+    assert "note all well" in parsed.text
+    assert ["first", "pair", "why"] in parsed.rows
+    assert ["a", "x, y", "\N{EN DASH}"] in parsed.rows
+    assert ["n49"] in parsed.rows
+    assert ["n50"] not in parsed.rows
+    assert "new names (the first 50 of 60)" in parsed.text
