@@ -147,7 +147,7 @@ def make_run(
     seed: int = 0,
     fold: int | None = None,
 ) -> Path:
-    """Write ``root/NAME``, a run as `train` leaves it, with a network trained for `steps` steps of Adam.
+    """Write ``root/NAME``, a finished run as `train` leaves it, its network trained for `steps` Adam steps.
 
     With ``steps=0`` the network is untrained but the same for the same seed. ``classes`` of a
     classification: all by default.
@@ -155,7 +155,8 @@ def make_run(
     import torch
 
     from gcsam_med.networks import build_network, default_model
-    from gcsam_med.runs.model import TrainedModel
+    from gcsam_med.runs.model import TrainedModel, load_model
+    from gcsam_med.training.calibration import calibrate
 
     info = dataset.info
     model = model or default_model(task)
@@ -201,6 +202,9 @@ def make_run(
     history["lr"], history["seconds"], history["images_per_second"] = 1e-3, 1.5, 60.0
     history.to_csv(run.history_file, index=False)
     run.environment_file.write_text(json.dumps({"gcsam_med": __version__, "device": "cpu"}), encoding="utf-8")
+    calibrate(run, load_model(run.model), config, dataset)
+    result = {"run": str(run.root), "epochs": len(losses), "steps": steps, "seconds": 1.5 * len(losses)}
+    run.result_file.write_text(json.dumps(result), encoding="utf-8")
     return run.root
 
 

@@ -179,6 +179,7 @@ def evaluate(
     tolerance: float | None = None,
     prevalence: float | None = None,
     min_area: int = 0,
+    unfinished: bool = False,
     track: Track = silent,
 ) -> Report:
     """Examine a trained run on a split, and write its report.
@@ -195,7 +196,7 @@ def evaluate(
         Folder of prepared data sets. Default: the one the run was trained from.
     output : str or path, optional
         Folder of the report. Default: ``RUN/evaluation/SPLIT``.
-    device, batch_size, seed, n_resamples, threshold, tolerance, prevalence, min_area
+    device, batch_size, seed, n_resamples, threshold, tolerance, prevalence, min_area, unfinished
         See `gcsam_med.evaluation.evaluate_run`.
     track : Track
         Shows progress.
@@ -225,6 +226,7 @@ def evaluate(
         tolerance=tolerance,
         prevalence=prevalence,
         min_area=min_area,
+        unfinished=unfinished,
         track=track,
     )
     write_report(report, evaluation_folder(report, Path(run)) if output is None else Path(output))

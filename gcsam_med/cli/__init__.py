@@ -11,6 +11,7 @@ import typer
 from gcsam_med import __version__
 from gcsam_med.cli import (
     audit,
+    calibrate,
     compare,
     console,
     doctor,
@@ -54,6 +55,7 @@ app.command("prepare")(prepare.prepare)
 app.command("audit")(audit.audit)
 app.command("preview")(preview.preview)
 app.command("train")(train.train)
+app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)

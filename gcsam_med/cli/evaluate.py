@@ -48,6 +48,9 @@ def evaluate(
         int,
         typer.Option("--min-area", min=0, help="Also measure dropping smaller regions (pixels)."),
     ] = 0,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Accept a run whose training has not ended; stamped.")
+    ] = False,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (extra: pdf).")] = False,
@@ -74,6 +77,7 @@ def evaluate(
         tolerance=tolerance,
         prevalence=prevalence,
         min_area=min_area,
+        unfinished=unfinished,
         track=console.track,
     )
     files = write_report(report, output or evaluation_folder(report, run), pdf=pdf)

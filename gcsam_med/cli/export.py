@@ -38,7 +38,7 @@ def export(
     if done.synthetic:
         console.warn("Generated images had a part in this model; its card says so.")
     if "not chosen" in done.threshold_from:
-        console.warn("The threshold was not chosen on validation: run `gcsam-med evaluate` first.")
+        console.warn("The threshold was not chosen on validation: 0.5 is used.")
     same = "the run's weights" if done.difference is None else f"within {done.difference:.1e} of the model"
     console.result(
         {

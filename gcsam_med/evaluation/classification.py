@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.evaluation.network_outputs import answers
-from gcsam_med.evaluation.setup import Examination, select
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.progress import Track, silent
-
-DEFAULT_THRESHOLD = 0.5
-MIN_VALIDATION_CASES = 10
+from gcsam_med.runs import network_outputs
 
 
 @dataclass(frozen=True)
@@ -35,24 +32,13 @@ def answer(
     what: str,
 ) -> Answered:
     """Ask the network about every row."""
-    stream = answers(exam.model, dataset, rows, batch_size=batch_size, track=track, what=what)
+    stream = network_outputs(exam.model, dataset.images, rows, batch_size=batch_size, track=track, what=what)
     found = [probability[list(exam.order)] for _, probability in stream]
     return Answered(
         rows,
         exam.labels(dataset, rows),
         np.array(found, dtype=np.float64).reshape(len(rows), len(exam.classes)),
     )
-
-
-def answer_validation(exam: Examination, *, batch_size: int | None, track: Track = silent) -> Answered | None:
-    """Ask about the validation split of the run's own data set; None where that is not at hand or empty."""
-    home = exam.home
-    if home is None:
-        return None
-    rows = select(home, home.rows("val", exam.config.fold), exam.model, exam.config).rows
-    if not len(rows):
-        return None
-    return answer(exam, home, rows, batch_size=batch_size, track=track, what="Choosing the operating point")
 
 
 def case_table(

@@ -8,18 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gcsam_med.errors import InputError
-from gcsam_med.evaluation.classification import (
-    DEFAULT_THRESHOLD,
-    MIN_VALIDATION_CASES,
-    Answered,
-    answer,
-    answer_validation,
-    case_table,
-)
-from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.classification import Answered, answer, case_table
+from gcsam_med.evaluation.findings import UNFINISHED, Findings, Options, operating_point
 from gcsam_med.evaluation.setup import Examination
-from gcsam_med.metrics.calibration import apply_temperature, confidence, fit_temperature
+from gcsam_med.metrics.calibration import apply_temperature, confidence
 from gcsam_med.metrics.classification import call_classes, classification_metrics, confusion_matrix
 from gcsam_med.metrics.confusion import npv_at_prevalence, ppv_at_prevalence
 from gcsam_med.metrics.curves import (
@@ -30,12 +22,11 @@ from gcsam_med.metrics.curves import (
 )
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.metrics.intervals import wilson
-from gcsam_med.metrics.operating_point import choose_threshold
 from gcsam_med.metrics.statistics import bootstrap, resample_groups, weighted
 from gcsam_med.metrics.summary import classification_estimates
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Calibration, Operating
-from gcsam_med.runs.calibration import OperatingFile
+from gcsam_med.runs.calibration import DEFAULT_THRESHOLD
 
 CALIBRATION_METRICS = ("brier", "log_loss", "ece")
 SUBGROUP_METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
@@ -43,17 +34,13 @@ TRANSFER_METRICS = ("sensitivity", "specificity", "balanced_accuracy")
 
 
 def examine(exam: Examination, options: Options, track: Track) -> Findings:
-    """Choose operating point and temperature on validation, then estimate every figure."""
-    validation = answer_validation(exam, batch_size=options.batch_size, track=track)
-    if exam.split == "val" and not exam.external and validation is not None:
-        examined = validation
-    else:
-        rows = exam.selection.rows
-        examined = answer(
-            exam, exam.dataset, rows, batch_size=options.batch_size, track=track, what="Asking about cases"
-        )
-    operating = _operating(exam, options, validation)
-    temperature, why_not = _temperature(exam, validation)
+    """Estimate every metric at the model's threshold, before and after its temperature."""
+    examined = answer(
+        exam, exam.dataset, exam.selection.rows, batch_size=options.batch_size, track=track, what="Evaluating"
+    )
+    operating = operating_point(exam, options)
+    temperature = None if exam.calibration is None else exam.calibration.temperature
+    why_not = UNFINISHED if exam.calibration is None else exam.calibration.temperature_reason
     threshold = operating.threshold if len(exam.classes) == 2 else None
     calls = call_classes(examined.probabilities, threshold)
     calibrated = apply_temperature(examined.probabilities, temperature) if temperature is not None else None
@@ -73,15 +60,13 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
     overall, by_class = estimate(everyone, examined.probabilities)
     overall |= _derived(exam, examined, overall, options)
     after = estimate(everyone, calibrated)[0] if calibrated is not None else None
-    saved = _saved(exam, operating, temperature, validation)
     return Findings(
         metrics=overall,
         per_class=dict(zip(exam.classes, by_class, strict=True)),
         cases=case_table(exam, examined, calls, calibrated),
         rows=examined.rows,
         policy=_policy(exam, options, operating),
-        operating=_transfer(exam, operating, validation, examined),
-        saved_point=saved,
+        operating=_transfer(exam, operating, examined),
         curves=_curves(exam, examined),
         confusion=confusion_matrix(examined.labels, calls, len(exam.classes)),
         calibration=_calibration(examined, calibrated, overall, after, temperature, why_not),
@@ -93,26 +78,7 @@ def _main(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
     return {name: figures[name] for name in SUBGROUP_METRICS}
 
 
-def _operating(exam: Examination, options: Options, validation: Answered | None) -> Operating:
-    if len(exam.classes) != 2:
-        return Operating(0.0, "the likeliest class is called", "default", 0, "more than two classes")
-    if options.threshold is not None:
-        return Operating(options.threshold, "given on the command line", "given", 0)
-    n = 0 if validation is None else len(validation.rows)
-    if validation is None or n < MIN_VALIDATION_CASES:
-        why = exam.home_note or f"validation holds {n} cases, fewer than {MIN_VALIDATION_CASES}"
-        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", n, why)
-    try:
-        point = choose_threshold(validation.labels == 1, validation.probabilities[:, 1])
-    except InputError as error:
-        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", n, error.message)
-    rule = "largest sensitivity + specificity on validation (Youden)"
-    return Operating(min(point.threshold, 1.0), rule, "validation", n)
-
-
-def _transfer(
-    exam: Examination, operating: Operating, validation: Answered | None, examined: Answered
-) -> Operating:
+def _transfer(exam: Examination, operating: Operating, examined: Answered) -> Operating:
     """Add what the threshold gives where it was chosen and where it is used."""
     if len(exam.classes) != 2:
         return operating
@@ -122,40 +88,13 @@ def _transfer(
         return {name: figures[name] for name in TRANSFER_METRICS}
 
     transfer: dict[str, Mapping[str, float | None]] = {}
-    if validation is not None and exam.split != "val":
-        transfer["validation"] = at(validation, operating.threshold)
+    fitted = exam.calibration
+    if fitted is not None and fitted.at_threshold and operating.chosen_on != "given" and exam.split != "val":
+        transfer["validation"] = fitted.at_threshold
     transfer[exam.split] = at(examined, operating.threshold)
     transfer[f"{exam.split} at 0.5"] = at(examined, DEFAULT_THRESHOLD)
     return Operating(
         operating.threshold, operating.rule, operating.chosen_on, operating.n, operating.reason, transfer
-    )
-
-
-def _temperature(exam: Examination, validation: Answered | None) -> tuple[float | None, str]:
-    if validation is None:
-        return None, exam.home_note or "there are no validation cases"
-    if len(validation.rows) < MIN_VALIDATION_CASES:
-        return None, f"validation holds fewer than {MIN_VALIDATION_CASES} cases"
-    temperature = fit_temperature(validation.labels, validation.probabilities)
-    if not 0.02 < temperature < 50:
-        return None, "validation does not pin the temperature down: its cases are all right, or all chance"
-    return temperature, ""
-
-
-def _saved(
-    exam: Examination, operating: Operating, temperature: float | None, validation: Answered | None
-) -> OperatingFile | None:
-    chosen = operating.chosen_on == "validation"
-    if validation is None or not (chosen or temperature is not None):
-        return None
-    return OperatingFile(
-        threshold=operating.threshold if chosen else DEFAULT_THRESHOLD,
-        positive_class=exam.classes[1] if len(exam.classes) == 2 else "",
-        temperature=temperature,
-        rule=operating.rule,
-        n=len(validation.rows),
-        weights_sha256=exam.model.card.weights_sha256,
-        dataset_sha256=exam.model.card.dataset_sha256,
     )
 
 

@@ -12,16 +12,12 @@ from gcsam_med.errors import InputError
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
 from gcsam_med.evaluation.evaluation_log import add_to_ledger, former_looks
 from gcsam_med.evaluation.findings import Findings, Options
-from gcsam_med.evaluation.fit_references import features_of, reference_of
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.setup import Examination, open_examination
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
-from gcsam_med.runs.calibration import save_operating
-from gcsam_med.runs.feature_reference import save_features
-from gcsam_med.runs.intensity_reference import save_reference
 
 
 def evaluate_run(
@@ -38,6 +34,7 @@ def evaluate_run(
     tolerance: float | None = None,
     prevalence: float | None = None,
     min_area: int = 0,
+    unfinished: bool = False,
     track: Track = silent,
 ) -> Report:
     """Examine a trained run on a split.
@@ -45,8 +42,8 @@ def evaluate_run(
     Parameters
     ----------
     run_root : Path
-        ``runs/NAME``. Its ledger gets a line; the operating point chosen on validation is kept beside the
-        weights.
+        ``runs/NAME``. Its evaluation log gets a line, unless the folder is read-only; nothing
+        else is written.
     split : str
         ``train``, ``val`` or ``test``.
     dataset : str, optional
@@ -62,13 +59,15 @@ def evaluate_run(
     n_resamples : int
         Bootstrap resamples.
     threshold : float, optional
-        Use this instead of choosing one on validation.
+        Use this instead of the one chosen on validation at the end of training.
     tolerance : float, optional
         Of NSD, in mm where every case's pixel spacing is known, else in pixels. Default: 1 mm or 2 pixels.
     prevalence : float, optional
         Also give predictive values at this prevalence (two classes).
     min_area : int
         Segmentation: also measure what dropping regions of fewer pixels does, as `predict` offers it.
+    unfinished : bool
+        Accept a run whose training has not ended; the report is stamped.
     track : Track
         Shows progress.
 
@@ -84,7 +83,9 @@ def evaluate_run(
     CheckpointError
         If the model is damaged.
     """
-    exam = open_examination(run_root, split, dataset=dataset, data_root=data_root, device=device)
+    exam = open_examination(
+        run_root, split, dataset=dataset, data_root=data_root, device=device, unfinished=unfinished
+    )
     options = Options(batch_size, seed, n_resamples, threshold, tolerance, prevalence, min_area)
     task = exam.model.card.task
     if min_area and task != "segmentation":
@@ -104,7 +105,8 @@ def evaluate_run(
         "weights_sha256": exam.model.card.weights_sha256,
         "tool_version": __version__,
     }
-    report = Report(
+    logged = add_to_ledger(exam.run, look)
+    return Report(
         task=task,
         model=_model_facts(exam),
         data=_data_facts(exam, findings),
@@ -113,7 +115,7 @@ def evaluate_run(
         cases=findings.cases,
         policy=findings.policy,
         operating=findings.operating,
-        notices=notices(exam, findings, looks),
+        notices=notices(exam, findings, looks, logged),
         curves=findings.curves,
         confusion=findings.confusion,
         calibration=findings.calibration,
@@ -129,16 +131,6 @@ def evaluate_run(
         created=now,
         evaluated_with=provenance.evaluated_with(exam, seed),
     )
-    add_to_ledger(exam.run, look)
-    if findings.saved_point is not None:
-        save_operating(exam.run.model, findings.saved_point)
-    reference = reference_of(exam)
-    if reference is not None:
-        save_reference(exam.run.model, reference)
-    features = features_of(exam, track)
-    if features is not None:
-        save_features(exam.run.model, features)
-    return report
 
 
 def _model_facts(exam: Examination) -> ModelFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -32,14 +33,16 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> None:
-    """Append one evaluation to a run's ledger."""
+def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> bool:
+    """Append one evaluation to a run's log; False if the folder is read-only."""
     line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     # One write in append mode: two evaluations at once do not tear each other's lines.
     try:
         # Without waiting, should a pipe without a reader stand there.
         descriptor = os.open(run.ledger_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return False
         raise EnvironmentFault(
             f"{run.ledger_file} cannot be written: {error.strerror}.", "Move it away, or allow to write it."
         ) from error
@@ -47,6 +50,7 @@ def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> None:
         os.write(descriptor, line)
     finally:
         os.close(descriptor)
+    return True
 
 
 def former_looks(run: RunFolder, task: str, split: str, dataset_sha256: str) -> list[dict[str, Any]]:

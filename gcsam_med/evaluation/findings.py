@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.reporting.report import Calibration, Estimates, Operating
-from gcsam_med.runs.calibration import OperatingFile
+from gcsam_med.runs.calibration import DEFAULT_THRESHOLD
+
+UNFINISHED = "training has not ended, so nothing was calibrated"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Options:
     batch_size: int | None = None  #: Cases a forward pass.
     seed: int = 0  #: Of the bootstrap.
     n_resamples: int = 2000  #: Bootstrap resamples.
-    threshold: float | None = None  #: Use this instead of choosing one on validation.
+    threshold: float | None = None  #: Use this instead of the model's own.
     tolerance: float | None = None  #: Of NSD, in mm or pixels. Default: 1 mm or 2 pixels.
     prevalence: float | None = None  #: Also give predictive values at this prevalence.
     min_area: int = 0  #: Segmentation: also measure masks without regions of fewer pixels; 0: not measured.
@@ -37,12 +40,25 @@ class Findings:
     rows: np.ndarray  #: ndarray of int64, shape (n,): Rows of the data set, in the order of `cases`.
     policy: dict[str, Any]
     operating: Operating
-    saved_point: OperatingFile | None  #: What is kept beside the weights for `predict`.
     curves: dict[str, pd.DataFrame]
-    #: Main figures of the cases where a bool array (n,) is true.
+    #: Main metrics of the cases where a bool array (n,) is true.
     estimate_part: Callable[[np.ndarray], dict[str, Estimate]]
     confusion: np.ndarray | None = None
     calibration: Calibration | None = None
     postprocessing: Mapping[str, Estimates] = field(default_factory=dict)
     #: Further subgroups that are not in the manifest, one value a case; empty text means none.
     extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def operating_point(exam: Examination, options: Options) -> Operating:
+    """Return the threshold: the one given, else the model's own, else 0.5 and why."""
+    fitted, several = exam.calibration, exam.model.card.task == "classification" and len(exam.classes) != 2
+    if several:
+        return Operating(0.0, "the likeliest class is called", "default", 0, "more than two classes")
+    if options.threshold is not None:
+        return Operating(options.threshold, "given on the command line", "given", 0)
+    if fitted is None:
+        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", 0, UNFINISHED)
+    return Operating(
+        fitted.threshold, fitted.rule, "validation" if fitted.chosen else "default", fitted.n, fitted.reason
+    )

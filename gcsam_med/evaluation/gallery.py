@@ -11,11 +11,11 @@ from PIL import Image
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.evaluation.findings import Findings
 from gcsam_med.evaluation.gradcam import grad_cam
-from gcsam_med.evaluation.network_outputs import answers
 from gcsam_med.evaluation.setup import Examination
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, to_rgb
 from gcsam_med.reporting.report import Exhibit
+from gcsam_med.runs import network_outputs
 
 A_KIND = 4
 SIDE = 400  # pixels of a picture's longer side
@@ -94,7 +94,7 @@ def _draw_masks(
 ) -> dict[int, np.ndarray]:
     rows = findings.rows[places]
     drawn = {}
-    stream = answers(exam.model, exam.dataset, rows, track=track, what="Drawing cases")
+    stream = network_outputs(exam.model, exam.dataset.images, rows, track=track, what="Drawing cases")
     for place, (row, square) in zip(places, stream, strict=True):
         picture = view(exam.dataset, row)
         shape = picture.shape[:2]

@@ -8,17 +8,12 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.evaluation.network_outputs import answers
 from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.segmentation import SegmentationCase, measure_case
 from gcsam_med.progress import Track, silent
+from gcsam_med.runs import network_outputs
+from gcsam_med.runs.calibration import BINS, dice_by_threshold
 from gcsam_med.runs.postprocessing import Postprocessing, to_mask
-
-BINS = 50
-# Thresholds 0.02, 0.04, ... 0.98: the candidates on validation.
-THRESHOLDS = np.arange(1, BINS) / BINS
-DEFAULT_THRESHOLD = 0.5
-MIN_VALIDATION_CASES = 5
 
 
 def offered(min_area: int) -> list[Postprocessing]:
@@ -54,60 +49,6 @@ def choose_measuring(dataset: PreparedDataset, rows: np.ndarray, tolerance: floa
     return Measuring(in_mm, tolerance if tolerance is not None else (1.0 if in_mm else 2.0))
 
 
-def dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the Dice at each of `THRESHOLDS`, shape (BINS - 1,), of a case that holds a lesion.
-
-    Parameters
-    ----------
-    probability : ndarray of float, shape (H, W)
-        At the original resolution.
-    truth : ndarray of bool, shape (H, W)
-        With at least one pixel.
-    """
-    # One pass over the pixels serves all thresholds: count them by probability, sum from above. The small
-    # addition undoes rounding: 0.58 * 50 is a little less than 29.
-    level = np.clip(probability.ravel() * BINS + 1e-5, 0, BINS - 1).astype(np.uint8)
-    inside = np.bincount(level[truth.ravel()], minlength=BINS)
-    everywhere = np.bincount(level, minlength=BINS)
-    marked_inside = inside[::-1].cumsum()[::-1][1:]
-    marked = everywhere[::-1].cumsum()[::-1][1:]
-    return 2 * marked_inside / (marked + truth.sum())
-
-
-def choose_threshold(sweep: np.ndarray) -> float:
-    """Return the threshold of highest mean Dice; among equals (within 0.0005) the nearest to 0.5.
-
-    Parameters
-    ----------
-    sweep : ndarray of float, shape (cases, BINS - 1)
-        From `dice_by_threshold`.
-    """
-    mean = sweep.mean(axis=0)
-    good = np.flatnonzero(mean >= mean.max() - 5e-4)
-    return float(THRESHOLDS[good[np.abs(THRESHOLDS[good] - DEFAULT_THRESHOLD).argmin()]])
-
-
-def sweep_validation(
-    exam: Examination, *, batch_size: int | None, track: Track = silent
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of the validation cases with a lesion, and their Dice at each threshold."""
-    home = exam.home
-    if home is None:
-        return np.empty(0, np.int64), np.empty((0, BINS - 1))
-    from gcsam_med.evaluation.setup import select
-
-    chosen = select(home, home.rows("val", exam.config.fold), exam.model, exam.config).rows
-    rows, sweep = [], []
-    for row, square in answers(
-        exam.model, home, chosen, batch_size=batch_size, track=track, what="Choosing the threshold"
-    ):
-        truth = home.original_mask(row)
-        if truth.any():
-            rows.append(row)
-            sweep.append(dice_by_threshold(home.geometry(row).restore(square), truth))
-    return np.array(rows, dtype=np.int64), np.array(sweep).reshape(len(rows), BINS - 1)
-
-
 @dataclass(frozen=True)
 class Measured:
     """Every case of the split, measured."""
@@ -134,7 +75,9 @@ def measure(
     cases: list[SegmentationCase] = []
     options: dict[str, list[SegmentationCase]] = {steps.name: [] for steps in offered(min_area)}
     sweep = np.full((len(rows), BINS - 1), np.nan)
-    stream = answers(exam.model, data, rows, batch_size=batch_size, track=track, what="Measuring cases")
+    stream = network_outputs(
+        exam.model, data.images, rows, batch_size=batch_size, track=track, what="Evaluating"
+    )
     for i, (row, square) in enumerate(stream):
         truth, geometry = data.original_mask(row), data.geometry(row)
         probability = geometry.restore(square)

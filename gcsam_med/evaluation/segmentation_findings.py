@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.findings import Findings, Options, operating_point
 from gcsam_med.evaluation.segmentation import (
-    DEFAULT_THRESHOLD,
-    MIN_VALIDATION_CASES,
-    THRESHOLDS,
     Measured,
     Measuring,
     case_table,
     choose_measuring,
-    choose_threshold,
     measure,
-    sweep_validation,
 )
 from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.estimate import Estimate
@@ -28,25 +22,16 @@ from gcsam_med.metrics.segmentation import SegmentationCase
 from gcsam_med.metrics.summary import segmentation_estimates
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Operating
-from gcsam_med.runs.calibration import OperatingFile
+from gcsam_med.runs.calibration import DEFAULT_THRESHOLD, THRESHOLDS, nearest_threshold
 
 SUBGROUP_METRICS = ("dice", "hd95", "nsd", "missed_cases", "lesion_sensitivity")
 MIN_SUBGROUP = 10
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Mean Dice at every threshold, on validation and on the examined cases."""
-
-    validation: np.ndarray | None
-    examined: np.ndarray | None
-
-
 def examine(exam: Examination, options: Options, track: Track) -> Findings:
-    """Choose the threshold on validation, measure every case, and put intervals on the figures."""
+    """Measure every case at the model's threshold, and put intervals on the metrics."""
     how = choose_measuring(exam.dataset, exam.selection.rows, options.tolerance)
-    val_rows, val_sweep = sweep_validation(exam, batch_size=options.batch_size, track=track)
-    operating, saved = _operating(exam, options, val_rows, val_sweep)
+    operating = operating_point(exam, options)
     measured = measure(
         exam,
         operating.threshold,
@@ -55,7 +40,7 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
         min_area=options.min_area,
         track=track,
     )
-    operating, curve = _transfer(exam, operating, val_sweep, measured)
+    operating, curve = _transfer(exam, operating, measured)
 
     groups, seeds = exam.groups(measured.rows), np.random.SeedSequence(options.seed)
     figures = _figures(measured.cases, groups, seeds, options)
@@ -68,7 +53,6 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
         rows=measured.rows,
         policy=_policy(how, options, operating),
         operating=operating,
-        saved_point=saved,
         curves={"sweep": curve},
         postprocessing={
             name: _main(_figures(cases, groups, seeds, options)) for name, cases in measured.options.items()
@@ -101,39 +85,17 @@ def _main(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
     return {name: figures[name] for name in SUBGROUP_METRICS}
 
 
-def _operating(
-    exam: Examination, options: Options, val_rows: np.ndarray, val_sweep: np.ndarray
-) -> tuple[Operating, OperatingFile | None]:
-    n = len(val_rows)
-    if options.threshold is not None:
-        return Operating(options.threshold, "given on the command line", "given", 0), None
-    if n < MIN_VALIDATION_CASES:
-        why = exam.home_note or f"validation holds {n} lesion images, fewer than {MIN_VALIDATION_CASES}"
-        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", n, why), None
-    rule = "highest mean Dice on validation, of 0.02 to 0.98 in steps of 0.02"
-    threshold = choose_threshold(val_sweep)
-    saved = OperatingFile(
-        threshold=threshold,
-        rule=rule,
-        n=n,
-        weights_sha256=exam.model.card.weights_sha256,
-        dataset_sha256=exam.model.card.dataset_sha256,
-    )
-    return Operating(threshold, rule, "validation", n), saved
-
-
-def _transfer(
-    exam: Examination, operating: Operating, val_sweep: np.ndarray, measured: Measured
-) -> tuple[Operating, pd.DataFrame]:
+def _transfer(exam: Examination, operating: Operating, measured: Measured) -> tuple[Operating, pd.DataFrame]:
     """Tell what the threshold gives where it was chosen and where it is used, and the curves behind that."""
     curve = pd.DataFrame({"threshold": THRESHOLDS})
     lesion = ~np.isnan(measured.sweep[:, 0])
     transfer: dict[str, Mapping[str, float | None]] = {}
-    half = int(np.abs(THRESHOLDS - DEFAULT_THRESHOLD).argmin())
-    nearest = int(np.abs(THRESHOLDS - operating.threshold).argmin())
-    if len(val_sweep) and exam.split != "val":
-        curve["validation"] = val_sweep.mean(axis=0)
-        transfer["validation"] = {"dice": float(val_sweep[:, nearest].mean())}
+    half = nearest_threshold(DEFAULT_THRESHOLD)
+    fitted = exam.calibration
+    if fitted is not None and fitted.dice_curve and exam.split != "val":
+        curve["validation"] = fitted.dice_curve
+        given = {"dice": fitted.dice_curve[nearest_threshold(operating.threshold)]}
+        transfer["validation"] = given if operating.chosen_on == "given" else fitted.at_threshold
     if lesion.any():
         curve[exam.split] = measured.sweep[lesion].mean(axis=0)
         dice = [case.dice for case in measured.cases if case.dice is not None]

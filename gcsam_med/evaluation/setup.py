@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import SPLITS, PreparedDataset, Split, open_prepared
+from gcsam_med.datasets.selection import Selection, class_order, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.runs import RunFolder, TrainedModel, load_model
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The rows of a split that take part, and why the others do not."""
-
-    rows: np.ndarray  #: ndarray of int64, shape (n,): Rows of the manifest.
-    excluded: dict[str, int] = field(default_factory=dict)  #: Number of cases left out, by reason.
+from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
 
 @dataclass(frozen=True)
@@ -29,6 +23,7 @@ class Examination:
     run: RunFolder  #: Where it lies.
     config: RunConfig  #: How it was trained.
     model: TrainedModel  #: The network, in eval mode.
+    calibration: CalibrationFile | None  #: Threshold and temperature of the model; None: run not finished.
     dataset: PreparedDataset  #: The cases.
     split: Split  #: {"train", "val", "test"}: Which part of them.
     selection: Selection  #: Rows that take part.
@@ -66,6 +61,7 @@ def open_examination(
     dataset: str | None = None,
     data_root: Path | None = None,
     device: str = "auto",
+    unfinished: bool = False,
 ) -> Examination:
     """Open a run and the data it is to be examined on.
 
@@ -81,6 +77,8 @@ def open_examination(
         Folder of prepared data sets. Default: the one the run was trained from.
     device : str
         See `pick_device`.
+    unfinished : bool
+        Accept a run whose training has not ended, without a calibration.
 
     Returns
     -------
@@ -91,7 +89,8 @@ def open_examination(
     ------
     InputError
         If the run, the data set or the split is not there or does not fit the model, or if the run's own data
-        set has been prepared anew since (its test cases may have been trained on).
+        set has been prepared anew since (its test cases may have been trained on), or if training has not
+        ended and `unfinished` is not set.
     CheckpointError
         If the model is damaged.
     """
@@ -99,7 +98,18 @@ def open_examination(
         raise InputError(f"Unknown split '{split}'.", f"Known: {', '.join(SPLITS)}.")
     run = RunFolder.open(run_root)
     config = run.config()
+    if not run.finished and not unfinished:
+        raise InputError(
+            f"The run {run_root} is not finished: it has no {run.result_file.name}.",
+            f"Finish it with: gcsam-med train --resume {run_root} - or add --unfinished.",
+        )
     model = load_model(run.model, pick_device(device))
+    calibration = load_calibration(run.model, model.card.weights_sha256) if run.finished else None
+    if run.finished and calibration is None:
+        raise InputError(
+            f"The model of {run_root} has no calibration (threshold and temperature) of its weights.",
+            f"Make it with: gcsam-med calibrate {run_root}",
+        )
     root = Path(data_root) if data_root is not None else config.data_root
     home, home_note = _home(root, config.data_root, model)
     if dataset is None or (home is not None and dataset == home.info.name):
@@ -112,13 +122,20 @@ def open_examination(
     else:
         data = open_prepared(root, dataset)
     _check_fit(model, data)
-    chosen = select(data, data.rows(split, config.fold if data is home else None), model, config)
+    segmentation = model.card.task == "segmentation"
+    own = data.info.name == model.card.dataset
+    chosen = select_cases(
+        data,
+        data.rows(split, config.fold if data is home else None),
+        model.card.task,
+        (config.classes if own else None) if segmentation else model.card.classes,
+    )
     if not len(chosen.rows):
         why = "; ".join(f"{n} {reason}" for reason, n in chosen.excluded.items()) or "it is empty"
         raise InputError(f"The {split} split of '{data.info.name}' has no case to evaluate: {why}.")
-    order = class_order(model, data)
+    order = class_order(model.card.classes, data.info)
     classes = tuple(model.card.classes[i] for i in order)
-    return Examination(run, config, model, data, split, chosen, home, home_note, classes, order)
+    return Examination(run, config, model, calibration, data, split, chosen, home, home_note, classes, order)
 
 
 def _home(root: Path, trained_from: Path, model: TrainedModel) -> tuple[PreparedDataset | None, str]:
@@ -154,42 +171,3 @@ def _check_fit(model: TrainedModel, dataset: PreparedDataset) -> None:
             f"The model takes squares of {card.size} pixels; '{info.name}' holds squares of {info.size}.",
             f"Prepare it again with --size {card.size}, under another name.",
         )
-
-
-def class_order(model: TrainedModel, dataset: PreparedDataset) -> tuple[int, ...]:
-    """Return the columns of the network's output such that of two classes the second is the positive one.
-
-    The positive class is the one that is not negative by the data set's own word; else the second.
-    """
-    names, negative = model.card.classes, dataset.info.negative_classes
-    if len(names) == 2 and names[1] in negative and names[0] not in negative:
-        return (1, 0)
-    return tuple(range(len(names)))
-
-
-def select(dataset: PreparedDataset, rows: np.ndarray, model: TrainedModel, config: RunConfig) -> Selection:
-    """Choose the rows that take part.
-
-    Segmentation takes cases with a mask, and cases of negative classes (they hold no lesion, and count in
-    detection figures only). Classification takes cases whose label the model knows.
-    """
-    case = dataset.manifest.iloc[rows]
-    label = case["label"].to_numpy(dtype=str)
-    excluded: dict[str, int] = {}
-    keep = np.ones(len(rows), dtype=bool)
-
-    def leave_out(these: np.ndarray, reason: str) -> None:
-        count = int((keep & these).sum())
-        if count:
-            excluded[reason] = count
-            keep[these] = False
-
-    if model.card.task == "segmentation":
-        negative = np.isin(label, dataset.info.negative_classes)
-        if config.classes is not None and dataset.info.name == model.card.dataset:
-            leave_out(~np.isin(label, config.classes), "of a class the run leaves out")
-        leave_out(~case["has_mask"].to_numpy(dtype=bool) & ~negative, "without a mask")
-    else:
-        leave_out(label == "", "without a label")
-        leave_out(~np.isin(label, model.card.classes), "of a class the model does not know")
-    return Selection(np.asarray(rows)[keep], excluded)

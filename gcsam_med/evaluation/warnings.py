@@ -15,7 +15,16 @@ FEW_GROUPS = 30
 FEW_OF_A_CLASS = 10
 
 
-def notices(exam: Examination, findings: Findings, looks: Sequence[dict[str, Any]]) -> tuple[Notice, ...]:
+_NOT_LOGGED = Notice(
+    "not-logged",
+    "Not counted in the evaluation log",
+    "The run folder is read-only, so this evaluation is not counted among those of this split.",
+)
+
+
+def notices(
+    exam: Examination, findings: Findings, looks: Sequence[dict[str, Any]], logged: bool = True
+) -> tuple[Notice, ...]:
     """Collect everything that limits what the figures mean.
 
     Parameters
@@ -26,6 +35,8 @@ def notices(exam: Examination, findings: Findings, looks: Sequence[dict[str, Any
         Figures.
     looks : sequence of dict
         Evaluations of this split so far, without this one.
+    logged : bool
+        Whether this evaluation could be written into the evaluation log.
 
     Returns
     -------
@@ -34,12 +45,14 @@ def notices(exam: Examination, findings: Findings, looks: Sequence[dict[str, Any
     """
     found = [
         *_synthetic(exam),
+        *_unfinished(exam),
         *_leak(exam),
         *_split(exam),
         *_conflicts(exam),
         *_size(exam, findings),
         *_missed(findings),
         *_ledger(exam, looks),
+        *([] if logged else [_NOT_LOGGED]),
         *_operating(findings),
         *_external(exam),
         *_excluded(exam),
@@ -66,6 +79,21 @@ def _synthetic(exam: Examination) -> list[Notice]:
             "Synthetic images",
             f"The model was {what} generated images. The figures show that the software works and say "
             "nothing about real images.",
+            stamp=True,
+        )
+    ]
+
+
+def _unfinished(exam: Examination) -> list[Notice]:
+    if exam.calibration is not None:
+        return []
+    return [
+        Notice(
+            "unfinished",
+            "Unfinished run",
+            f"Training has not ended: these are the weights of epoch {exam.model.card.epoch}, the best so "
+            f"far of {exam.config.epochs}. No threshold or temperature was chosen. Nothing here should be "
+            "published.",
             stamp=True,
         )
     ]

@@ -14,9 +14,14 @@ from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import OperatingFile, load_operating
-from gcsam_med.runs.feature_reference import FEATURES, TrainingFeatures, load_features
-from gcsam_med.runs.intensity_reference import Reference, load_reference
+from gcsam_med.runs.calibration import CalibrationFile, load_calibration
+from gcsam_med.runs.references import (
+    FEATURE_FILE,
+    FeatureReference,
+    IntensityReference,
+    load_features,
+    load_intensities,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +39,7 @@ class Answer:
     #: answer.
     disagreement: np.ndarray | None = None
     #: Classification: mean over models of their calibrated probabilities, (B, classes); None unless
-    #: evaluation has calibrated every model.
+    #: every model has a temperature.
     calibrated: np.ndarray | None = None
     #: Distance of the network's feature vector from those of the training images, over the limit, (B,): mean
     #: over the models that have a reference; None if none has.
@@ -51,9 +56,9 @@ class Ensemble:
     """Models that answer the same question."""
 
     models: tuple[TrainedModel, ...]  #: At least one; same task, classes and size.
-    points: tuple[OperatingFile | None, ...]  #: Calibration of each on validation.
+    points: tuple[CalibrationFile | None, ...]  #: What was fitted for each on validation.
     flip: bool = False  #: Also ask about the mirrored image.
-    reference: Reference | None = None  #: What the first model's training images look like.
+    reference: IntensityReference | None = None  #: What the first model's training images look like.
     #: Feature vectors of each model's training images; empty: none is known.
     views: tuple[View | None, ...] = ()
     samples: tuple[MonteCarloDropout, ...] = ()  #: For Monte Carlo dropout, one a model; empty: without.
@@ -72,11 +77,11 @@ class Ensemble:
     @property
     def threshold(self) -> tuple[float, str]:
         """The threshold where none was given, and where it comes from."""
-        chosen = [point.threshold for point in self.points if point is not None]
+        chosen = [point.threshold for point in self.points if point is not None and point.chosen]
         if len(chosen) == len(self.models):
             several = "" if len(chosen) == 1 else f", mean of {len(chosen)} models"
             return float(np.mean(chosen)), f"chosen on validation{several}"
-        return self.card.threshold, "default (not chosen on validation: run `gcsam-med evaluate` first)"
+        return self.card.threshold, "default, not chosen on validation"
 
     @property
     def positive(self) -> int | None:
@@ -155,7 +160,7 @@ class Ensemble:
 class View:
     """Feature vectors of a network's training images, and a hook that takes those of others."""
 
-    features: TrainingFeatures
+    features: FeatureReference
     tap: FeatureTap
 
     def distance(self) -> np.ndarray:
@@ -215,9 +220,11 @@ def load_ensemble(
                 )
     return Ensemble(
         models,
-        points=tuple(load_operating(f, m.card.weights_sha256) for f, m in zip(folders, models, strict=True)),
+        points=tuple(
+            load_calibration(f, m.card.weights_sha256) for f, m in zip(folders, models, strict=True)
+        ),
         flip=flip,
-        reference=load_reference(folders[0], first.dataset_sha256),
+        reference=load_intensities(folders[0], first.dataset_sha256),
         views=tuple(_view(f, m) for f, m in zip(folders, models, strict=True)),
         samples=tuple(MonteCarloDropout(model.network) for model in models) if mc_dropout else (),
         passes=mc_dropout,
@@ -234,6 +241,6 @@ def _view(folder: Path, model: TrainedModel) -> View | None:
         return View(features, FeatureTap(model.network, features.place))
     except AttributeError as error:
         raise CheckpointError(
-            f"{folder / FEATURES} speaks of a layer that the network does not have.",
-            "Delete it, or make it anew with: gcsam-med evaluate",
+            f"{folder / FEATURE_FILE} speaks of a layer that the network does not have.",
+            "Make it anew with: gcsam-med calibrate RUN",
         ) from error

@@ -21,7 +21,7 @@ import numpy as np
 from gcsam_med.errors import InputError
 from gcsam_med.images import IMAGE_SUFFIXES, Frames, ImageFault, Picture, decode_frames, read_bytes
 from gcsam_med.images.picture import MAX_FILE_BYTES, to_grey
-from gcsam_med.runs.intensity_reference import image_features
+from gcsam_med.runs.references import image_statistics
 from gcsam_med.transforms.letterbox import Letterbox
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def _compare(
     reference = ensemble.reference
     if reference is None:
         return flags, None
-    distance = float(reference.distance(image_features(letterboxed, geometry)[None])[0]) / reference.limit
+    distance = float(reference.distance(image_statistics(letterboxed, geometry)[None])[0]) / reference.limit
     return [*flags, *(["unlike the training images"] if distance > 1 else [])], round(distance, 4)
 
 

@@ -46,6 +46,11 @@ class RunFolder:
         return self.root / "result.json"
 
     @property
+    def finished(self) -> bool:
+        """Whether training has ended: its result is written last, after the model and its calibration."""
+        return self.result_file.is_file()
+
+    @property
     def checkpoints(self) -> Path:
         """What a resume needs."""
         return self.root / "checkpoints"

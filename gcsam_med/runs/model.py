@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.files import read_regular, write_durably
+from gcsam_med.progress import Track, silent
 from gcsam_med.transforms.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 MOST_CARD_BYTES, MOST_WEIGHTS_BYTES = 2**20, 8 * 2**30
 """The largest network here has half a GiB of weights."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+BATCH = 16  # Cases a forward pass, where nothing else is said.
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 INCOMING = "weights.incoming.safetensors"
 """Where new weights lie until the card that speaks of them is written."""
@@ -107,6 +110,63 @@ class TrainedModel:
         with torch.inference_mode():
             logits = self.network(batch).float()
             return logits.sigmoid() if self.card.task == "segmentation" else logits.softmax(dim=1)
+
+
+def network_outputs(
+    model: TrainedModel,
+    images: Callable[[np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    *,
+    batch_size: int | None = None,
+    track: Track = silent,
+    what: str = "Evaluating",
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each row of a data set with the network's probabilities.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        In eval mode.
+    images : callable
+        From rows to stored images, such as `PreparedDataset.images`.
+    rows : ndarray of int, shape (n,)
+        Which rows, in the order of the result.
+    batch_size : int, optional
+        Cases a forward pass; changes only speed and memory.
+    track : Track
+        Shows progress, one step a case.
+    what : str
+        What the progress is called.
+
+    Yields
+    ------
+    row : int
+        The row.
+    probability : ndarray of float32
+        Segmentation: (size, size), of foreground. Classification: (classes,).
+
+    Raises
+    ------
+    InputError
+        If the network gives NaN or infinity: it has diverged.
+    """
+    import numpy as np
+
+    size = batch_size or BATCH
+
+    def stream() -> Iterator[tuple[int, np.ndarray]]:
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            batch = model.probabilities(model.tensor(images(part))).cpu().numpy()
+            if not np.isfinite(batch).all():
+                raise InputError(
+                    "The network answers with NaN or infinity: it has diverged, and no metric can be taken.",
+                    "Train it again with a lower learning rate or in fp32.",
+                )
+            for row, probability in zip(part, batch, strict=True):
+                yield int(row), probability[0] if model.card.task == "segmentation" else probability
+
+    return track(stream(), what, total=len(rows))
 
 
 def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> ModelCard:

@@ -9,6 +9,7 @@ import torch
 
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
+from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.losses import check_loss, default_loss
 from gcsam_med.networks import NETWORKS, default_model, find_network, input_channels
@@ -108,8 +109,11 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             "workers": _default_workers(config.device) if config.workers is None else config.workers,
         }
     )
-    train_rows = _taking_part(dataset, classes, task, dataset.rows("train", config.fold))
-    val_rows = _taking_part(dataset, classes, task, dataset.rows("val", config.fold))
+    taking_part = [
+        select_cases(dataset, dataset.rows(split, config.fold), task, complete.classes, healthy=False)
+        for split in ("train", "val")
+    ]
+    train_rows, val_rows = (selection.rows for selection in taking_part)
     _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)
     return Plan(
         config=complete,
@@ -143,17 +147,6 @@ def _classes(config: RunConfig, dataset: PreparedDataset, task: str) -> list[str
             "Prepare it with labels, or use --task segmentation.",
         )
     return chosen
-
-
-def _taking_part(dataset: PreparedDataset, classes: list[str], task: str, rows: np.ndarray) -> np.ndarray:
-    cases = dataset.manifest.iloc[rows]
-    fitting = cases["label"].isin(classes)
-    if task == "segmentation":
-        # A data set for segmentation alone may have no labels at all.
-        unlabelled = cases["label"] == "" if not dataset.info.classes else fitting
-        negative = cases["label"].isin(dataset.info.negative_classes)
-        fitting = (fitting | unlabelled) & (cases["has_mask"] | negative)
-    return rows[fitting.to_numpy()]
 
 
 def _check_not_empty(dataset: PreparedDataset, parts: dict[Split, np.ndarray], classes: list[str]) -> None:

@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.files import is_leftover, remove_leftovers, write_durably
-from gcsam_med.runs import RunFolder
+from gcsam_med.runs import RunFolder, load_model
+from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.batches import Batches
 from gcsam_med.training.build import build_session
+from gcsam_med.training.calibration import calibrate
 from gcsam_med.training.callbacks import Observer, Several, Silent, Start
 from gcsam_med.training.checkpoint import Checkpoint, load_checkpoint
 from gcsam_med.training.distributed import check_same_step
@@ -36,6 +38,9 @@ from gcsam_med.training.resume import (
 )
 from gcsam_med.training.rho_search import find_rho, same_settings
 from gcsam_med.training.state import Diary
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MACHINE_FIELDS", "TrainingResult", "resume_training", "start_training"]
 
@@ -208,6 +213,8 @@ def _go(
                 observer.note(f"{text}; going on from the checkpoint of step {checkpoint.step} instead")
             if extended:
                 diary.reason = ""
+        if first and not diary.reason:
+            run.result_file.unlink(missing_ok=True)  # of a finished run that goes on: unfinished from here
         if first and before is not None:
             for text in differences(before, facts):
                 observer.note(text)
@@ -227,8 +234,16 @@ def _go(
             observer.note(f"{diary.skipped} of {diary.step} steps were skipped: a gradient was not finite")
         result = _result(plan, diary, run)
         if first:
-            write_durably(run.result_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+            _finish(plan, run, result, session.device)
     return result
+
+
+def _finish(plan: Plan, run: RunFolder, result: TrainingResult, device: torch.device) -> None:
+    """Calibrate the model that was kept, then write the result: a run that has one is whole."""
+    model = load_model(run.model, device)
+    if not run.finished or load_calibration(run.model, model.card.weights_sha256) is None:
+        calibrate(run, model, plan.config, plan.dataset)
+    write_durably(run.result_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
 
 
 def _processes() -> int:

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.evaluation.setup import open_examination
 from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.runs import RunFolder
-from gcsam_med.runs.calibration import load_operating
+from gcsam_med.runs.calibration import load_calibration
+from gcsam_med.training.calibration import calibrate_run
 from tests.builders import copied_run, make_prepared, make_run, trained_runs
 
 FAST = {"n_resamples": 200, "device": "cpu"}
@@ -200,13 +203,66 @@ def test_temperature_lowers_log_loss_where_it_was_fitted(tmp_path):
     assert calibration.after["log_loss"].value <= calibration.before["log_loss"].value + 1e-6
 
 
-def test_the_operating_point_is_kept_beside_the_weights(binary, segmentation):
-    """Oracle: what predict will read is what the report says."""
-    for run, report in (binary, segmentation):
-        folder = RunFolder(run).model
-        point = load_operating(folder, report.model.weights_sha256)
-        assert point.threshold == report.operating.threshold
-        assert load_operating(folder, "of other weights") is None
+def files_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "binary"])
+def test_the_model_s_own_threshold_is_used_and_nothing_in_it_is_written(tmp_path, kind):
+    """Oracle: the bytes below RUN/model before; the threshold that stands in calibration.json."""
+    run = copied_run(tmp_path, kind)
+    before = files_of(run)
+    report = evaluate_run(run, **FAST)
+    after = files_of(run)
+    assert set(after) - set(before) == {"evaluations.jsonl"}
+    assert {name: after[name] for name in before} == before
+    fitted = load_calibration(run / "model", report.model.weights_sha256)
+    assert report.operating.threshold == fitted.threshold
+    assert report.operating.transfer["validation"] == fitted.at_threshold
+    assert load_calibration(run / "model", "of other weights") is None
+
+
+def test_a_read_only_run_is_evaluated_and_said_not_to_be_counted(tmp_path, monkeypatch):
+    """Oracle: the file system's refusal, as of a read-only drive."""
+    run, real = copied_run(tmp_path, "binary"), os.open
+
+    def refuse(path, flags, *rest, **more):
+        if str(path).startswith(str(run)) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    report = evaluate_run(run, **FAST)
+    monkeypatch.undo()
+    assert not RunFolder(run).ledger_file.exists()
+    assert "not-logged" in {notice.key for notice in report.notices}
+    assert {p.name for p in write_report(report, tmp_path / "out")} >= {"report.html", "metrics.json"}
+
+
+def test_an_unfinished_run_is_refused_unless_asked_for_and_stamped(tmp_path):
+    """Oracle: no result.json, as while training runs or after Ctrl-C: exit code 2 and the way on."""
+    run = copied_run(tmp_path, "segmentation")
+    (run / "result.json").unlink()
+    with pytest.raises(InputError, match="not finished") as refusal:
+        evaluate_run(run, **FAST)
+    assert "--unfinished" in refusal.value.advice
+    report = evaluate_run(run, unfinished=True, **FAST)
+    assert "unfinished" in {notice.key for notice in report.notices if notice.stamp}
+    assert report.operating.threshold == 0.5
+    with pytest.raises(InputError, match="not finished"):
+        calibrate_run(run)
+
+
+def test_a_model_without_calibration_is_refused_and_can_be_calibrated_anew(tmp_path):
+    """Oracle: the bytes of the calibration that training left."""
+    run = copied_run(tmp_path, "binary")
+    path = run / "model" / "calibration.json"
+    before = path.read_bytes()
+    path.unlink()
+    with pytest.raises(InputError, match="no calibration"):
+        evaluate_run(run, **FAST)
+    calibrate_run(run, device="cpu")
+    assert path.read_bytes() == before
 
 
 def test_figures_repeat_and_the_ledger_counts(tmp_path):

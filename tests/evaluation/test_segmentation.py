@@ -4,13 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gcsam_med.evaluation.segmentation import (
-    THRESHOLDS,
-    choose_measuring,
-    choose_threshold,
-    dice_by_threshold,
-)
+from gcsam_med.evaluation.segmentation import choose_measuring
 from gcsam_med.metrics.segmentation import dice
+from gcsam_med.runs.calibration import THRESHOLDS, best_dice_threshold, dice_by_threshold
 from tests.builders import make_prepared
 
 
@@ -47,7 +43,7 @@ def test_exact_thresholds_count_as_foreground():
 def test_threshold_of_highest_mean_dice_nearest_to_half(mean, expected):
     """Oracle: by hand; of equally good thresholds the one nearest to 0.5."""
     sweep = np.stack([mean + 0.05, mean - 0.05])
-    assert choose_threshold(sweep) == pytest.approx(expected)
+    assert best_dice_threshold(sweep) == pytest.approx(expected)
 
 
 def test_units_are_never_mixed(tmp_path):

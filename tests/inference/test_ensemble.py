@@ -9,14 +9,14 @@ from PIL import Image
 from gcsam_med.cli import run as command
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.evaluation import evaluate_run
 from gcsam_med.inference import PredictOptions, predict
 from gcsam_med.inference.ensemble import find_runs, load_ensemble
 from gcsam_med.inference.predict import lanes
 from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import RunFolder, load_model, save_model
-from gcsam_med.runs.calibration import load_operating
-from gcsam_med.runs.feature_reference import FEATURES, load_features
+from gcsam_med.runs.calibration import load_calibration
+from gcsam_med.runs.references import FEATURE_FILE
+from gcsam_med.training.calibration import calibrate_run
 from tests.builders import copied_run, picture, trained_runs
 
 
@@ -26,11 +26,9 @@ def squares(n=3, seed=0):
 
 
 @pytest.fixture
-def evaluated(tmp_path):
-    """A classification whose operating point, temperature and features are there."""
-    run = copied_run(tmp_path, "binary")
-    evaluate_run(run, "val", n_resamples=100, device="cpu")
-    return run
+def calibrated_run(tmp_path):
+    """A classification with threshold, temperature and features."""
+    return copied_run(tmp_path, "binary")
 
 
 def with_dropout(run):
@@ -47,22 +45,22 @@ def with_dropout(run):
     return run
 
 
-def test_an_ensemble_s_calibrated_answer_is_the_mean_of_calibrated_answers(evaluated, tmp_path):
+def test_an_ensemble_s_calibrated_answer_is_the_mean_of_calibrated_answers(calibrated_run, tmp_path):
     """Oracle: each model softened by its own temperature, by hand; none if one model has none."""
     other = tmp_path / "other"
-    shutil.copytree(evaluated, other)
+    shutil.copytree(calibrated_run, other)
     model = load_model(other / "model")
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.mul_(1.02)
     save_model(other / "model", model.network, model.card)
-    assert load_ensemble([evaluated, other], device="cpu")(squares()).calibrated is None
-    evaluate_run(other, "val", n_resamples=100, device="cpu")
-    answer = load_ensemble([evaluated, other], device="cpu")(squares())
+    assert load_ensemble([calibrated_run, other], device="cpu")(squares()).calibrated is None
+    calibrate_run(other, device="cpu")
+    answer = load_ensemble([calibrated_run, other], device="cpu")(squares())
     expected = []
-    for run in (evaluated, other):
+    for run in (calibrated_run, other):
         one = load_model(run / "model")
-        point = load_operating(run / "model", one.card.weights_sha256)
+        point = load_calibration(run / "model", one.card.weights_sha256)
         expected.append(
             apply_temperature(one.probabilities(one.tensor(squares())).double().numpy(), point.temperature)
         )
@@ -70,7 +68,7 @@ def test_an_ensemble_s_calibrated_answer_is_the_mean_of_calibrated_answers(evalu
     assert answer.disagreement.shape == (3,)
 
 
-def test_what_the_network_sees_as_strange_is_flagged(evaluated, tmp_path):
+def test_what_the_network_sees_as_strange_is_flagged(calibrated_run, tmp_path):
     """Oracle: the features' own distance; stripes are flagged, an image of the kind is not."""
     rng = np.random.default_rng(5)
     folder = tmp_path / "in"
@@ -78,33 +76,22 @@ def test_what_the_network_sees_as_strange_is_flagged(evaluated, tmp_path):
     Image.fromarray(picture("benign", 32, 32, rng)[0]).save(folder / "usual.png")
     stripes = np.broadcast_to((np.arange(32) % 4 < 2) * 255, (32, 32)).astype(np.uint8)
     Image.fromarray(stripes).save(folder / "stripes.png")
-    done = predict([evaluated], [folder], tmp_path / "out", PredictOptions(device="cpu"))
+    done = predict([calibrated_run], [folder], tmp_path / "out", PredictOptions(device="cpu"))
     rows = {row["name"]: row for row in done.rows}
     assert "features unlike the training images" in rows["stripes"]["flags"]
     assert rows["stripes"]["feature_unlikeness"] > 1 > rows["usual"]["feature_unlikeness"]
     # The other training images, which the limit was taken from, lie on the right side of it.
-    ensemble = load_ensemble([evaluated], device="cpu")
+    ensemble = load_ensemble([calibrated_run], device="cpu")
     data = PreparedDataset(trained_runs()["data"] / "prepared" / "toy")
     assert (ensemble(data.images(data.rows("train"))).feature_distance > 1).mean() <= 0.03
 
 
-def test_features_are_taken_once_for_the_same_weights(evaluated):
-    """Oracle: the file's time; new weights make it anew."""
-    path = evaluated / "model" / FEATURES
-    before = path.stat().st_mtime_ns
-    evaluate_run(evaluated, "test", n_resamples=100, device="cpu")
-    assert path.stat().st_mtime_ns == before
-    model = load_model(evaluated / "model")
-    assert load_features(evaluated / "model", model.card.weights_sha256) is not None
-    assert load_features(evaluated / "model", "others") is None
-
-
-def test_features_of_another_network_are_refused(evaluated):
+def test_features_of_another_network_are_refused(calibrated_run):
     """Oracle: exit code 4 and what to do."""
-    path = evaluated / "model" / FEATURES
+    path = calibrated_run / "model" / FEATURE_FILE
     path.write_bytes(path.read_bytes().replace(b"fc.", b"xx."))
     with pytest.raises(CheckpointError, match="layer"):
-        load_ensemble([evaluated], device="cpu")
+        load_ensemble([calibrated_run], device="cpu")
 
 
 def test_monte_carlo_dropout_averages_and_tells_how_unsure(tmp_path):

@@ -83,15 +83,18 @@ def test_the_table_has_a_row_for_every_input_and_bad_files_say_why(images, tmp_p
 
 
 def test_the_threshold_is_the_one_chosen_on_validation(images, tmp_path):
-    """Oracle: what evaluation kept; before, the model's own with a word about it."""
+    """Oracle: the report's, whether it was evaluated before or not; without one, 0.5 with a word about it."""
     run = copied_run(tmp_path, "segmentation")
     before = predict([run], [images], tmp_path / "a", CPU)
-    assert before.threshold == 0.5
-    assert "not chosen" in before.threshold_from
+    assert "chosen on validation" in before.threshold_from
     report = evaluate_run(run, n_resamples=100, device="cpu")
     after = predict([run], [images], tmp_path / "b", CPU)
-    assert after.threshold == report.operating.threshold
-    assert "validation" in after.threshold_from
+    assert before.threshold == after.threshold == report.operating.threshold
+    assert before.rows == after.rows
+    (run / "model" / "calibration.json").unlink()
+    without = predict([run], [images], tmp_path / "c", CPU)
+    assert without.threshold == 0.5
+    assert "not chosen" in without.threshold_from
 
 
 def test_classes_and_calibrated_probabilities(images, tmp_path):
@@ -212,7 +215,6 @@ def test_settings_are_kept_with_the_predictions(images, tmp_path):
 def test_an_image_unlike_the_training_images_is_flagged(images, tmp_path):
     """Oracle: by construction; a black image, an inverted one and a coloured one among usual ones."""
     run = copied_run(tmp_path, "segmentation")
-    evaluate_run(run, n_resamples=100, device="cpu")
     usual = png(images / "case0.png")
     Image.fromarray(np.zeros_like(usual)).save(images / "black.png")
     Image.fromarray(255 - usual).save(images / "inverted.png")

@@ -1,13 +1,14 @@
 import pytest
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.runs.calibration import OPERATING, OperatingFile, load_operating, save_operating
+from gcsam_med.runs.calibration import CALIBRATION, CalibrationFile, load_calibration, save_calibration
 
 
 def test_it_belongs_to_its_weights(tmp_path):
     """Oracle: what was written comes back, and only for the weights it was chosen with."""
-    point = OperatingFile(
+    fitted = CalibrationFile(
         threshold=0.3,
+        chosen=True,
         temperature=1.5,
         rule="r",
         n=12,
@@ -15,10 +16,10 @@ def test_it_belongs_to_its_weights(tmp_path):
         dataset_sha256="d",
         positive_class="x",
     )
-    assert load_operating(tmp_path, "w") is None
-    save_operating(tmp_path, point)
-    assert load_operating(tmp_path, "w") == point
-    assert load_operating(tmp_path, "others") is None
+    assert load_calibration(tmp_path, "w") is None
+    save_calibration(tmp_path, fitted)
+    assert load_calibration(tmp_path, "w") == fitted
+    assert load_calibration(tmp_path, "others") is None
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_it_belongs_to_its_weights(tmp_path):
 )
 def test_a_damaged_file_is_said(tmp_path, text):
     """Oracle: exit code 4, and what to do."""
-    (tmp_path / OPERATING).write_text(text)
+    (tmp_path / CALIBRATION).write_text(text)
     with pytest.raises(CheckpointError, match="damaged") as caught:
-        load_operating(tmp_path, "w")
-    assert "evaluate" in caught.value.advice
+        load_calibration(tmp_path, "w")
+    assert "gcsam-med calibrate" in caught.value.advice

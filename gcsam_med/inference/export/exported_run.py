@@ -12,7 +12,7 @@ from gcsam_med import __version__
 from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset, prepared_root
 from gcsam_med.errors import GcsamMedError
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import OperatingFile, load_operating
+from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
 DESCRIPTION = "description.json"
 USE = "research only, not for clinical use"
@@ -24,7 +24,7 @@ class ExportedRun:
 
     folder: RunFolder  #: Where it is.
     model: TrainedModel  #: On the CPU.
-    point: OperatingFile | None  #: What evaluation chose on validation.
+    point: CalibrationFile | None  #: What was fitted on validation.
     #: ``metrics.json`` by the name of its folder; only of these weights.
     evaluations: Mapping[str, dict[str, Any]]
     dataset: DatasetInfo | None  #: The training data, where they are still there and unchanged.
@@ -42,7 +42,7 @@ class ExportedRun:
     @property
     def threshold_from(self) -> str:
         """Where the threshold comes from, in words."""
-        if self.point is None:
+        if self.point is None or not self.point.chosen:
             return "default, not chosen on validation"
         return f"chosen on {self.point.n} validation cases: {self.point.rule}"
 
@@ -77,7 +77,7 @@ def open_exported_run(root: Path) -> ExportedRun:
     return ExportedRun(
         run,
         model,
-        load_operating(run.model, model.card.weights_sha256),
+        load_calibration(run.model, model.card.weights_sha256),
         _evaluations(run, model.card.weights_sha256),
         _dataset(run, model.card),
     )

@@ -25,7 +25,7 @@ from tests.reliability.hostile.settings import BOMB
 def runs() -> Iterator[tuple[str, Case]]:
     config, card = (lambda p: p.run / "config.yaml"), (lambda p: p.run / "model" / "model.json")
     weights = lambda p: p.run / "model" / "weights.safetensors"  # noqa: E731
-    operating = lambda p: p.run / "model" / "operating_point.json"  # noqa: E731
+    calibration = lambda p: p.run / "model" / "calibration.json"  # noqa: E731
     reference = lambda p: p.run / "model" / "training_images.json"  # noqa: E731
     for name, spoil in {
         "run: config.yaml of tags": text_at(config, "!!python/object/apply:os.system ['touch canary']"),
@@ -49,16 +49,16 @@ def runs() -> Iterator[tuple[str, Case]]:
         ),
     }.items():
         yield name, Case(spoil, codes_for("evaluate predict sharpness export", 4))
-    for name, path in {"operating point": operating, "training images": reference}.items():
+    for name, path in {"calibration": calibration, "training images": reference}.items():
         for kind, text in {
             "of 100,000 levels": "[" * 100_000,
             "of NaN": '{"threshold": NaN}',
             "a list": "[1]",
         }.items():
-            verbs = "predict export" if name == "operating point" else "predict"
+            verbs = "evaluate predict export" if name == "calibration" else "predict"
             yield f"run: {name} {kind}", Case(text_at(path, text), codes_for(verbs, 4))
-        yield f"run: {name} as a pipe", Case(pipe_at(path), codes_for("predict", 0, 4))
-    history, ledger = (lambda p: p.run / "history.csv"), (lambda p: p.run / "evaluations.jsonl")
+        yield f"run: {name} as a pipe", Case(pipe_at(path), codes_for("predict", 4))
+    history, log = (lambda p: p.run / "history.csv"), (lambda p: p.run / "evaluations.jsonl")
     facts = lambda p: p.run / "environment.json"  # noqa: E731
     for name, spoil in {
         "run: history.csv of random bytes": text_at(history, bytes(range(256)) * 9),
@@ -66,8 +66,8 @@ def runs() -> Iterator[tuple[str, Case]]:
             history, f"epoch,train_loss,{SCRIPT}\n1,{SCRIPT},{FORMULA}\n"
         ),
         "run: history.csv is a pipe": pipe_at(history),
-        "run: ledger of nonsense": text_at(ledger, "[" * 100_000 + "\n{}\nnull\n1\n" + '{"time": {}}\n'),
-        "run: ledger is a pipe": pipe_at(ledger),
+        "run: evaluation log of nonsense": text_at(log, "[" * 100_000 + "\n{}\nnull\n1\n" + '{"time": {}}\n'),
+        "run: evaluation log is a pipe": pipe_at(log),
         "run: environment.json of 100,000 levels": text_at(facts, "[" * 100_000),
         "run: environment.json with scripts": text_at(
             facts, json.dumps({"gcsam_med": SCRIPT, "device": FORMULA})

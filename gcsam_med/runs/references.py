@@ -1,0 +1,278 @@
+"""What the training images are like, so that `predict` can flag an image unlike them (out-of-distribution).
+
+Two references lie beside the weights. Neither says anything about a single image.
+
+- Intensities: eight plain statistics of each image, compared by their Mahalanobis distance with the
+  covariance shrunk (Ledoit and Wolf, J Multivariate Analysis 88(2), 2004). They notice another modality,
+  another exposure, a photograph of a screen, an empty or inverted image.
+- Features: the vectors that the network computes (see `gcsam_med.networks.hooks`), taken as
+  normally distributed, with a covariance that is free along the first principal axes and equal in all other
+  directions (probabilistic PCA: Tipping and Bishop, J R Statist Soc B 61(3), 1999), again compared by their
+  Mahalanobis distance (Lee 2018, arXiv 1807.03888; one normal distribution for all classes: Kamoi and
+  Kobayashi 2020, arXiv 2003.00402).
+
+Neither can notice a rare disease on a usual image: no flag is no proof.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gcsam_med.errors import CheckpointError
+from gcsam_med.files import read_json, write_durably
+from gcsam_med.transforms.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    from gcsam_med.networks.hooks import FeatureLayer
+
+# Below this many images a covariance of eight statistics, or of the features, says little.
+MIN_IMAGES = 40
+_AGAIN = "Make it anew with: gcsam-med calibrate RUN"
+
+INTENSITY_FILE, FEATURE_FILE = "training_images.json", "training_features.safetensors"
+MOST_AXES = 32  # Principal axes of the features.
+STATISTICS = (
+    "mean", "contrast", "dark share", "bright share", "entropy", "sharpness", "aspect", "size",
+)  # fmt: skip
+
+
+class IntensityReference(BaseModel):
+    """``model/training_images.json``: statistics over the training images; nothing of any single one."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_version: int = Field(default=1, alias="schema", description="Version of this file's layout.")
+    features: list[str] = Field(description="Names of the statistics.")
+    mean: list[float] = Field(description="Mean of each.")
+    precision: list[list[float]] = Field(description="Inverse of their covariance, shrunk.")
+    limit: float = Field(gt=0, description="Distance that 1 % of training and validation images exceed.")
+    n: int = Field(description="Training images.")
+    dataset_sha256: str = Field(description="The data set they belong to.")
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Return the Mahalanobis distance of images, shape (n,), from their statistics, shape (n, 8)."""
+        off = np.asarray(features, dtype=np.float64) - np.asarray(self.mean)
+        square = np.einsum("ni,ij,nj->n", off, np.asarray(self.precision), off)
+        return np.sqrt(np.maximum(square, 0.0))
+
+
+def image_statistics(square: np.ndarray, geometry: Letterbox) -> np.ndarray:
+    """Return the statistics of one image.
+
+    Parameters
+    ----------
+    square : ndarray of uint8, shape (size, size) or (size, size, 3)
+        As the network sees it; padding is left out.
+    geometry : Letterbox
+        How the original lies in it.
+
+    Returns
+    -------
+    ndarray of float64, shape (8,)
+        In the order of ``STATISTICS``.
+    """
+    top, left, bottom, right = geometry.box
+    inner = square[top:bottom, left:right]
+    grey = (inner if inner.ndim == 2 else inner @ np.array([0.299, 0.587, 0.114])).astype(np.float32) / 255
+    share = np.bincount((grey.ravel() * 31.999).astype(np.uint8), minlength=32) / grey.size
+    known = share[share > 0]
+    # Differences of neighbours against the contrast: blur lowers it, noise raises it.
+    steps = np.concatenate([np.diff(grey, axis=0).ravel(), np.diff(grey, axis=1).ravel()])
+    contrast = float(grey.std())
+    roughness = float(np.sqrt(np.mean(steps**2))) if steps.size else 0.0
+    return np.array(
+        [
+            float(grey.mean()),
+            contrast,
+            float(share[:2].sum()),
+            float(share[-2:].sum()),
+            float(-(known * np.log(known)).sum()),
+            float(np.log((roughness + 1e-3) / (contrast + 1e-2))),
+            float(np.log(geometry.width / geometry.height)),
+            float(np.log(max(geometry.width, geometry.height))),
+        ]
+    )
+
+
+def fit_intensities(
+    training: np.ndarray, validation: np.ndarray, dataset_sha256: str
+) -> IntensityReference | None:
+    """Summarise the training images.
+
+    Parameters
+    ----------
+    training, validation : ndarray of float, shape (n, 8)
+        Statistics of each image. The limit takes both, because training images fit their own mean too well.
+    dataset_sha256 : str
+        The data set they belong to.
+
+    Returns
+    -------
+    IntensityReference or None
+        None for fewer than ``MIN_IMAGES`` training images.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    if len(training) < MIN_IMAGES:
+        return None
+    # Scaled first: shrinkage pulls towards a sphere, which only means something in one unit.
+    scale = np.maximum(training.std(axis=0), 1e-3)
+    fitted = LedoitWolf().fit(training / scale)
+    precision = fitted.precision_ / np.outer(scale, scale)
+    found = IntensityReference(
+        features=list(STATISTICS),
+        mean=training.mean(axis=0).tolist(),
+        precision=precision.tolist(),
+        limit=1.0,
+        n=len(training),
+        dataset_sha256=dataset_sha256,
+    )
+    known = [part for part in (training, validation) if len(part)]
+    limit = max(float(np.quantile(found.distance(part), 0.99)) for part in known)
+    return found.model_copy(update={"limit": max(limit, 1e-6)})
+
+
+def save_intensities(folder: Path, reference: IntensityReference) -> None:
+    """Write ``training_images.json`` into a model folder."""
+    write_durably(folder / INTENSITY_FILE, (reference.model_dump_json(by_alias=True) + "\n").encode())
+
+
+def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | None:
+    """Read a model folder's reference; None if there is none, or it is of other data.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged.
+    """
+    path = folder / INTENSITY_FILE
+    if not path.is_file():
+        return None
+    try:
+        reference = IntensityReference.model_validate(read_json(path))
+    except (OSError, ValueError, ValidationError) as error:
+        raise CheckpointError(f"{path} cannot be read or is damaged.", _AGAIN) from error
+    return reference if reference.dataset_sha256 == dataset_sha256 else None
+
+
+@dataclass(frozen=True)
+class FeatureReference:
+    """A normal distribution of the training images' vectors."""
+
+    place: FeatureLayer  #: Where in the network they are taken.
+    mean: np.ndarray  #: ndarray of float32, shape (D,): Their mean.
+    axes: np.ndarray  #: ndarray of float32, shape (K, D): First principal axes, of length 1.
+    variance: np.ndarray  #: ndarray of float32, shape (K,): Along each.
+    rest: float  #: Variance along any other direction.
+    limit: float  #: Distance that 1 % of training or validation images exceed.
+    weights_sha256: str  #: The weights they belong to.
+
+    def distance(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the Mahalanobis distance of vectors (n, D), shape (n,), float64."""
+        off = np.asarray(vectors, dtype=np.float64) - self.mean
+        along = off @ self.axes.T.astype(np.float64)
+        beside = np.maximum((off**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+        return np.sqrt((along**2 / self.variance).sum(axis=1) + beside / self.rest)
+
+
+def fit_features(
+    training: np.ndarray, validation: np.ndarray, place: FeatureLayer, weights_sha256: str
+) -> FeatureReference | None:
+    """Fit the distribution.
+
+    Parameters
+    ----------
+    training, validation : ndarray of float, shape (n, D)
+        One vector an image. Mean and covariance take the first, the limit both, because training images fit
+        their own distribution too well.
+    place : FeatureLayer
+        Where they were taken.
+    weights_sha256 : str
+        The weights they belong to.
+
+    Returns
+    -------
+    FeatureReference or None
+        None for fewer than ``MIN_IMAGES`` training images, or where all have the same vector.
+    """
+    n, dimension = training.shape
+    if n < MIN_IMAGES:
+        return None
+    off = training.astype(np.float64) - training.mean(axis=0)
+    _, scale, axes = np.linalg.svd(off, full_matrices=False)
+    variance = scale**2 / (n - 1)
+    k = min(MOST_AXES, n // 10, dimension - 1)
+    if k < 1 or not variance[k - 1] > 1e-12:
+        return None
+    rest = max(float(variance[k:].sum()) / (dimension - k), 1e-6 * float(variance[0]))
+    found = FeatureReference(
+        place,
+        training.mean(axis=0).astype(np.float32),
+        axes[:k].astype(np.float32),
+        variance[:k].astype(np.float32),
+        rest,
+        1.0,
+        weights_sha256,
+    )
+    known = [part for part in (training, validation) if len(part)]
+    limit = max(float(np.quantile(found.distance(part), 0.99)) for part in known)
+    return FeatureReference(**(found.__dict__ | {"limit": limit}))
+
+
+def save_features(folder: Path, features: FeatureReference) -> None:
+    """Write ``training_features.safetensors`` into a model folder."""
+    from safetensors.numpy import save
+
+    tensors = {"mean": features.mean, "axes": features.axes, "variance": features.variance}
+    facts = {
+        "schema": 1,
+        "layer": features.place.layer,
+        "side": features.place.side,
+        "rest": features.rest,
+        "limit": features.limit,
+        "weights_sha256": features.weights_sha256,
+    }
+    whole = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+    write_durably(folder / FEATURE_FILE, save(whole, {"training_features": json.dumps(facts)}))
+
+
+def load_features(folder: Path, weights_sha256: str) -> FeatureReference | None:
+    """Read a model folder's features; None if there are none, or they are of other weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from gcsam_med.networks.hooks import FeatureLayer
+
+    path = folder / FEATURE_FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads(file.metadata()["training_features"])
+            mean, axes, variance = (file.get_tensor(name) for name in ("mean", "axes", "variance"))
+        found = FeatureReference(
+            FeatureLayer(str(facts["layer"]), "input" if facts["side"] == "input" else "output"),
+            mean,
+            axes,
+            variance,
+            float(facts["rest"]),
+            float(facts["limit"]),
+            str(facts["weights_sha256"]),
+        )
+        if not (found.limit > 0 and found.rest > 0 and (variance > 0).all()):
+            raise ValueError("a spread is not positive")
+        found.distance(mean[None])  # shapes that do not fit fail here
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read or is damaged.", _AGAIN) from error
+    return found if found.weights_sha256 == weights_sha256 else None
