@@ -96,8 +96,7 @@ DATASETS: dict[str, SourceSpec] = {
         anatomy="",
         licence="",
         citation="",
-        layout="CLASS/*.png with masks in CLASS/masks/ or masks/CLASS/; or images/ and masks/",
-        negative_classes=("normal",),
+        layout="CLASS/*.png, or images/ and masks/, or train/CLASS/*.png and test/CLASS/*.png",
         private=True,
     ),
     "table": SourceSpec(
@@ -108,7 +107,6 @@ DATASETS: dict[str, SourceSpec] = {
         licence="",
         citation="",
         layout="a CSV file with the column image, and optionally mask, label, group, split and more",
-        negative_classes=("normal",),
         private=True,
     ),
 }

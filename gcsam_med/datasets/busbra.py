@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from gcsam_med.datasets.case import Case, Listing, image_files, locate
+from gcsam_med.datasets.case import Case, Listing, locate
 from gcsam_med.datasets.table import read_table
 from gcsam_med.errors import Fault
+from gcsam_med.images import find_images
 
 CLASSES = ("benign", "malignant")
 TEST_FOLD = 5
@@ -33,7 +34,7 @@ def list_cases(source: Path) -> Listing:
         cases += [case] if case else []
         faults += [fault] if fault else []
     listed = {c.image for c in cases} | {f.path for f in faults}
-    unlisted = (p.relative_to(root).as_posix() for p in image_files(root / "Images"))
+    unlisted = (p.relative_to(root).as_posix() for p in find_images(root / "Images", nested=False))
     faults += [
         Fault(p, "not-listed", "an image that bus_data.csv does not list.")
         for p in unlisted

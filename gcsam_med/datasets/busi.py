@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from gcsam_med.datasets.case import MASK_STEM, Case, Listing, image_files, locate, paired
+from gcsam_med.datasets.case import MASK_STEM, Case, Listing, locate, paired
 from gcsam_med.errors import Fault
+from gcsam_med.images import find_images
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -20,7 +21,7 @@ def list_cases(source: Path) -> Listing:
     cases: list[Case] = []
     faults: list[Fault] = []
     for label in CLASSES:
-        files = image_files(root / label)
+        files = find_images(root / label, nested=False)
         masks = [p for p in files if MASK_STEM.match(p.stem)]
         pairs, orphans = paired(root, [p for p in files if not MASK_STEM.match(p.stem)], masks)
         for image, own in pairs:

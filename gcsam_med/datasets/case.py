@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 from gcsam_med.errors import Fault, InputError
-from gcsam_med.images import IMAGE_SUFFIXES
 
 Modality = Literal["ultrasound", "xray", "photo"]
 MaskSize = Literal["refuse", "resize"]
 
 # "lesion (1)_mask_2.png", "x_segmentation.png": the image's name and a mark that it is a mask.
 MASK_STEM = re.compile(r"^(?P<image>.+?)_(mask|segmentation|seg)(_\d+)?$", re.IGNORECASE)
+
+# Class names of images without a finding, in lower case, for sources whose classes are not known before.
+HEALTHY = frozenset(
+    {"normal", "normals", "healthy", "negative", "no finding", "no_finding", "nofinding", "no tumor"}
+    | {"notumor", "no_tumor", "no lesion", "no_lesion", "control", "controls"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Listing:
     classes: tuple[str, ...]  #: Class names in order of their number; empty without labels.
     faults: tuple[Fault, ...] = ()  #: E.g. a mask without an image.
     notes: tuple[str, ...] = ()  #: What a person should know about the layout that was found.
+    unused: tuple[Fault, ...] = ()  #: Image files that are neither image nor mask, and why.
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,11 @@ class SourceSpec:
     download: Download | None = None  #: Public address.
     kaggle: str = ""  #: Kaggle's name of the data set, where it is there.
 
+    def healthy(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Those of `classes` whose images hold no lesion by definition."""
+        known = {name.casefold() for name in self.negative_classes} | (HEALTHY if self.private else set())
+        return tuple(c for c in classes if c.casefold() in known)
+
 
 def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> Path:
     """Find the folder that holds all names of one of `layouts`: the source or up to two levels below.
@@ -102,28 +113,6 @@ def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> Path:
     )
 
 
-def image_files(folder: Path, *, nested: bool = False) -> list[Path]:
-    """Image files in a folder, in natural order; hidden files are left out.
-
-    By suffix, and DICOM files of any name by their preamble, since scanners name them without a suffix.
-    """
-    found = folder.rglob("*") if nested else folder.glob("*")
-    images = (p for p in found if not p.name.startswith(".") and not p.is_dir() and _is_image(p))
-    return sorted(images, key=lambda p: natural(p.as_posix()))
-
-
-def _is_image(path: Path) -> bool:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return True
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def paired(
     root: Path, images: Sequence[Path], masks: Sequence[Path]
 ) -> tuple[list[tuple[str, tuple[str, ...]]], list[Fault]]:
@@ -139,8 +128,3 @@ def paired(
     pairs = [(p.relative_to(root).as_posix(), tuple(by_stem.pop(p.stem, ()))) for p in images]
     left = (path for paths in by_stem.values() for path in paths)
     return pairs, [Fault(path, "no-image", "a mask without its image.") for path in left]
-
-
-def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Sort key by the numbers in a name, so that 2 comes before 10."""
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from gcsam_med.datasets.case import Case, Listing, image_files, locate, paired
+from gcsam_med.datasets.case import Case, Listing, locate, paired
 from gcsam_med.datasets.table import read_table
 from gcsam_med.errors import Fault
+from gcsam_med.images import find_images
 
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 
@@ -25,8 +26,8 @@ def list_cases(source: Path) -> Listing:
     for label in classes:
         folder = root / label / "images" if (root / label / "images").is_dir() else root / label
         mask_folder = root / label / "masks"
-        masks = image_files(mask_folder) if mask_folder.is_dir() else []
-        pairs, orphans = paired(root, image_files(folder), masks)
+        masks = find_images(mask_folder, nested=False) if mask_folder.is_dir() else []
+        pairs, orphans = paired(root, find_images(folder, nested=False), masks)
         collections = _collections(root / f"{label}.metadata.xlsx")
         for image, own in pairs:
             name = PurePosixPath(image).stem

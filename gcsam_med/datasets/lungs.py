@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from gcsam_med.datasets.case import Case, Listing, image_files, locate, paired
+from gcsam_med.datasets.case import Case, Listing, locate, paired
 from gcsam_med.errors import Fault
+from gcsam_med.images import find_images
 
 CLASSES = ("normal", "tuberculosis")
 SITES = {"CHNCXR": "Shenzhen", "MCUCXR": "Montgomery"}
@@ -21,7 +22,7 @@ def list_cases(source: Path) -> Listing:
     """List the lung cases; see the module's text for the layout."""
     root = locate(source, [("cxr", "masks"), ("CXR_png", "masks")], "The lung data set")
     folder = root / ("cxr" if (root / "cxr").is_dir() else "CXR_png")
-    pairs, faults = paired(root, image_files(folder), image_files(root / "masks"))
+    pairs, faults = paired(root, find_images(folder, nested=False), find_images(root / "masks", nested=False))
     cases: list[Case] = []
     for image, masks in pairs:
         name = PurePosixPath(image).stem

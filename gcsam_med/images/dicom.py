@@ -1,4 +1,9 @@
-"""DICOM images through pydicom: one frame at a time, technical tags by allow-list, never an identity."""
+"""DICOM images through pydicom: one frame at a time, technical tags by allow-list, never an identity.
+
+Grey values become 8-bit display levels by PS3.3 C.11.1 (modality LUT) and C.11.2 (VOI LUT). Integer frames
+are mapped through a table over the values they can hold: the arithmetic is then done once a value instead of
+once a pixel, and no floating-point copy of a large radiograph is made.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gcsam_med.images.codestream import codestream_size
-from gcsam_med.images.dicom_grey import grey_levels
 from gcsam_med.images.picture import (
     MAX_FILE_BYTES,
     Frames,
@@ -27,6 +30,7 @@ from gcsam_med.images.picture import (
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
 
 # Everything else in a file's header stays there.
 ALLOWED_TAGS = (
@@ -246,3 +250,136 @@ def _area(region: Any) -> int:
 def _plausible(down: float, across: float) -> tuple[float, float] | None:
     """None for the zeros and wild numbers that some exporters write."""
     return (down, across) if 1e-3 < down < 50 and 1e-3 < across < 50 else None
+
+
+def grey_levels(raw: np.ndarray, dataset: Dataset, frame: int = 0) -> np.ndarray:
+    """Display levels of one frame.
+
+    Parameters
+    ----------
+    raw : ndarray of integer or float, shape (H, W)
+        Stored values.
+    dataset : pydicom.Dataset
+        Its header.
+    frame : int
+        Number of the frame, for enhanced multi-frame headers.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W)
+        0 is black.
+    """
+    if raw.dtype.kind == "f" or raw.dtype.itemsize > 2:
+        return _levels(raw.astype(np.float64), raw, dataset, frame)
+    low, high = int(raw.min()), int(raw.max())
+    table = _levels(np.arange(low, high + 1, dtype=raw.dtype), raw, dataset, frame)
+    return table[raw.astype(np.int32) - low]
+
+
+def _levels(values: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -> np.ndarray:
+    """Levels of `values`, where `raw` is the frame they come from."""
+    from pydicom.pixels import apply_modality_lut, apply_voi
+
+    header = _functional_group(dataset, frame)
+    modality = np.asarray(apply_modality_lut(values, header))
+    if "VOILUTSequence" in header and modality.dtype.kind in "iu":
+        looked_up = np.asarray(apply_voi(modality, header))
+        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+        level = looked_up.astype(np.float64) * (255.0 / (2**bits - 1))
+    elif header.get("WindowWidth") is not None and header.get("WindowCenter") is not None:
+        level = 255.0 * _window(modality.astype(np.float64), header)
+    elif raw.dtype == np.uint8 and modality.dtype == np.uint8:
+        level = modality.astype(np.float64)
+    else:
+        level = 255.0 * _own_range(modality.astype(np.float64), values, raw, header)
+    if str(dataset.get("PhotometricInterpretation")) == "MONOCHROME1":
+        level = 255.0 - level
+    return np.rint(np.clip(level, 0, 255)).astype(np.uint8)
+
+
+def _window(x: np.ndarray, header: Dataset) -> np.ndarray:
+    """Window to 0..1 by the three functions of PS3.3 C.11.2.1.2 and C.11.2.1.3; the first window counts."""
+    center, width = _first(header.WindowCenter), _first(header.WindowWidth)
+    function = str(header.get("VOILUTFunction") or "LINEAR").upper()
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (x - center) / max(width, 1e-9)))
+    if function == "LINEAR_EXACT":
+        return np.clip((x - center) / max(width, 1e-9) + 0.5, 0, 1)
+    return np.clip((x - (center - 0.5)) / max(width - 1, 1e-9) + 0.5, 0, 1)
+
+
+def _own_range(x: np.ndarray, values: np.ndarray, raw: np.ndarray, header: Dataset) -> np.ndarray:
+    """Map the frame's own range, padding left out, to 0..1."""
+    present = x if x.shape == raw.shape else x[np.isin(values, raw)]
+    padding = header.get("PixelPaddingValue")
+    if padding is not None and x.shape != raw.shape:
+        kept = present[values[np.isin(values, raw)] != padding]
+        present = kept if kept.size else present
+    low, high = float(present.min()), float(present.max())
+    return np.clip((x - low) / max(high - low, 1e-9), 0, 1)
+
+
+def _functional_group(dataset: Dataset, frame: int) -> Dataset:
+    """The header with a frame's own rescale and window, which enhanced objects keep in functional groups."""
+    import copy
+
+    from pydicom import Dataset as NewDataset
+
+    header = NewDataset()
+    header.set_original_encoding(*dataset.original_encoding, "")  # byte order of lookup tables
+    keywords = (
+        "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "WindowCenter",
+        "WindowWidth", "VOILUTFunction", "PixelPaddingValue", "PixelRepresentation", "BitsStored",
+    )  # fmt: skip
+    sources = [dataset]
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    for group in [*shared[:1], *own[frame : frame + 1]]:
+        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            sources += list(group.get(name) or [])[:1]
+    for source in sources:
+        for keyword in keywords:
+            if keyword in source:
+                header[keyword] = copy.copy(source[keyword])
+    return header
+
+
+def _first(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except TypeError:
+        return float(value[0])  # type: ignore[index]
+
+
+JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC and SIZ, ISO/IEC 15444-1 A.4
+# Start-of-frame markers of ISO/IEC 10918-1 B.1.1.3 and of JPEG-LS (ISO/IEC 14495-1 C.1.1).
+JPEG_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+
+
+def codestream_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG, JPEG-LS or JPEG 2000 stream claims; None where it shows none.
+
+    Parameters
+    ----------
+    data : bytes
+        One compressed frame.
+
+    Returns
+    -------
+    tuple of int or None
+        (width, height) in pixels.
+    """
+    start = data[:4096].find(JPEG2000_START)
+    if start >= 0 and len(data) >= start + 24:
+        right, bottom, left, top = struct.unpack(">IIII", data[start + 8 : start + 24])
+        return right - left, bottom - top
+    if data[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + (0 if marker == 0xFF else int.from_bytes(data[at + 2 : at + 4], "big"))
+    return None

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gcsam_med.images.picture import Frames, ImageFault, Picture, check_size, chosen_frames, grey_if_grey
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 # A deep grey image is divided by the full scale of the smallest of these depths that holds its maximum,
 # so that a 12-bit radiograph in a 16-bit file is neither black nor stretched to its own extremes.

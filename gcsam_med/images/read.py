@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,77 @@ from gcsam_med.images.dicom import decode_dicom, is_dicom
 from gcsam_med.images.picture import MAX_FILE_BYTES, Frames, ImageFault, Picture
 from gcsam_med.images.raster import decode_raster, decode_raster_mask
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2",
+    ".pgm", ".ppm", ".dcm", ".dicom", ".ima",
+)  # fmt: skip
+# Files that come with images and are none; whatever else has a foreign name is looked into for DICOM.
+OTHER_SUFFIXES = (
+    ".csv",
+    ".xlsx",
+    ".xls",
+    ".txt",
+    ".json",
+    ".xml",
+    ".md",
+    ".pdf",
+    ".npy",
+    ".npz",
+    ".zip",
+    ".html",
+)
+
+
+def find_images(folder: Path, *, nested: bool = True, leave_out: Path | None = None) -> list[Path]:
+    """Image files in a folder, in natural order (2 before 10): by suffix, and DICOM by content.
+
+    Scanners name DICOM files without a suffix, or by UIDs whose last number looks like one. Hidden files and
+    folders are passed over, and what lies in `leave_out` (a command's own output).
+    """
+    found = []
+    for path in folder.rglob("*") if nested else folder.glob("*"):
+        inner = path.relative_to(folder)
+        if any(part.startswith((".", "__MACOSX")) for part in inner.parts) or path.is_dir():
+            continue
+        if leave_out is not None and path.resolve().is_relative_to(leave_out.resolve()):
+            continue
+        if is_image_name(path.name) or (may_be_dicom(path.name) and _starts_as_dicom(path)):
+            found.append(path)
+    return sorted(found, key=lambda p: natural(p.as_posix()))
+
+
+def is_image_name(name: str) -> bool:
+    """Tell an image by its suffix."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def may_be_dicom(name: str) -> bool:
+    """Tell whether to look into a file that has no image's name."""
+    return not name.lower().endswith(OTHER_SUFFIXES)
+
+
+def _starts_as_dicom(path: Path) -> bool:
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Sort key by the numbers in a name, so that 2 comes before 10."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+
+
+def has_two_values(path: Path) -> bool:
+    """Tell a picture with one or two values, as a mask has; False for what cannot be read."""
+    try:
+        grey = read_image(path).grey
+    except ImageFault:
+        return False
+    return len(np.unique(grey)) <= 2
 
 
 def read_image(path: Path, *, frame: Literal["first", "middle"] | int = "first") -> Picture:

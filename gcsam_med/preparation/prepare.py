@@ -253,7 +253,7 @@ class _Work:
             root=self.listing.root,
             size=self.options.size,
             channels=3 if modality == "photo" else 1,
-            negative_classes=self.spec.negative_classes,
+            negative_classes=self.spec.healthy(self.listing.classes),
             mask_size=self.options.mask_size or self.spec.mask_size,
             frames=self.options.frames,
             key=self.key,

@@ -221,7 +221,7 @@ def build_info(
         name=name,
         title=spec.title + (" (synthetic demonstration images)" if synthetic else ""),
         classes=list(listing.classes),
-        negative_classes=[c for c in spec.negative_classes if c in listing.classes],
+        negative_classes=list(spec.healthy(listing.classes)),
         modality=modality,
         channels=3 if modality == "photo" else 1,
         size=options.size,

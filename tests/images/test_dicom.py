@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 
 from gcsam_med.images import ImageFault, Picture, decode_frames, read_image
-from gcsam_med.images.codestream import codestream_size
+from gcsam_med.images.dicom import codestream_size
 from tests.images.malformed import dicom, encoded, picture
 
 GREY = picture()
