@@ -102,7 +102,8 @@ def list_cases(source: Path, images: str = "", masks: str = "", mask_suffix: str
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder.", "Check --source.")
-    found, outside = [], []
+    found: list[_File] = []
+    outside: list[_File] = []
     for path in find_images(source):
         leaves = path.is_symlink() and not path.resolve().is_relative_to(source.resolve())
         relative = PurePosixPath(path.relative_to(source).as_posix())

@@ -1,4 +1,4 @@
-"""Reading image files that nobody has checked: PNG, JPEG, TIFF, BMP and DICOM, and masks.
+"""Reading pictures and DICOM files that nobody has checked, and masks.
 
 Every fault of a file is an `ImageFault` with a short reason; no library's error leaves this package.
 """

@@ -51,7 +51,7 @@ class Picture:
 
     #: ndarray of uint8, shape (H, W) or (H, W, 3): Grey, or colour where the file holds colour.
     pixels: np.ndarray
-    kind: str  #: File format: ``png``, ``jpeg``, ``tiff``, ``bmp`` or ``dicom``.
+    kind: str  #: File format: ``png``, ``jpeg``, ``dicom``, ....
     spacing: tuple[float, float] | None = None  #: Pixel spacing (row, column) in mm.
     #: What a person should know about how it was read; never holds a tag's value.
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP through Pillow, which decodes no other format here."""
+"""Pictures of the usual formats through Pillow, which decodes no other format here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST_LABEL = 20  # a mask whose maximum is not above this is a map of label n
 
 
 def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[Picture]:
-    """Decode a PNG, JPEG, TIFF or BMP to 8-bit grey or colour.
+    """Decode a picture to 8-bit grey or colour.
 
     Transparency is dropped, not blended. Greys deeper than 8 bits are mapped from 0 .. 2^b - 1 to 0 .. 255,
     where b is the smallest of 8, 10, 12, 14, 16 that holds the image's maximum. EXIF orientation is applied.
@@ -69,7 +69,7 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise ImageFault(
-            "not-an-image", name, "no PNG, JPEG, TIFF, BMP or DICOM image was found in the file."
+            "not-an-image", name, "no image of a format that is read was found in the file."
         ) from None
     except (Image.DecompressionBombError, MemoryError):
         raise ImageFault("too-large", name, "the image would not fit into memory.") from None

@@ -94,7 +94,7 @@ def read_image(path: Path, *, frame: Literal["first", "middle"] | int = "first")
     Parameters
     ----------
     path : Path
-        PNG, JPEG, TIFF, BMP or DICOM.
+        A file of one of the formats of this package.
     frame : {"first", "middle"} or int
         Which frame of a multi-frame file, from 0.
 

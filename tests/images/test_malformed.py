@@ -14,8 +14,6 @@ from gcsam_med.preparation import PrepareOptions, prepare
 from tests.images.malformed import encoded, picture, zoo
 
 ZOO = zoo()
-# The name's suffix is the data set's affair: a JPEG named .png is readable.
-READABLE = {name for name, (_, reasons) in ZOO.items() if reasons == {"wrong-format"}}
 
 
 def test_zoo_is_large_enough() -> None:
@@ -29,9 +27,6 @@ def test_every_malformed_file_has_a_fitting_reason(name: str, tmp_path: Path) ->
     content, reasons = ZOO[name]
     path = tmp_path / name
     path.write_bytes(content)
-    if name in READABLE:
-        assert read_image(path).pixels.shape == (96, 128)
-        return
     with pytest.raises(ImageFault) as caught:
         read_image(path)
     assert caught.value.reason in reasons
@@ -39,7 +34,7 @@ def test_every_malformed_file_has_a_fitting_reason(name: str, tmp_path: Path) ->
     assert "Secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(n for n in ZOO if n not in READABLE))
+@pytest.mark.parametrize("name", sorted(ZOO))
 def test_no_malformed_file_is_a_mask(name: str, tmp_path: Path) -> None:
     """Masks come through the same doors as images, DICOM apart."""
     path = tmp_path / name

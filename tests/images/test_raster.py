@@ -138,3 +138,13 @@ def test_jpeg_noise_of_an_empty_mask_is_not_foreground() -> None:
     """Compression leaves small values in black areas."""
     noisy = (picture() // 40).astype(np.uint8)
     assert not decode_mask(encoded(Image.fromarray(noisy), "JPEG"), "mask").any()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "jfif"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000"])
+def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path: Path, kind: str, suffix: str) -> None:
+    """Oracle: Pillow with the format said."""
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(np.arange(0, 240, dtype=np.uint8).reshape(12, 20)).save(path, format=kind)
+    with Image.open(path, formats=[kind]) as image:
+        np.testing.assert_array_equal(read_image(path).grey, np.asarray(image.convert("L")))
