@@ -207,9 +207,9 @@ def our_rate(data_root: Path, work: Path, *, whole_epoch: bool = False, **change
     do not have.
     """
     from gcsam_med.config import RunConfig
-    from gcsam_med.training import EpochEnd, Silent, Start, start_training
+    from gcsam_med.training import Callback, EpochEnd, Start, start_training
 
-    class Clock(Silent):
+    class Clock(Callback):
         def start(self, event: Start) -> None:
             self.started, self.cases = time.perf_counter(), len(event.plan.train_rows)
 

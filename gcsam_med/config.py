@@ -150,12 +150,6 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="Determines all randomness.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
     precision: Precision = Field(default="fp32", description="Arithmetic of the forward and backward pass.")
-    workers: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Loader processes; left open: 0 on a CPU, 4 with a GPU. Changes no result."
-    )
-    worker_timeout: Positive = Field(
-        default=600, description="Seconds without a batch after which a loader worker is taken to hang."
-    )
     sync_batchnorm: bool = Field(
         default=False,
         description="Several GPUs: BatchNorm over the batches of all processes, not of each; needs CUDA.",
@@ -266,6 +260,11 @@ def _build(
             raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
     values.update({key: value for key, value in overrides.items() if value is not None})
     for key in values:
+        if key in ("workers", "worker_timeout"):
+            raise ConfigError(
+                f"There is no setting '{key}' any more: batches are made without loader processes.",
+                f"Remove it{f' from {file}' if file else ''}.",
+            )
         if key not in RunConfig.model_fields:
             raise unknown_name("setting", str(key), RunConfig.model_fields.keys())
     try:

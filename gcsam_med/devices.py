@@ -1,7 +1,8 @@
-"""Which device the work runs on."""
+"""Which device the work runs on, and how much memory it took."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from gcsam_med.errors import EnvironmentFault
@@ -48,3 +49,15 @@ def pick_device(name: str = "auto") -> torch.device:
             "Use --device auto, or run `gcsam-med doctor` to see why it is not found.",
         )
     return torch.device(wanted)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory so far in MiB: of the GPU where one is used, else resident memory of this process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -171,10 +171,10 @@ chown "$OTHER_USER:$OTHER_USER" "$WORK"
 expect 0 --version
 expect 0 doctor
 expect 0 prepare --dataset busi --demo --demo-cases 24 --size 64
-expect 0 train --dataset busi --optimizer gcsam --epochs 1 --workers 2 --output runs/one
+expect 0 train --dataset busi --optimizer gcsam --epochs 1 --output runs/one
 expect 0 evaluate runs/one --resamples 200
 expect 0 predict runs/one 'data/demo/busi-24-0/Dataset_BUSI_with_GT/benign/benign (1).png' --output out
-expect_stop train --dataset busi --optimizer gcsam --epochs 1000 --patience 0 --workers 2 \
+expect_stop train --dataset busi --optimizer gcsam --epochs 1000 --patience 0 \
     --output runs/stopped
 expect 0 train --resume runs/stopped --max-minutes 0.05
 expect 3 prepare --dataset busi --demo --demo-cases 3 --data-root /opt/data

@@ -1,4 +1,4 @@
-"""Kill training runs at random instants and resume them: 20 kills x 5 optimizers x 0 and 2 loader workers.
+"""Kill training runs at random instants and resume them: 20 kills x 5 optimizers.
 
     python scripts/kills.py --output /tmp/kills            # some 20 minutes; can be cut off and goes on
     python scripts/kills.py --output /tmp/kills --summary  # the table of what is done
@@ -37,7 +37,6 @@ from tests.reliability.kills import (
 )
 
 KILLS = 20
-CELLS = [(optimizer, workers) for optimizer in OPTIMIZERS for workers in (0, 2)]
 Line = dict[str, object]
 
 
@@ -51,29 +50,29 @@ def kills_of(line: Line) -> list[int]:
     return [step for step in resumed_at(line) if step < STEPS * EPOCHS]
 
 
-def of_cell(lines: list[Line], optimizer: str, workers: int) -> list[Line]:
-    """Trials of one optimizer and number of workers."""
-    return [line for line in lines if str(line["trial"]).startswith(f"{optimizer}-w{workers}-")]
+def of_cell(lines: list[Line], optimizer: str) -> list[Line]:
+    """Trials of one optimizer."""
+    return [line for line in lines if str(line["trial"]).startswith(f"{optimizer}-")]
 
 
 def trials(lines: list[Line]) -> Iterator[Trial]:
     """One trial of each cell before the second of any, until `lines`, which grow, hold kills enough."""
     for number in count():
         wanting = [
-            (optimizer, workers)
-            for optimizer, workers in CELLS
-            if sum(len(kills_of(line)) for line in of_cell(lines, optimizer, workers)) < KILLS
+            optimizer
+            for optimizer in OPTIMIZERS
+            if sum(len(kills_of(line)) for line in of_cell(lines, optimizer)) < KILLS
         ]
         if not wanting:
             return
-        for optimizer, workers in wanting:
-            yield Trial(optimizer, workers, 0.9 if number % 2 else 0.0, number)
+        for optimizer in wanting:
+            yield Trial(optimizer, 0.9 if number % 2 else 0.0, number)
 
 
 def one(trial: Trial, root: Path) -> Line:
     """Kill and resume one run, and compare it with the whole one."""
-    whole = root / f"whole-{Trial(trial.optimizer, 0, trial.ema).name}"
-    reference = Trial(trial.optimizer, 0, trial.ema)
+    whole = root / f"whole-{Trial(trial.optimizer, trial.ema).name}"
+    reference = Trial(trial.optimizer, trial.ema)
     if not whole.with_suffix(".done").is_file():
         shutil.rmtree(whole, ignore_errors=True)
         for file in root.glob(f"{whole.name}.*"):
@@ -83,7 +82,7 @@ def one(trial: Trial, root: Path) -> Line:
     shutil.rmtree(cut, ignore_errors=True)
     for file in root.glob("cut.*"):
         file.unlink()
-    config = Trial(trial.optimizer, trial.workers, trial.ema).config(root)
+    config = Trial(trial.optimizer, trial.ema).config(root)
     # How long a whole run takes now, on a machine that may have other things to do as well.
     length = finish(config, root / "timed")
     shutil.rmtree(root / "timed")
@@ -94,14 +93,14 @@ def one(trial: Trial, root: Path) -> Line:
 def summary(lines: list[Line]) -> str:
     """Count trials, kills and differences by cell."""
     rows = []
-    for optimizer, workers in [*CELLS, ("", -1)]:
-        mine = of_cell(lines, optimizer, workers) if optimizer else lines
+    for optimizer in [*OPTIMIZERS, ""]:
+        mine = of_cell(lines, optimizer) if optimizer else lines
         kills = [step for line in mine for step in kills_of(line)]
         late = sum(len(resumed_at(line)) for line in mine) - len(kills)
         inside = sum(step % STEPS != 0 for step in kills if step > 0)
         early = sum(step < 0 for step in kills)
         bad = sum(bool(line["differing"]) for line in mine)
-        name = f"{optimizer} w{workers}" if optimizer else "all"
+        name = optimizer or "all"
         rows.append(
             f"{name:10s} {len(mine):3d} runs, {len(kills):3d} kills ({inside} resumed in mid-epoch, {early} "
             f"before a checkpoint), {late} came too late to count, {bad} differ"

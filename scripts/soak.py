@@ -13,14 +13,14 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gcsam_med.training import EpochEnd, Silent, start_training
+from gcsam_med.training import Callback, EpochEnd, start_training
 from tests.builders import make_prepared
 from tests.reliability.kills import Trial, tiny_network
 
 EPOCHS, FIRST = 200, 20
 
 
-class Watch(Silent):
+class Watch(Callback):
     """Notes resident memory (MiB) and open files after each epoch."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     with TemporaryDirectory() as folder, tiny_network():
         root = Path(folder)
         make_prepared(root, n=36, size=32)
-        config = Trial("gcsam", 2, 0.9).config(root)
+        config = Trial("gcsam", 0.9).config(root)
         config = config.model_copy(update={"epochs": EPOCHS, "patience": 0, "checkpoint_steps": None})
         start_training(config, root / "run", watch)
     for epoch in (1, FIRST, 50, 100, 150, EPOCHS):

@@ -41,7 +41,7 @@ WRONG = {
     "load(3)": "arg-type",
     'load("x").predict("a.png").mask': "union-attr",
     'evaluate("x", split=1)': "arg-type",
-    'train("x", observer="me")': "arg-type",
+    'train("x", callback="me")': "arg-type",
 }
 
 

@@ -20,7 +20,7 @@ from gcsam_med.networks import find_network
 from gcsam_med.networks.pretrained import weights_url
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import load_model
-from gcsam_med.training import Silent, Start, start_training
+from gcsam_med.training import Callback, Start, start_training
 from tests.builders import make_prepared
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -125,7 +125,7 @@ KINDS = {
 }
 
 
-class CountSteps(Silent):
+class CountSteps(Callback):
     """Counts the steps of a run."""
 
     steps = 0
@@ -163,9 +163,9 @@ def test_one_of_each_kind_trains_for_two_steps(name, optimizer, tmp_path):
         weights = tmp_path / "weights.pth"
         torch.save(torchvision.models.resnet34().state_dict(), weights)
         changes |= {"pretrained": False, "weights": weights}
-    observer = CountSteps()
-    start_training(with_overrides(config, changes), tmp_path / "run", observer)
-    assert observer.steps == 2
+    callback = CountSteps()
+    start_training(with_overrides(config, changes), tmp_path / "run", callback)
+    assert callback.steps == 2
     with (tmp_path / "run" / "history.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert np.isfinite([float(row["train_loss"]), float(row["val_loss"])]).all()

@@ -9,7 +9,7 @@
 
 Every name here is also one of `gcsam_med` itself, where it is loaded when it is first used. Errors that a
 person can mend are those of `gcsam_med.errors`; nothing is printed, and progress goes to ``track`` or
-``observer`` if one is given.
+``callback`` if one is given.
 """
 
 from gcsam_med.api.commands import evaluate, predict, prepare, resume, train

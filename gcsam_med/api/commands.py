@@ -17,7 +17,7 @@ from gcsam_med.preparation import Outcome, PrepareOptions
 from gcsam_med.preparation import prepare as _prepare
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting import Report, write_report
-from gcsam_med.training import Observer, TrainingResult, resume_training, start_training
+from gcsam_med.training import Callback, TrainingResult, resume_training, start_training
 
 
 def prepare(
@@ -99,7 +99,7 @@ def train(
     *,
     config: RunConfig | PathLike | None = None,
     output: PathLike | None = None,
-    observer: Observer | None = None,
+    callback: Callback | None = None,
     **settings: Any,
 ) -> TrainingResult:
     """Train a network on a prepared data set.
@@ -112,7 +112,7 @@ def train(
         Settings, or a YAML file of them.
     output : str or path, optional
         Run folder, which must be new or empty. Default: ``runs/`` and a name made of the settings.
-    observer : Observer, optional
+    callback : Callback, optional
         Whom to tell.
     **settings
         Fields of `RunConfig`, such as ``optimizer="gcsam"`` or ``epochs=20``; they beat `config`.
@@ -132,11 +132,11 @@ def train(
         chosen = with_overrides(config, given)
     else:
         chosen = load_config(None if config is None else Path(config), given)
-    return start_training(chosen, None if output is None else Path(output), observer)
+    return start_training(chosen, None if output is None else Path(output), callback)
 
 
 def resume(
-    run: PathLike, *, extend: bool = False, observer: Observer | None = None, **settings: Any
+    run: PathLike, *, extend: bool = False, callback: Callback | None = None, **settings: Any
 ) -> TrainingResult:
     """Go on with a run from its newest whole checkpoint.
 
@@ -146,7 +146,7 @@ def resume(
         The run folder.
     extend : bool
         Allow more epochs than before.
-    observer : Observer, optional
+    callback : Callback, optional
         Whom to tell.
     **settings
         Fields of `RunConfig` that may change: the machine's, and with `extend` the number of epochs.
@@ -161,7 +161,7 @@ def resume(
     GcsamMedError
         See `gcsam_med.errors`.
     """
-    return resume_training(Path(run), settings, extend=extend, observer=observer)
+    return resume_training(Path(run), settings, extend=extend, callback=callback)
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from gcsam_med.errors import InputError
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.write import write_comparison
-from gcsam_med.training import Silent
+from gcsam_med.training import Callback
 
 
 def compare_optimizers(
@@ -94,7 +94,7 @@ def compare_optimizers(
         plan,
         device=settings.get("device"),
         sharpness=sharpness,
-        view=lambda: nullcontext(Silent()),
+        view=lambda: nullcontext(Callback()),
         track=track,
         tell=lambda _: None,
     )

@@ -86,9 +86,6 @@ def compare(
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_WHERE)
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Loader processes a run.", rich_help_panel=_WHERE)
-    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", min=1, help="Runs at once; default: one a GPU.", rich_help_panel=_WHERE),
@@ -139,7 +136,6 @@ def compare(
         "rho": rho,
         "data_root": data_root,
         "device": device,
-        "workers": workers,
     }
     plan = _planned(
         settings, optimizers, models, seeds, folds, equal_compute, output, config, sets or [], split
@@ -224,7 +220,7 @@ def _make_one(output: Path | None, only: str, device: str | None, sharpness: boo
     plan = read_study_plan(output)
     run = chosen_run(plan, only)
     with LiveView() as view:
-        carry_out(plan, run, device=device, sharpness=sharpness, observer=view, track=console.track)
+        carry_out(plan, run, device=device, sharpness=sharpness, callback=view, track=console.track)
     console.result({"run": str(plan.folder_of(run).root)}, f"Done: {plan.folder_of(run).root}")
 
 

@@ -22,8 +22,6 @@ DISTRIBUTION = "gcsam-med"
 OLDEST_PYTHON = (3, 11)
 # Below this a run's checkpoints and reports may not fit.
 LEAST_DISK_GB = 1.0
-# Loader processes pass batches through /dev/shm; a container's default of 64 MB stops them.
-LEAST_SHARED_MB = 512.0
 GIGA, MEGA = 1e9, 1e6
 
 
@@ -188,14 +186,6 @@ def _memory() -> Iterator[Check]:
     except (ValueError, OSError, AttributeError):
         total = 0
     yield Check("memory", f"{total / GIGA:.0f} GB" if total > 0 else "unknown")
-    shared = Path("/dev/shm")  # noqa: S108  (only its size is asked)
-    if shared.is_dir():
-        size = shutil.disk_usage(shared).total / MEGA
-        advice = "Start the container with --shm-size 1g, or train with --workers 0."
-        if size < LEAST_SHARED_MB:
-            yield Check("shared memory", f"{size:.0f} MB", "warning", advice)
-        else:
-            yield Check("shared memory", f"{size:.0f} MB")
 
 
 def _disk(data_root: Path) -> Iterator[Check]:

@@ -12,18 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gcsam_med.cli import console
+from gcsam_med.training.callbacks import Callback, EpochEnd, Start
+from gcsam_med.training.callbacks import Progress as StepDone
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from gcsam_med.training.callbacks import EpochEnd, Start
-    from gcsam_med.training.callbacks import Progress as StepDone
 
 _SHOWN_EPOCHS = 8
 
 
-class LiveView:
-    """Draws a run as it tells of itself (`gcsam_med.training.callbacks.Observer`)."""
+class LiveView(Callback):
+    """Draws a run while it trains."""
 
     def __init__(self) -> None:
         self.bars = Progress(

@@ -51,5 +51,4 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to w
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, runs/NAME.")]
 SplitName = Annotated[str, typer.Option("--split", help="train, val or test.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Loader processes; changes no result.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Cases a forward pass.")]

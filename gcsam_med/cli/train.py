@@ -102,12 +102,6 @@ def train(
         str | None,
         typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MACHINE),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Loader processes; changes no result.", rich_help_panel=_MACHINE
-        ),
-    ] = None,
     data_root: Annotated[
         Path | None,
         typer.Option("--data-root", help="Folder of prepared data sets.", rich_help_panel=_MACHINE),
@@ -172,7 +166,6 @@ def train(
         "seed": seed,
         "precision": precision,
         "device": device,
-        "workers": workers,
         "data_root": data_root,
         **_checkpoint_every(checkpoint_every),
     }
@@ -188,14 +181,14 @@ def train(
                 {k: v for k, v in given.items() if v is not None},
                 sets or (),
                 extend=extend,
-                observer=view,
+                callback=view,
             )
     else:
         settings = load_config(config, given, sets or ())
         from gcsam_med.training import start_training
 
         with LiveView() as view:
-            outcome = start_training(settings, output, observer=view)
+            outcome = start_training(settings, output, callback=view)
     if int(os.environ.get("RANK", "0")) == 0:
         _report(outcome)
 

@@ -20,11 +20,11 @@ from gcsam_med.compare.execute import carry_out, is_done
 from gcsam_med.compare.plan import PlannedRun, StudyPlan
 from gcsam_med.errors import GcsamMedError, Interrupted, MissingExtra
 from gcsam_med.progress import Track, silent
-from gcsam_med.training import Observer
-from gcsam_med.training.signals import StopSignals
+from gcsam_med.training import Callback
+from gcsam_med.training.process import StopSignals
 
 Tell = Callable[[str], None]
-_SECONDS_BETWEEN_LOOKS = 0.2
+_PROGRESS_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def run_here(
     *,
     device: str | None,
     sharpness: bool,
-    view: Callable[[], AbstractContextManager[Observer]],
+    view: Callable[[], AbstractContextManager[Callback]],
     track: Track = silent,
     tell: Tell,
 ) -> list[Failure]:
@@ -56,7 +56,7 @@ def run_here(
     sharpness : bool
         Also measure each minimum.
     view : callable
-        Gives the observer of one training.
+        Gives the callback of one training.
     track, tell : callable
         Show progress.
 
@@ -74,8 +74,8 @@ def run_here(
     for number, run in enumerate(left, start=1):
         tell(f"run {number} of {len(left)}: {run.name}")
         try:
-            with view() as observer:
-                carry_out(plan, run, device=device, sharpness=sharpness, observer=observer, track=track)
+            with view() as callback:
+                carry_out(plan, run, device=device, sharpness=sharpness, callback=callback, track=track)
         except Interrupted as stop:
             raise Interrupted(stop.message, _go_on(plan), stop.exit_code) from stop
         except GcsamMedError as error:
@@ -134,7 +134,7 @@ def run_in_processes(
                 raise Interrupted(
                     f"Stopped by {stop.name}; what was done is saved.", _go_on(plan), stop.exit_code
                 )
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_PROGRESS_SECONDS)
     return failures
 
 

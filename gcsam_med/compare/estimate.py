@@ -48,20 +48,20 @@ def seconds_per_pass(config: RunConfig) -> float:
     from gcsam_med.optim import training_step
     from gcsam_med.training import make_plan
     from gcsam_med.training.batches import Batches
-    from gcsam_med.training.build import build_session
+    from gcsam_med.training.build import build_parts
 
     plain = config.model_copy(update={"optimizer": config.base, "weights": None, "pretrained": False})
     plan = make_plan(plain.model_copy(update={"rho": None}), open_prepared(config.data_root, config.dataset))
-    session, batches = build_session(plan), Batches(plan)
-    session.network.train()
+    parts, batches = build_parts(plan), Batches(plan)
+    parts.network.train()
 
     started = 0.0
     for step in range(_WARM_UP + _TIMED):
         if step == _WARM_UP:
             started = time.monotonic()
-        micro = [batch.to(session.device) for batch in batches[step % batches.steps_per_epoch]]
+        micro = [batch.to(parts.device) for batch in batches[step % batches.steps_per_epoch]]
         # Reading the loss waits for the device.
-        float(training_step(session.model, session.optimizer, None, micro, session.loss_of).loss)
+        float(training_step(parts.model, parts.optimizer, None, micro, parts.loss_of).loss)
     return (time.monotonic() - started) / _TIMED
 
 

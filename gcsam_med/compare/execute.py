@@ -15,7 +15,7 @@ from gcsam_med.files import write_durably
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting import write_report
 from gcsam_med.runs import RunFolder
-from gcsam_med.training import Observer, resume_training, start_training
+from gcsam_med.training import Callback, resume_training, start_training
 from gcsam_med.training.run import MACHINE_FIELDS
 
 State = Literal["to do", "unfinished", "trained", "evaluated"]
@@ -58,7 +58,7 @@ def carry_out(
     *,
     device: str | None = None,
     sharpness: bool = False,
-    observer: Observer | None = None,
+    callback: Callback | None = None,
     track: Track = silent,
 ) -> None:
     """Do what is left of a run; nothing if all is there.
@@ -73,7 +73,7 @@ def carry_out(
         Instead of the configuration's.
     sharpness : bool
         Measure how sharp its minimum is.
-    observer : Observer, optional
+    callback : Callback, optional
         Hears of the training.
     track : Track
         Shows the progress of the rest.
@@ -87,9 +87,9 @@ def carry_out(
     device = device or run.config.device
     if state == "to do":
         config = run.config.model_copy(update={"device": device})
-        start_training(config, folder.root, observer)
+        start_training(config, folder.root, callback)
     elif state == "unfinished":
-        resume_training(folder.root, {"device": device, "data_root": run.config.data_root}, observer=observer)
+        resume_training(folder.root, {"device": device, "data_root": run.config.data_root}, callback=callback)
     if not is_evaluated(folder, plan.split):
         report = evaluate_run(
             folder.root, plan.split, data_root=run.config.data_root, device=device, track=track

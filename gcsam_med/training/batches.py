@@ -1,23 +1,18 @@
-"""What each step sees, as a function of (seed, step): no state, so any number of workers gives the same.
+"""The batch of each step, as a function of (seed, step): no state, so a resume needs the step number only.
 
-A step's cases are ``batch_size * accumulate * processes`` of the epoch's order, dealt out to the processes
+A step's cases are ``batch_size * accumulate * processes`` of the epoch's order, divided among the processes
 and cut into `accumulate` micro-batches. An epoch is cut into steps of even size (they differ by one case at
 most), so that no step is left with a single case, on which batch normalization cannot work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
-from threading import Event, Timer
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from gcsam_med.errors import EnvironmentFault, InputError
+from gcsam_med.errors import InputError
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms.augmentation import sample_seed, training_transform
 
@@ -39,7 +34,7 @@ class MicroBatch(NamedTuple):
         )
 
 
-class Batches(Dataset):
+class Batches:
     """The training batches of a run, by step number.
 
     Parameters
@@ -101,72 +96,3 @@ def targets_of(plan: Plan, rows: np.ndarray) -> torch.Tensor:
     if plan.task == "segmentation":
         return torch.from_numpy(plan.dataset.masks(rows)).unsqueeze(1).float()
     return torch.from_numpy(plan.labels(rows))
-
-
-def stream(batches: Batches, first: int, last: int, pin: bool) -> Iterator[list[MicroBatch]]:
-    """Yield the micro-batches of steps `first` to `last` (exclusive), made ahead by loader workers.
-
-    One loader serves the whole run, so workers start once and work on over the end of an epoch.
-    """
-    workers = batches.plan.config.workers or 0
-    if workers == 0:
-        yield from (batches[step] for step in range(first, last))
-        return
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(first, last),
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_quiet_worker,
-    )
-    others = set(active_children())
-    upcoming = iter(loader)
-    mine = set(active_children()) - others
-    yield from _in_time(upcoming, mine, batches.plan.config.worker_timeout)
-
-
-def _in_time(
-    upcoming: Iterator[list[MicroBatch]], workers: set[BaseProcess], seconds: float
-) -> Iterator[list[MicroBatch]]:
-    """Pass batches on; if one does not come in time, kill the workers and say so.
-
-    PyTorch's own timeout does not cover a worker that stops while it hands a batch over, and what hangs heeds
-    no request to end, so that Python would wait for it for ever.
-    """
-    while True:
-        late = Event()
-        timer = Timer(seconds, _kill, (workers, late))
-        timer.daemon = True
-        timer.start()
-        try:
-            batch = next(upcoming)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:
-            if not late.is_set():
-                raise
-            raise EnvironmentFault(
-                f"A loader worker gave no batch for {seconds} seconds.",
-                "Most often a network drive hangs: copy the prepared data set to a local disk, or raise "
-                "--set worker_timeout=SECONDS; then --resume.",
-            ) from error
-        finally:
-            timer.cancel()
-        yield batch
-
-
-def _kill(workers: set[BaseProcess], late: Event) -> None:
-    late.set()
-    for worker in workers:
-        worker.kill()
-
-
-def _quiet_worker(number: int) -> None:
-    """Leave signals to the main process, which saves a checkpoint and then ends the workers."""
-    import signal
-
-    del number
-    torch.set_num_threads(1)
-    for name in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)

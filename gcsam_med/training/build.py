@@ -1,15 +1,18 @@
-"""The parts of a run that learn, built from its plan; their state is what a checkpoint holds."""
+"""Build network, optimizer, loss and moving average from a plan; a checkpoint holds their state."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from gcsam_med.config import RunConfig
@@ -19,26 +22,24 @@ from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
 from gcsam_med.training.batches import MicroBatch
-from gcsam_med.training.ema import moving_average
-from gcsam_med.training.output_bias import foreground_fraction, start_from_prior
 from gcsam_med.training.plan import Plan
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
-class Session:
-    """What learns."""
+class Parts:
+    """What a run trains, and what it trains with."""
 
     fabric: Any  #: Device and processes.
     network: nn.Module  #: The bare network; its weights are saved.
-    #: The network as it is called in training: compiled if wished, in parallel where there are processes.
+    #: The network as training calls it: compiled if asked for, wrapped for DDP where there are processes.
     model: nn.Module
     optimizer: torch.optim.Optimizer  #: Takes the step.
     sharpness: Sharpness | None  #: Ascends before it; None for plain optimizers.
-    scaler: torch.amp.GradScaler  #: Does nothing but in fp16.
+    scaler: torch.amp.GradScaler  #: Scales the loss in fp16; else does nothing.
     averaged: AveragedModel | None  #: Moving average of the weights.
-    loss: nn.Module  #: What is made small.
+    loss: nn.Module  #: Is minimized.
     precision: torch.dtype | None  #: Type that autocast computes in; None for none.
     initial: str  #: Where the first weights come from.
 
@@ -49,7 +50,7 @@ class Session:
 
     @property
     def to_save(self) -> nn.Module:
-        """The network whose weights are validated and kept: the average where there is one."""
+        """The network whose weights are validated and saved: the average where there is one."""
         return self.network if self.averaged is None else self.averaged.module
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -69,7 +70,7 @@ class Session:
         return share
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next steps depend on."""
+        """Everything that later steps depend on."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -79,7 +80,7 @@ class Session:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state made by `state_dict`."""
+        """Restore a state made by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -105,7 +106,7 @@ def synchronized(network: nn.Module, device: torch.device, processes: int) -> nn
     return nn.SyncBatchNorm.convert_sync_batchnorm(network) if processes > 1 else network
 
 
-def build_session(plan: Plan) -> Session:
+def build_parts(plan: Plan) -> Parts:
     """Build network, optimizer and loss on the run's device.
 
     The seed is set before the weights are drawn, so that two runs that differ in their optimizer alone start
@@ -140,7 +141,7 @@ def build_session(plan: Plan) -> Session:
         **_ascent_options(config),
     )
     model = fabric.setup_module(torch.compile(network) if config.compile else network)
-    return Session(
+    return Parts(
         fabric=fabric,
         network=network,
         model=model,
@@ -175,8 +176,8 @@ def _fabric(device: torch.device) -> Any:
 
 def _loss(plan: Plan) -> nn.Module:
     config = plan.config
-    weighed = plan.task == "classification" and config.class_weights
-    weights = class_weights(plan.class_counts()) if weighed else None
+    weighted = plan.task == "classification" and config.class_weights
+    weights = class_weights(plan.class_counts()) if weighted else None
     return build_loss(str(config.loss), weights, config.label_smoothing)
 
 
@@ -205,3 +206,61 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+# Enough for a fraction; a large data set need not be read twice for it.
+MOST_MASKS = 512
+
+
+def foreground_fraction(plan: Plan) -> float:
+    """Fraction of the training masks' pixels that is foreground, kept away from 0 and 1."""
+    chosen = plan.train_rows[:: math.ceil(len(plan.train_rows) / MOST_MASKS)]
+    parts = [plan.dataset.masks(rows).mean() for rows in np.array_split(chosen, math.ceil(len(chosen) / 64))]
+    return min(max(float(np.mean(parts)), 0.001), 0.999)
+
+
+@torch.no_grad()
+def start_from_prior(network: nn.Module, prior: float) -> None:
+    """Set the bias of the output layer so that an untrained network answers `prior`.
+
+    A network that begins at probability one half spends its first epochs learning that most pixels are
+    background. Lin et al., "Focal Loss for Dense Object Detection" (2017), section 4.1, set the bias instead.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With one output channel; the last bias of one element belongs to the layer that makes it.
+    prior : float
+        Probability of foreground, in (0, 1).
+    """
+    biases = [
+        b for m in network.modules() if isinstance(b := getattr(m, "bias", None), Tensor) and b.shape == (1,)
+    ]
+    biases[-1].fill_(math.log(prior / (1 - prior)))
+
+
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Average the weights of `network` with `decay`; buffers are copied.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network that trains.
+    decay : float
+        In (0, 1). Early on less is kept, (1 + n) / (10 + n) after n updates, or the random start
+        would weigh on a short run.
+
+    Returns
+    -------
+    AveragedModel
+        Call ``update_parameters(network)`` after each step; its ``module`` is the average.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Sequence[Tensor], count: Any) -> None:
+        n = int(count)
+        kept = min(decay, (1 + n) / (10 + n))
+        floats = [(a, c) for a, c in zip(averaged, current, strict=True) if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - kept)
+
+    return AveragedModel(network, multi_avg_fn=update)

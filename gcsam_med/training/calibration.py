@@ -39,7 +39,7 @@ from gcsam_med.runs.references import (
     save_features,
     save_intensities,
 )
-from gcsam_med.training.lock import locked
+from gcsam_med.training.process import locked
 
 MIN_LESION_CASES, MIN_CASES = 5, 10
 # More training images than these would not move the references; for features each costs a forward pass.

@@ -1,25 +1,31 @@
-"""What a run tells while it goes, and to whom."""
+"""Callbacks: what is told while a run trains, and log.txt, TensorBoard and MLflow, which record it."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from gcsam_med.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from gcsam_med.config import RunConfig
+    from gcsam_med.runs import RunFolder
     from gcsam_med.training.plan import Plan
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run begins or goes on."""
+    """A run begins, or is resumed."""
 
     plan: Plan  #: What it will do.
     folder: Path  #: Where.
     device: str  #: On what.
     parameters: int  #: Weights that train.
     steps_per_epoch: int  #: Steps of an epoch.
-    first_step: int  #: 0, or where a resume goes on.
+    first_step: int  #: 0, or the step at which it is resumed.
     initial: str  #: Where the first weights come from, e.g. ``"random"``.
 
 
@@ -48,60 +54,126 @@ class EpochEnd:
     patience_left: int | None  #: Epochs without a better value until the run stops; None if it never does.
 
 
-class Observer(Protocol):
-    """Hears of a run; the command line draws, tests record, tracking logs."""
+class Callback:
+    """Is called while a run trains; this one does nothing. The command line draws, logs write."""
 
     def start(self, event: Start) -> None:
-        """Hear that the run begins."""
+        """Run when training begins."""
 
     def progress(self, event: Progress) -> None:
-        """Hear that a step is done (a few times a second at the most)."""
+        """Run after a step (a few times a second at the most)."""
 
     def epoch_end(self, event: EpochEnd) -> None:
-        """Hear that an epoch is validated."""
+        """Run when an epoch is validated."""
 
     def note(self, text: str) -> None:
-        """Hear one sentence about something out of the ordinary."""
+        """Take one sentence about something out of the ordinary."""
 
 
-class Silent:
-    """An observer that does nothing."""
+class CallbackList(Callback):
+    """Calls several callbacks, in order."""
 
-    def start(self, event: Start) -> None:
-        """Do nothing."""
-
-    def progress(self, event: Progress) -> None:
-        """Do nothing."""
-
-    def epoch_end(self, event: EpochEnd) -> None:
-        """Do nothing."""
-
-    def note(self, text: str) -> None:
-        """Do nothing."""
-
-
-class Several:
-    """Passes what it hears on to several observers, in order."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self.observers = observers
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = callbacks
 
     def start(self, event: Start) -> None:
         """Pass on."""
-        for observer in self.observers:
-            observer.start(event)
+        for callback in self.callbacks:
+            callback.start(event)
 
     def progress(self, event: Progress) -> None:
         """Pass on."""
-        for observer in self.observers:
-            observer.progress(event)
+        for callback in self.callbacks:
+            callback.progress(event)
 
     def epoch_end(self, event: EpochEnd) -> None:
         """Pass on."""
-        for observer in self.observers:
-            observer.epoch_end(event)
+        for callback in self.callbacks:
+            callback.epoch_end(event)
 
     def note(self, text: str) -> None:
         """Pass on."""
-        for observer in self.observers:
-            observer.note(text)
+        for callback in self.callbacks:
+            callback.note(text)
+
+
+def log_callbacks(config: RunConfig, run: RunFolder) -> list[Callback]:
+    """Make the callbacks that write logs: log.txt always, trackers where the configuration names them.
+
+    Raises
+    ------
+    MissingExtra
+        If TensorBoard or MLflow is asked for and not installed.
+    """
+    chosen: list[Callback] = [TextLog(run.log_file)]
+    if config.tensorboard:
+        chosen.append(TensorBoardLog(run.root / "tensorboard"))
+    if config.mlflow:
+        chosen.append(MlflowLog(config, run.root.name))
+    return chosen
+
+
+class TextLog(Callback):
+    """Appends a line with the time for every epoch and note."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, event: Start) -> None:
+        """Write what will be trained."""
+        config = event.plan.config
+        self._write(
+            f"start at step {event.first_step}: {config.task}, {config.model} ({event.initial}), "
+            f"{config.optimizer}, {len(event.plan.train_rows)} training and {len(event.plan.val_rows)} "
+            f"validation cases, {event.device}"
+        )
+        for warning in event.plan.warnings:
+            self._write(f"warning: {warning}")
+
+    def epoch_end(self, event: EpochEnd) -> None:
+        """Write the epoch's metrics."""
+        self._write(" ".join(f"{k}={v:.6g}" for k, v in event.row.items()) + f" best={event.best:.6g}")
+
+    def note(self, text: str) -> None:
+        """Write the note."""
+        self._write(f"note: {text}")
+
+    def _write(self, text: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+
+class TensorBoardLog(Callback):
+    """Scalars by epoch for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtra("Logging to TensorBoard", "tracking") from error
+        self.writer = SummaryWriter(str(folder))
+
+    def epoch_end(self, event: EpochEnd) -> None:
+        """Write the epoch's metrics."""
+        for name, value in event.row.items():
+            self.writer.add_scalar(name, value, event.row["epoch"])
+        self.writer.flush()
+
+
+class MlflowLog(Callback):
+    """Settings once and metrics by epoch, to wherever MLFLOW_TRACKING_URI points."""
+
+    def __init__(self, config: RunConfig, name: str) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise MissingExtra("Logging to MLflow", "tracking") from error
+        self.mlflow = mlflow
+        self.run = mlflow.start_run(run_name=name)
+        # Paths may hold a person's name.
+        mlflow.log_params(config.model_dump(mode="json", exclude={"data_root", "weights"}))
+
+    def epoch_end(self, event: EpochEnd) -> None:
+        """Log the epoch's metrics."""
+        values = {name: float(value) for name, value in event.row.items()}
+        self.mlflow.log_metrics(values, step=int(event.row["epoch"]), run_id=self.run.info.run_id)

@@ -106,7 +106,6 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             "loss": loss,
             "lr": config.lr or (NETWORKS[model].pretrained_lr if imagenet else NETWORKS[model].lr),
             "rho": OPTIMIZERS[config.optimizer].rho if config.rho is None else config.rho,
-            "workers": _default_workers(config.device) if config.workers is None else config.workers,
         }
     )
     taking_part = [
@@ -157,13 +156,6 @@ def _check_not_empty(dataset: PreparedDataset, parts: dict[Split, np.ndarray], c
                 + (f" of {', '.join(classes)}." if classes else "."),
                 "Prepare it with more images or another --seed, or choose other classes.",
             )
-
-
-def _default_workers(device: str) -> int:
-    # On a CPU the network takes every core already; a worker would only take turns with it.
-    from gcsam_med.devices import pick_device
-
-    return 0 if pick_device(device).type == "cpu" else 4
 
 
 def _fitted(dataset: PreparedDataset, rows: np.ndarray, channels: int) -> Preprocessing:

@@ -1,35 +1,75 @@
-"""Going on from a checkpoint: it must fit the run, and what has changed since is said."""
+"""environment.json, and resuming: the checkpoint must fit the run, and a changed environment is reported."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
+from gcsam_med import __version__
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
 from gcsam_med.files import read_json
 from gcsam_med.runs import RunFolder
-from gcsam_med.training.build import Session
+from gcsam_med.training.build import Parts
 from gcsam_med.training.checkpoint import Checkpoint
-from gcsam_med.training.state import Diary, own_share
+from gcsam_med.training.state import TrainingState, own_share
 
-# What may differ when a run goes on: it changes where and for how long, not what is computed.
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "monai",
+    "lightning-fabric",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "pydicom",
+)
+# What may differ when a run is resumed: it changes where and for how long, not what is computed.
 MACHINE_FIELDS = frozenset(
     {
-        "data_root", "device", "workers", "worker_timeout", "max_minutes", "checkpoint_minutes",
-        "checkpoint_steps", "tensorboard", "mlflow",
+        "data_root", "device", "max_minutes", "checkpoint_minutes", "checkpoint_steps", "tensorboard",
+        "mlflow",
     }
 )  # fmt: skip
 EXTEND_FIELDS = frozenset({"epochs", "patience"})
-SHARE_FIELDS = frozenset({"batch_size", "accumulate"})
-"""How a step's cases are dealt out; their product with the number of processes may not change."""
+STEP_FIELDS = frozenset({"batch_size", "accumulate"})
+"""Their product with the number of processes is the cases of a step, which may not change."""
 
 
-def read_facts(run: RunFolder) -> dict[str, Any]:
-    """Read ``environment.json``: what the run was made with.
+def environment(
+    config: RunConfig, dataset: PreparedDataset, device: torch.device, world: int
+) -> dict[str, Any]:
+    """Describe versions, device and data (``environment.json``)."""
+    return {
+        "schema": 1,
+        "gcsam_med": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": world,
+        "cases_per_step": config.batch_size * config.accumulate * world,
+        "dataset": {
+            "name": dataset.info.name,
+            "content_sha256": dataset.info.content_sha256,
+            "size": dataset.info.size,
+            "synthetic": dataset.info.synthetic,
+            "group_kind": dataset.info.group_kind,
+        },
+    }
+
+
+def read_environment(run: RunFolder) -> dict[str, Any]:
+    """Read ``environment.json``.
 
     Raises
     ------
@@ -40,21 +80,11 @@ def read_facts(run: RunFolder) -> dict[str, Any]:
         facts = read_json(run.environment_file)
         if not isinstance(facts["dataset"]["content_sha256"], str):
             raise TypeError
-        facts["processes"] = int(facts.get("processes", 1))
-        facts["cases_per_step"] = int(facts.get("cases_per_step", 0))
+        facts["processes"] = int(facts["processes"])
+        facts["cases_per_step"] = int(facts["cases_per_step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run.environment_file} is missing or damaged.", "Start a new run.") from error
     return dict(facts)
-
-
-def cases_per_step(facts: dict[str, Any], config: RunConfig) -> int:
-    """Cases of a step of the run, over all processes.
-
-    A run that was stopped as it went on with other settings may hold those of one way in
-    ``environment.json`` and those of the other in ``config.yaml``; this one number is the same in both.
-    Runs of version 0.1 do not have it.
-    """
-    return int(facts["cases_per_step"]) or config.batch_size * config.accumulate * int(facts["processes"])
 
 
 def check_same_data(facts: dict[str, Any], dataset: PreparedDataset) -> None:
@@ -100,7 +130,7 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: in
             f"({processes} processes x --batch-size {config.batch_size} x --accumulate {config.accumulate}).",
             f"Choose them so that their product is {cases}, or start a new run.",
         )
-    changed = [n for n in before if before[n] != after[n] and n not in allowed | SHARE_FIELDS]
+    changed = [n for n in before if before[n] != after[n] and n not in allowed | STEP_FIELDS]
     if changed:
         listing = "; ".join(f"{name}: {before[name]} in the run, {after[name]} now" for name in changed)
         more = "" if extend or not EXTEND_FIELDS.issuperset(changed) else " Or add --extend to train on."
@@ -111,7 +141,7 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: in
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Say what was another thing when the run was last under way, one sentence at the most.
+    """Say what has changed since the run was last trained, one sentence at the most.
 
     Parameters
     ----------
@@ -133,7 +163,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     changed = [f"{name} {old} then, {new} now" for name, (old, new) in pairs.items() if old != new]
     if not changed:
         return []
-    text = f"going on with another environment ({'; '.join(changed)}): not bit for bit the same from here"
+    text = f"resumed in another environment ({'; '.join(changed)}): not bit for bit the same from here"
     if before.get("processes") != after["processes"]:
         text += (
             "; the steps hold the same cases, but sharpness-aware ascents, batch norm and dropout work by "
@@ -142,8 +172,8 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [text]
 
 
-def take_up(session: Session, checkpoint: Checkpoint) -> Diary:
-    """Put a checkpoint's state into the session and give the diary that goes with it.
+def restore(parts: Parts, checkpoint: Checkpoint) -> TrainingState:
+    """Restore a checkpoint: the parts' state in place, and the training state.
 
     Raises
     ------
@@ -151,25 +181,22 @@ def take_up(session: Session, checkpoint: Checkpoint) -> Diary:
         If it is not of this network, optimizer or layout.
     """
     try:
-        session.load_state_dict(checkpoint.state["session"])
-        _check_moments(session.optimizer)
-        told = checkpoint.state["diary"]
-        known = {field.name: field for field in fields(Diary)}
-        diary = Diary(**{name: value for name, value in told.items() if name in known})
-        fabric = session.fabric
-        if "shares" in checkpoint.state:  # not in checkpoints of version 0.1
-            diary.loss_sum, diary.weight, diary.cases = own_share(
-                checkpoint.state["shares"], fabric.global_rank, fabric.world_size
-            )
-        sound = isinstance(diary.history, list) and all(isinstance(row, dict) for row in diary.history)
-        if not sound or type(diary.step) is not int or diary.step != checkpoint.step:
-            raise ValueError("its diary is not sound")
+        parts.load_state_dict(checkpoint.state["parts"])
+        _check_moments(parts.optimizer)
+        state = TrainingState(**checkpoint.state["state"])
+        fabric = parts.fabric
+        state.loss_sum, state.weight, state.cases = own_share(
+            checkpoint.state["shares"], fabric.global_rank, fabric.world_size
+        )
+        sound = isinstance(state.history, list) and all(isinstance(row, dict) for row in state.history)
+        if not sound or type(state.step) is not int or state.step != checkpoint.step:
+            raise ValueError("its training state is not sound")
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"The checkpoint of step {checkpoint.step} does not fit this run's network and optimizer.",
             f"It was damaged or comes from elsewhere: {' '.join(str(error).split())[:300]}",
         ) from error
-    return diary
+    return state
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:
@@ -179,3 +206,10 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
             shaped = isinstance(value, torch.Tensor) and value.numel() != 1
             if shaped and value.shape != parameter.shape:
                 raise ValueError(f"{name} is {tuple(value.shape)} for weights of {tuple(parameter.shape)}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,10 +1,10 @@
-"""A run from its start, or from its last checkpoint, to its result."""
+"""Train a run from its start, or from its last checkpoint, to its result."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,30 +14,27 @@ from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.files import is_leftover, remove_leftovers, write_durably
+from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.batches import Batches
-from gcsam_med.training.build import build_session
+from gcsam_med.training.build import build_parts
 from gcsam_med.training.calibration import calibrate
-from gcsam_med.training.callbacks import Observer, Several, Silent, Start
+from gcsam_med.training.callbacks import Callback, CallbackList, Start, log_callbacks
 from gcsam_med.training.checkpoint import Checkpoint, load_checkpoint
-from gcsam_med.training.distributed import check_same_step
-from gcsam_med.training.environment import environment
-from gcsam_med.training.lock import locked
-from gcsam_med.training.logs import observers_for
 from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
+from gcsam_med.training.process import check_same_step, locked, process_count
 from gcsam_med.training.resume import (
     MACHINE_FIELDS,
-    cases_per_step,
     check_same_data,
     check_settings,
     differences,
-    read_facts,
-    take_up,
+    environment,
+    read_environment,
+    restore,
 )
-from gcsam_med.training.rho_search import find_rho, same_settings
-from gcsam_med.training.state import Diary
+from gcsam_med.training.state import TrainingState
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +75,7 @@ class TrainingResult:
 
 
 def start_training(
-    config: RunConfig, output: Path | None = None, observer: Observer | None = None
+    config: RunConfig, output: Path | None = None, callback: Callback | None = None
 ) -> TrainingResult:
     """Train from the beginning.
 
@@ -88,8 +85,8 @@ def start_training(
         What to do.
     output : Path, optional
         Run folder, which must be new or empty; left open: ``runs/`` and a name made of the settings.
-    observer : Observer, optional
-        Whom to tell.
+    callback : Callback, optional
+        Is called while it trains.
 
     Returns
     -------
@@ -103,11 +100,11 @@ def start_training(
     """
     dataset = open_prepared(config.data_root, config.dataset)
     if config.rho == "auto":
-        config = _with_found_rho(config, output, observer or Silent())
+        config = _with_rho_found(config, output, callback or Callback())
     plan = make_plan(config, dataset)
     # The first process alone chooses the folder: the others might find it taken already.
     run = RunFolder(_new_folder(plan, output) if int(os.environ.get("RANK", "0")) == 0 else Path())
-    return _go(plan, run, None, observer or Silent())
+    return _train(plan, run, None, callback or Callback())
 
 
 def resume_training(
@@ -116,9 +113,9 @@ def resume_training(
     sets: Sequence[str] = (),
     *,
     extend: bool = False,
-    observer: Observer | None = None,
+    callback: Callback | None = None,
 ) -> TrainingResult:
-    """Go on with a run from its newest whole checkpoint.
+    """Resume a run from its newest whole checkpoint.
 
     Parameters
     ----------
@@ -128,8 +125,8 @@ def resume_training(
         Settings that differ from the run's own; see `gcsam_med.training.resume` for those that may.
     extend : bool
         Allow more epochs and another patience as well. The learning rate follows the new schedule from here.
-    observer : Observer, optional
-        Whom to tell.
+    callback : Callback, optional
+        Is called while it trains.
 
     Returns
     -------
@@ -148,93 +145,70 @@ def resume_training(
         raise InputError(f"{folder} is not a run: it has no config.yaml.", "Give a folder made by train.")
     former = load_config(run.config_file, {})
     config = with_overrides(former, overrides or {}, sets)
-    facts = read_facts(run)
-    check_settings(former, config, extend, cases_per_step(facts, former), _processes())
+    made_with = read_environment(run)
+    check_settings(former, config, extend, made_with["cases_per_step"], process_count())
     dataset = open_prepared(config.data_root, config.dataset)
-    check_same_data(facts, dataset)
+    check_same_data(made_with, dataset)
     checkpoint = load_checkpoint(run.checkpoints)
-    return _go(make_plan(config, dataset), run, checkpoint, observer or Silent(), facts, extended=extend)
+    return _train(
+        make_plan(config, dataset), run, checkpoint, callback or Callback(), made_with, extended=extend
+    )
 
 
-def _with_found_rho(config: RunConfig, output: Path | None, observer: Observer) -> RunConfig:
-    if _processes() > 1:
-        raise InputError(
-            "--rho auto works in one process only.", "Find rho with one process, then give it to all."
-        )
-    base = output or Path("runs") / f"{config.dataset}-{config.optimizer}-seed{config.seed}"
-
-    def train(short: RunConfig, folder: Path) -> tuple[str, float]:
-        run = RunFolder(folder)
-        if not run.config_file.is_file():
-            result = start_training(short, folder, observer)
-        elif same_settings(run, short):
-            result = resume_training(folder, observer=observer)
-        else:
-            raise InputError(
-                f"{folder} was made with other settings.", "Remove it, or choose another --output."
-            )
-        return result.metric, result.best
-
-    search = find_rho(config, base.with_name(f"{base.name}-rho-search"), train)
-    listing = ", ".join(f"{rho:g}: {value:.4f}" for rho, value in search.values.items())
-    observer.note(f"rho {search.chosen:g} was chosen by validation {search.metric} ({listing})")
-    return config.model_copy(update={"rho": search.chosen})
-
-
-def _go(
+def _train(
     plan: Plan,
     run: RunFolder,
     checkpoint: Checkpoint | None,
-    observer: Observer,
+    callback: Callback,
     before: dict[str, Any] | None = None,
     *,
     extended: bool = False,
 ) -> TrainingResult:
-    session = build_session(plan)
-    first = session.fabric.is_global_zero
-    if session.fabric.world_size > 1:
-        run = RunFolder(Path(session.fabric.broadcast(str(run.root))))
-    diary = Diary()
+    parts = build_parts(plan)
+    first = parts.fabric.is_global_zero
+    if parts.fabric.world_size > 1:
+        run = RunFolder(Path(parts.fabric.broadcast(str(run.root))))
+    state = TrainingState()
     with locked(run.root) if first else nullcontext():
         if first:
             for folder in (run.root, run.checkpoints, run.model):
                 remove_leftovers(folder)
             # The configuration last: a folder that has one is a run, and can be resumed from then on.
-            facts = environment(plan.config, plan.dataset, session.device, session.fabric.world_size)
+            facts = environment(plan.config, plan.dataset, parts.device, parts.fabric.world_size)
             write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
             write_durably(run.config_file, dump_config(plan.config).encode())
-            observer = Several(*observers_for(plan.config, run), observer)
+            callback = CallbackList([*log_callbacks(plan.config, run), callback])
         else:
-            observer = Silent()
+            callback = Callback()
         if checkpoint is not None:
-            diary = take_up(session, checkpoint)
-            check_same_step(session.fabric, diary.step)
+            state = restore(parts, checkpoint)
+            check_same_step(parts.fabric, state.step)
             for text in checkpoint.skipped:
-                observer.note(f"{text}; going on from the checkpoint of step {checkpoint.step} instead")
+                callback.note(f"{text}; resuming from the checkpoint of step {checkpoint.step} instead")
             if extended:
-                diary.reason = ""
-        if first and not diary.reason:
-            run.result_file.unlink(missing_ok=True)  # of a finished run that goes on: unfinished from here
+                state.reason = ""
+        if first and not state.reason:
+            run.result_file.unlink(missing_ok=True)  # of a finished run that is resumed: unfinished from here
         if first and before is not None:
             for text in differences(before, facts):
-                observer.note(text)
-        observer.start(
+                callback.note(text)
+        callback.start(
             Start(
                 plan=plan,
                 folder=run.root,
-                device=str(session.device),
-                parameters=sum(p.numel() for p in session.network.parameters() if p.requires_grad),
-                steps_per_epoch=Batches(plan, 0, session.fabric.world_size).steps_per_epoch,
-                first_step=diary.step,
-                initial=session.initial,
+                device=str(parts.device),
+                parameters=sum(p.numel() for p in parts.network.parameters() if p.requires_grad),
+                steps_per_epoch=Batches(plan, 0, parts.fabric.world_size).steps_per_epoch,
+                first_step=state.step,
+                initial=parts.initial,
             )
         )
-        train_loop(plan, session, diary, run, observer)
-        if diary.skipped:
-            observer.note(f"{diary.skipped} of {diary.step} steps were skipped: a gradient was not finite")
-        result = _result(plan, diary, run)
+        train_loop(plan, parts, state, run, callback)
+        if state.skipped:
+            callback.note(f"{state.skipped} of {state.step} steps were skipped: a gradient was not finite")
+        result = _result(plan, state, run)
         if first:
-            _finish(plan, run, result, session.device)
+            _finish(plan, run, result, parts.device)
     return result
 
 
@@ -246,23 +220,19 @@ def _finish(plan: Plan, run: RunFolder, result: TrainingResult, device: torch.de
     write_durably(run.result_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
 
 
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _result(plan: Plan, diary: Diary, run: RunFolder) -> TrainingResult:
-    cases = sum(float(row["seconds"]) * float(row["images_per_second"]) for row in diary.history)
+def _result(plan: Plan, state: TrainingState, run: RunFolder) -> TrainingResult:
+    cases = sum(float(row["seconds"]) * float(row["images_per_second"]) for row in state.history)
     return TrainingResult(
         folder=run.root,
         metric=plan.metric,
-        best=diary.best,
-        best_epoch=diary.best_epoch,
-        epochs=len(diary.history),
-        steps=diary.step,
-        skipped=diary.skipped,
-        seconds=diary.seconds,
-        images_per_second=cases / diary.seconds if diary.seconds else 0.0,
-        reason=diary.reason,
+        best=state.best,
+        best_epoch=state.best_epoch,
+        epochs=len(state.history),
+        steps=state.step,
+        skipped=state.skipped,
+        seconds=state.seconds,
+        images_per_second=cases / state.seconds if state.seconds else 0.0,
+        reason=state.reason,
     )
 
 
@@ -295,3 +265,99 @@ def _new_folder(plan: Plan, output: Path | None) -> Path:
 def _before_a_run(path: Path, run: RunFolder) -> bool:
     """Whether a run that was killed before it had begun leaves this file."""
     return path.name == ".lock" or path == run.environment_file or is_leftover(path)
+
+
+# --- --rho auto: choose the radius of the ascent on the validation split, by short runs
+
+FACTORS = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Radii that are tried, in units of the method's own."""
+
+SHARE = 0.2
+"""Part of the epochs that each of them trains for."""
+
+
+@dataclass(frozen=True)
+class RhoSearch:
+    """What the short runs showed."""
+
+    metric: str  #: Validation metric that chose; higher is better.
+    values: dict[float, float]  #: Best value of the metric for each radius.
+
+    @property
+    def chosen(self) -> float:
+        """The radius with the best value; the smallest of equals."""
+        return min(self.values, key=lambda rho: (-self.values[rho], rho))
+
+
+def find_rho(
+    config: RunConfig, folder: Path, train: Callable[[RunConfig, Path], tuple[str, float]]
+) -> RhoSearch:
+    """Train shortly with several radii; what is finished in `folder` is used again.
+
+    All runs start from the same weights and see the same batches. The differences between neighbouring radii
+    are often within the noise of the seed: the choice is a sensible radius, not evidence for it.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run to come.
+    folder : Path
+        Where the short runs and ``search.json`` go.
+    train : callable
+        Trains, or goes on training, a configuration in a folder; returns metric and best value.
+
+    Returns
+    -------
+    RhoSearch
+        Every radius with its value.
+
+    Raises
+    ------
+    InputError
+        If the optimizer does not ascend, or `folder` holds runs of other settings.
+    """
+    method = OPTIMIZERS[config.optimizer]
+    if method.perturbation is None:
+        raise InputError(f"'{config.optimizer}' does not ascend, so it has no rho.", "Leave --rho out.")
+    epochs = max(1, round(SHARE * config.epochs))
+    metric, values = "", {}
+    for factor in FACTORS:
+        rho = round(factor * method.rho, 6)
+        short = config.model_copy(update={"rho": rho, "epochs": epochs, "patience": 0})
+        metric, values[rho] = train(short, folder / f"rho-{rho:g}")
+    search = RhoSearch(metric, values)
+    content = {"metric": metric, "values": {f"{r:g}": v for r, v in values.items()}, "chosen": search.chosen}
+    write_durably(folder / "search.json", (json.dumps(content, indent=2) + "\n").encode())
+    return search
+
+
+def _same_settings(run: RunFolder, config: RunConfig) -> bool:
+    """Whether a run was made with these settings, as far as they were given."""
+    given = config.model_dump(exclude={"data_root", "device"})
+    made = run.config().model_dump()
+    return all(made[name] == value for name, value in given.items() if value is not None)
+
+
+def _with_rho_found(config: RunConfig, output: Path | None, callback: Callback) -> RunConfig:
+    if process_count() > 1:
+        raise InputError(
+            "--rho auto works in one process only.", "Find rho with one process, then give it to all."
+        )
+    base = output or Path("runs") / f"{config.dataset}-{config.optimizer}-seed{config.seed}"
+
+    def train(short: RunConfig, folder: Path) -> tuple[str, float]:
+        run = RunFolder(folder)
+        if not run.config_file.is_file():
+            result = start_training(short, folder, callback)
+        elif _same_settings(run, short):
+            result = resume_training(folder, callback=callback)
+        else:
+            raise InputError(
+                f"{folder} was made with other settings.", "Remove it, or choose another --output."
+            )
+        return result.metric, result.best
+
+    search = find_rho(config, base.with_name(f"{base.name}-rho-search"), train)
+    listing = ", ".join(f"{rho:g}: {value:.4f}" for rho, value in search.values.items())
+    callback.note(f"rho {search.chosen:g} was chosen by validation {search.metric} ({listing})")
+    return config.model_copy(update={"rho": search.chosen})

@@ -1,38 +1,44 @@
-"""How far a run is and how it went, and what is written of it."""
+"""The training state: how far a run is and how it went; history.csv, its curves and the saved model."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcsam_med import __version__
+from gcsam_med.files import write_durably
 from gcsam_med.runs import ModelCard, RunFolder, save_model
 from gcsam_med.training.checkpoint import save_checkpoint
-from gcsam_med.training.distributed import gathered
-from gcsam_med.training.history import draw_curves, write_history
+from gcsam_med.training.process import gathered
 
 if TYPE_CHECKING:
-    from gcsam_med.training.build import Session
+    from gcsam_med.training.build import Parts
     from gcsam_med.training.plan import Plan
 
 
+Row = Mapping[str, float | int]
+
+
 @dataclass
-class Diary:
-    """The part of a checkpoint that is plain numbers."""
+class TrainingState:
+    """The plain numbers of a checkpoint."""
 
     step: int = 0  #: Steps done.
     history: list[dict[str, float | int]] = field(default_factory=list)  #: Rows of ``history.csv``.
     #: best, best_epoch: Best validation metric and its epoch (0: none yet).
     best: float = float("-inf")
     best_epoch: int = 0
-    #: loss_sum, weight: Losses of the steps of the epoch under way, each times its cases, and the sum of
-    #: those.
+    #: loss_sum, weight: Losses of the steps of the current epoch, each times its cases, and the
+    #: sum of those.
     loss_sum: float = 0.0
     weight: float = 0.0
     cases: int = 0  #: Cases that this process saw in it.
-    #: epoch_seconds, seconds: Time spent in steps, in the epoch under way and in all.
+    #: epoch_seconds, seconds: Time spent in steps, in the current epoch and in all.
     epoch_seconds: float = 0.0
     seconds: float = 0.0
     #: skipped, skipped_in_row: Steps skipped because a gradient was not finite, in all and last in a row.
@@ -52,7 +58,7 @@ class Diary:
         return self.cases / self.epoch_seconds if self.epoch_seconds else 0.0
 
     def count(self, loss: float, weight: float, cases: int, skipped: bool, seconds: float) -> None:
-        """Enter a step."""
+        """Count a step."""
         self.step += 1
         self.cases += cases
         self.epoch_seconds += seconds
@@ -66,7 +72,7 @@ class Diary:
             self.weight += weight
 
     def end_epoch(self, row: dict[str, float | int], metric: str) -> bool:
-        """Enter an epoch's row; True if it is the best so far."""
+        """Add an epoch's row; True if it is the best so far."""
         self.history.append(row)
         self.loss_sum, self.weight, self.cases, self.epoch_seconds = 0.0, 0.0, 0, 0.0
         value = float(row[f"val_{metric}"])
@@ -77,7 +83,7 @@ class Diary:
 
 
 def own_share(shares: Sequence[Sequence[float]], rank: int, world: int) -> tuple[float, float, int]:
-    """What a process goes on with of the epoch under way.
+    """What a process goes on with of the current epoch.
 
     Parameters
     ----------
@@ -98,24 +104,24 @@ def own_share(shares: Sequence[Sequence[float]], rank: int, world: int) -> tuple
     return loss_sum, weight, math.ceil(cases)
 
 
-def keep(plan: Plan, session: Session, diary: Diary, run: RunFolder, better: bool) -> None:
+def save_epoch(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, better: bool) -> None:
     """Write history and curves, and the model if it is the best so far."""
     if better:
-        save_model(run.model, session.to_save, _card(plan, diary))
-    write_history(run.history_file, diary.history)
-    draw_curves(run.curves_file, diary.history, plan.metric)
+        save_model(run.model, parts.to_save, _card(plan, state))
+    write_history(run.history_file, state.history)
+    draw_curves(run.curves_file, state.history, plan.metric)
 
 
-def save(fabric: Any, run: RunFolder, session: Session, diary: Diary) -> None:
+def save(fabric: Any, run: RunFolder, parts: Parts, state: TrainingState) -> None:
     """Write a checkpoint from the first process; the others wait for it."""
-    shares = gathered([diary.loss_sum, diary.weight, diary.cases], fabric.world_size)
+    shares = gathered([state.loss_sum, state.weight, state.cases], fabric.world_size)
     if fabric.is_global_zero:
-        state = {"session": session.state_dict(), "diary": asdict(diary), "shares": shares}
-        save_checkpoint(run.checkpoints, diary.step, state)
+        content = {"parts": parts.state_dict(), "state": asdict(state), "shares": shares}
+        save_checkpoint(run.checkpoints, state.step, content)
     fabric.barrier()
 
 
-def _card(plan: Plan, diary: Diary) -> ModelCard:
+def _card(plan: Plan, state: TrainingState) -> ModelCard:
     config, info = plan.config, plan.dataset.info
     return ModelCard(
         task=plan.task,
@@ -131,6 +137,58 @@ def _card(plan: Plan, diary: Diary) -> ModelCard:
         dataset_sha256=info.content_sha256,
         synthetic=info.synthetic,
         optimizer=config.optimizer,
-        epoch=len(diary.history),
+        epoch=len(state.history),
         tool_version=__version__,
     )
+
+
+def write_history(path: Path, rows: Sequence[Row]) -> None:
+    """Write one row an epoch; the file is whole at any time."""
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+        )
+    write_durably(path, text.getvalue().encode())
+
+
+def draw_curves(path: Path, rows: Sequence[Row], metric: str) -> None:
+    """Draw the losses and the validation metric by epoch as a PNG.
+
+    Parameters
+    ----------
+    path : Path
+        The picture.
+    rows : sequence of mapping
+        Rows of the history, at least one.
+    metric : str
+        Name of the metric that chooses the best epoch, e.g. ``"dice"``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in rows]
+    values = [row[f"val_{metric}"] for row in rows]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot(epochs, [row["train_loss"] for row in rows], color="#0072B2", label="training")
+    left.plot(epochs, [row["val_loss"] for row in rows], color="#D55E00", label="validation")
+    left.set(xlabel="epoch", ylabel="loss")
+    left.legend(frameon=False)
+    right.plot(epochs, values, color="#D55E00")
+    best = max(range(len(values)), key=values.__getitem__)
+    right.plot(epochs[best], values[best], "o", color="#D55E00")
+    right.annotate(
+        f"best {values[best]:.3f}", (epochs[best], values[best]), xytext=(4, -12), textcoords="offset points"
+    )
+    right.set(xlabel="epoch", ylabel=f"validation {metric}")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120, format="png")
+    write_durably(path, buffer.getvalue())

@@ -1,6 +1,6 @@
-"""How good the network is on the validation split, in the pixels it was trained in.
+"""Loss and metrics on the validation split, at the resolution the network was trained in.
 
-This chooses the best epoch. The figures to report are taken afterwards by `gcsam_med.evaluation`, at the
+This chooses the best epoch. The metrics to report are computed afterwards by `gcsam_med.evaluation`, at the
 images' own resolution.
 """
 
@@ -15,8 +15,8 @@ from torch import nn
 
 from gcsam_med.metrics import classification
 from gcsam_med.training.batches import targets_of
-from gcsam_med.training.distributed import gathered, share_buffers
 from gcsam_med.training.plan import Plan
+from gcsam_med.training.process import gathered, share_buffers
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ def options(folder: Path) -> list[str]:
     return [
         "compare", "--dataset", "toy", "--data-root", str(folder / "data"), "--task", "segmentation",
         "--models", "basic-unet", "--optimizers", "adam,gcsam", "--equal-compute", "--seeds", "0-1",
-        "--epochs", "1", "--device", "cpu", "--workers", "0", "--resamples", "200", "-q",
+        "--epochs", "1", "--device", "cpu", "--resamples", "200", "-q",
         "--output", str(folder / "study"),
     ]  # fmt: skip
 

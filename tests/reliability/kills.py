@@ -33,7 +33,7 @@ from gcsam_med.networks.table import NetworkSpec
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume_training, start_training
-from gcsam_med.training import state as diary_module
+from gcsam_med.training import state as state_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
 
@@ -60,7 +60,7 @@ def prepare(root: Path) -> None:
     if not (root / "prepared").is_dir():
         make_prepared(root, n=CASES, size=32)
     with TemporaryDirectory() as folder:
-        config = Trial("adam", 0, 0.0).config(root).model_copy(update={"epochs": 1})
+        config = Trial("adam", 0.0).config(root).model_copy(update={"epochs": 1})
         start_training(config, Path(folder) / "run")
 
 
@@ -81,7 +81,6 @@ class Trial:
     """One cell of the campaign."""
 
     optimizer: str
-    workers: int
     ema: float
     seed: int = 0
 
@@ -89,14 +88,14 @@ class Trial:
         """A checkpoint every second step, `STEPS` steps an epoch with the data of `CASES` cases."""
         return RunConfig(
             dataset="toy", data_root=data_root, task="segmentation", model="tiny", optimizer=self.optimizer,
-            epochs=EPOCHS, batch_size=4, dropout=0.3, lr=1e-2, ema=self.ema, workers=self.workers,
+            epochs=EPOCHS, batch_size=4, dropout=0.3, lr=1e-2, ema=self.ema,
             device="cpu", seed=self.seed, checkpoint_steps=2,
         )  # fmt: skip
 
     @property
     def name(self) -> str:
         """For folders and tables."""
-        return f"{self.optimizer}-w{self.workers}-ema{self.ema:g}-s{self.seed}"
+        return f"{self.optimizer}-ema{self.ema:g}-s{self.seed}"
 
 
 Tamper = Callable[[], None]
@@ -117,7 +116,7 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
         # What captures the output of tests has put its own files there.
         sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
         # The picture of the history is no part of what is resumed, and takes longer than all the rest.
-        diary_module.draw_curves = lambda *ignored: None
+        state_module.draw_curves = lambda *ignored: None
         _record_batches(folder.with_suffix(".batches"))
         if tamper is not None:
             tamper()
@@ -204,7 +203,7 @@ def killed_and_resumed(
 
 def whole(root: Path, optimizer: str, ema: float) -> tuple[Path, float]:
     """The run that is never killed, made once, and how long it took."""
-    trial = Trial(optimizer, 0, ema)
+    trial = Trial(optimizer, ema)
     folder, length = root / f"whole-{trial.name}", root / f"whole-{trial.name}.length"
     if not length.is_file():
         length.write_text(str(finish(trial.config(root), folder)))
@@ -219,13 +218,13 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     run = RunFolder(folder)
     kept = load_checkpoint(run.checkpoints)
     assert kept is not None
-    diary = {k: v for k, v in kept.state["diary"].items() if "seconds" not in k and k != "history"}
+    numbers = {k: v for k, v in kept.state["state"].items() if "seconds" not in k and k != "history"}
     with run.history_file.open() as file:
         rows = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
     card = json.loads((run.model / "model.json").read_text())
     return {
-        **{f"state.{part}": _digest(value) for part, value in kept.state["session"].items()},
-        "diary": diary,
+        **{f"state.{part}": _digest(value) for part, value in kept.state["parts"].items()},
+        "training state": numbers,
         "history": rows,
         "model": card,
         "weights": hashlib.sha256((run.model / "weights.safetensors").read_bytes()).hexdigest(),
@@ -295,14 +294,14 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def lose_optimizer(state: dict[str, Any]) -> None:
     """As a resume that starts the optimizer anew."""
-    state["session"]["optimizer"]["state"] = {}
+    state["parts"]["optimizer"]["state"] = {}
 
 
 def lose_average(state: dict[str, Any]) -> None:
     """As a resume that starts the average at the present weights."""
-    network = state["session"]["network"]
-    averaged = state["session"]["averaged"]
-    state["session"]["averaged"] = {
+    network = state["parts"]["network"]
+    averaged = state["parts"]["averaged"]
+    state["parts"]["averaged"] = {
         k: network[k.removeprefix("module.")].clone() if k != "n_averaged" else torch.zeros_like(v)
         for k, v in averaged.items()
     }
@@ -310,4 +309,4 @@ def lose_average(state: dict[str, Any]) -> None:
 
 def lose_ascent(state: dict[str, Any]) -> None:
     """As a resume that forgets the gradient that looksam keeps between its ascents."""
-    state["session"]["sharpness"] = state["session"]["sharpness"] | {"steps": 0}
+    state["parts"]["sharpness"] = state["parts"]["sharpness"] | {"steps": 0}

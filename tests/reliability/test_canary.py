@@ -204,7 +204,7 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
         return said
 
     data = ("--data-root", out / "data")
-    fast = ("--device", "cpu", "--workers", "0")
+    fast = ("--device", "cpu")
     # --- prepare: sound, again, with a bad file (refused, then left out), with a changed and a new one
     table = ("prepare", "--dataset", "table", "--source", sources.table / "table.csv", "--size", 32, *data)
     folder = ("prepare", "--dataset", "folder", "--source", sources.folder, "--size", 32, *data)

@@ -42,7 +42,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Image.fromarray(picture(label, 40, 48, rng)[0]).save(project.source / label / f"{number}.png")
     with tiny_network():
         for number, folder in enumerate((project.run, project.other)):
-            config = Trial("adam", 0, 0.0, number).config(project.data)
+            config = Trial("adam", 0.0, number).config(project.data)
             start_training(config.model_copy(update={"epochs": 1}), folder)
             assert command(["evaluate", str(folder), "--device", "cpu", "--resamples", "100", "-q"]) == 0
         yield project.root

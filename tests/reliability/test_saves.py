@@ -25,7 +25,7 @@ from gcsam_med.training import loop as loop_module
 from gcsam_med.training.checkpoint import INDEX, load_checkpoint, save_checkpoint
 from tests.reliability.kills import Trial, differing, finish, launch, wait, whole
 
-RUN = Trial("gcsam", 0, 0.9)
+RUN = Trial("gcsam", 0.9)
 
 
 def sudden(folder: Path, acknowledged: Path, megabytes: float) -> int:

@@ -35,7 +35,7 @@ PAYLOADS = payloads()
 def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound run that the tests copy and then spoil."""
     folder = tmp_path_factory.mktemp("untrusted") / "run"
-    start_training(Trial("adam", 0, 0.0).config(root).model_copy(update={"epochs": 1}), folder)
+    start_training(Trial("adam", 0.0).config(root).model_copy(update={"epochs": 1}), folder)
     return folder
 
 
@@ -221,18 +221,18 @@ def test_a_hostile_card_is_refused_before_a_network_is_built(
 
 
 STATES: dict[str, Callable[[dict], object]] = {
-    "no session": lambda s: s.pop("session"),
-    "no diary": lambda s: s.pop("diary"),
-    "a list": lambda s: s.update(session=[1, 2]),
-    "another network": lambda s: s["session"].update(network={"a": torch.zeros(3)}),
-    "shapes of another network": lambda s: s["session"]["network"].update({"0.weight": torch.zeros(1)}),
-    "moments of another shape": lambda s: s["session"]["optimizer"]["state"][0].update(
+    "no parts": lambda s: s.pop("parts"),
+    "no training state": lambda s: s.pop("state"),
+    "a list": lambda s: s.update(parts=[1, 2]),
+    "another network": lambda s: s["parts"].update(network={"a": torch.zeros(3)}),
+    "shapes of another network": lambda s: s["parts"]["network"].update({"0.weight": torch.zeros(1)}),
+    "moments of another shape": lambda s: s["parts"]["optimizer"]["state"][0].update(
         exp_avg=torch.zeros(1).expand(10**12)
     ),
-    "no groups": lambda s: s["session"]["optimizer"].update(param_groups=[]),
-    "a step of text": lambda s: s["diary"].update(step="9"),
-    "another step": lambda s: s["diary"].update(step=10**18),
-    "a history of text": lambda s: s["diary"].update(history="none"),
+    "no groups": lambda s: s["parts"]["optimizer"].update(param_groups=[]),
+    "a step of text": lambda s: s["state"].update(step="9"),
+    "another step": lambda s: s["state"].update(step=10**18),
+    "a history of text": lambda s: s["state"].update(history="none"),
 }
 
 

@@ -30,10 +30,10 @@ from gcsam_med.networks import build_network
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume_training, start_training
-from gcsam_med.training import state as diary_module
+from gcsam_med.training import state as state_module
 from gcsam_med.training.checkpoint import load_checkpoint
-from gcsam_med.training.distributed import check_same_step
 from gcsam_med.training.plan import make_plan
+from gcsam_med.training.process import check_same_step
 from gcsam_med.training.state import own_share
 from gcsam_med.training.validation import validate
 from tests.reliability import kills
@@ -77,8 +77,8 @@ def in_processes(count: int, folder: Path, work: Callable[[], object]) -> str:
                     "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                     "TORCHELASTIC_RUN_ID": "test", "GLOO_SOCKET_IFNAME": "lo",
                 }  # fmt: skip
-            loop_module._SECONDS_BETWEEN_LOOKS = -1.0
-            diary_module.draw_curves = lambda *ignored: None  # type: ignore[attr-defined]
+            loop_module._PROGRESS_SECONDS = -1.0
+            state_module.draw_curves = lambda *ignored: None  # type: ignore[attr-defined]
             if rank > 0:
                 _tell_of_writes(folder)
             try:
@@ -114,7 +114,7 @@ def settings(root: Path, **changes: object) -> RunConfig:
     """A network with instance norm and without dropout; 6 cases a step, 4 steps an epoch."""
     values: dict[str, Any] = {
         "dataset": "toy", "data_root": root, "task": "segmentation", "model": "unet", "optimizer": "adam",
-        "epochs": 3, "batch_size": 6, "lr": 3e-4, "device": "cpu", "workers": 0, "ema": 0.9,
+        "epochs": 3, "batch_size": 6, "lr": 3e-4, "device": "cpu", "ema": 0.9,
     }  # fmt: skip
     return RunConfig(**{**values, **changes})
 
@@ -122,7 +122,7 @@ def settings(root: Path, **changes: object) -> RunConfig:
 def last_state(folder: Path) -> dict[str, Any]:
     kept = load_checkpoint(folder / "checkpoints")
     assert kept is not None
-    return {"step": kept.step, "history": kept.state["diary"]["history"], **kept.state["session"]}
+    return {"step": kept.step, "history": kept.state["state"]["history"], **kept.state["parts"]}
 
 
 def assert_close(one: Path, other: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
 def test_two_processes_resume_bit_equal(optimizer: str, ema: float, data_root: Path, tmp_path: Path) -> None:
     """Oracle: two processes that are never stopped. With dropout, batch norm, and a stop in mid-epoch, the
     end is the same to the last bit, the epoch's mean loss over processes too."""
-    config = kills.Trial(optimizer, 0, ema).config(data_root).model_copy(update={"batch_size": 2})
+    config = kills.Trial(optimizer, ema).config(data_root).model_copy(update={"batch_size": 2})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     in_processes(2, whole, lambda: start_training(config, whole))
     in_processes(2, cut, lambda: start_training(config, cut, StopAfter(9)))
@@ -185,7 +185,7 @@ def test_two_processes_resume_bit_equal(optimizer: str, ema: float, data_root: P
 def test_all_processes_validate_the_network_that_is_kept(data_root: Path, tmp_path: Path) -> None:
     """Oracle: one process measures the weights and running statistics of the checkpoint. Each process has its
     own statistics after an epoch's last step, but those of the first are kept."""
-    config = kills.Trial("adam", 0, 0.0).config(data_root).model_copy(update={"batch_size": 2, "epochs": 1})
+    config = kills.Trial("adam", 0.0).config(data_root).model_copy(update={"batch_size": 2, "epochs": 1})
     folder = tmp_path / "run"
     in_processes(2, folder, lambda: start_training(config, folder))
     network = build_network("tiny", task="segmentation", in_channels=1, outputs=1, size=32)
@@ -218,7 +218,7 @@ def test_processes_that_read_different_checkpoints_are_refused() -> None:
 def test_a_resume_cut_off_between_its_files_keeps_the_steps(data_root: Path, tmp_path: Path) -> None:
     """environment.json of the new way and config.yaml of the old one must not add up to other steps."""
     folder = tmp_path / "run"
-    config = kills.Trial("adam", 0, 0.0).config(data_root).model_copy(update={"batch_size": 2})
+    config = kills.Trial("adam", 0.0).config(data_root).model_copy(update={"batch_size": 2})
     in_processes(2, folder, lambda: start_training(config, folder, StopAfter(5)))
     run = RunFolder(folder)
     facts = run.environment_file.read_text()
@@ -239,7 +239,7 @@ def test_torchrun_is_stopped_and_one_process_goes_on(data_root: Path, tmp_path: 
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m",
         "gcsam_med", "train", "--dataset", "toy", "--data-root", str(data_root), "--task", "segmentation",
         "--model", "basic-unet", "--optimizer", "adam", "--epochs", "100000", "--patience", "0",
-        "--batch-size", "3", "--device", "cpu", "--workers", "0", "-q", "--output", str(folder),
+        "--batch-size", "3", "--device", "cpu", "-q", "--output", str(folder),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

@@ -9,14 +9,14 @@ import pytest
 
 from gcsam_med.errors import MissingExtra
 from gcsam_med.training import start_training
-from gcsam_med.training.history import draw_curves, write_history
+from gcsam_med.training.state import draw_curves, write_history
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_holds_the_history(tmp_path: Path) -> None:
-    """Oracle: the values the run told its observer, read back by TensorBoard's own reader."""
+    """Oracle: the values the run told its callback, read back by TensorBoard's own reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     make_prepared(tmp_path, n=36, size=32)
@@ -33,7 +33,7 @@ def test_tensorboard_holds_the_history(tmp_path: Path) -> None:
 def test_mlflow_holds_settings_and_history_but_no_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Oracle: the values the run told its observer, read back by MLflow's own client."""
+    """Oracle: the values the run told its callback, read back by MLflow's own client."""
     import mlflow
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

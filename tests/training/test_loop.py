@@ -15,7 +15,7 @@ from gcsam_med.errors import InputError
 from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
-from gcsam_med.training import EpochEnd, Silent, Start, start_training
+from gcsam_med.training import Callback, EpochEnd, Start, start_training
 from tests.builders import make_prepared
 
 
@@ -48,7 +48,7 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
     assert not different
 
 
-class Recorder(Silent):
+class Recorder(Callback):
     def __init__(self) -> None:
         self.started: Start | None = None
         self.epochs: list[EpochEnd] = []
@@ -107,13 +107,6 @@ def test_seeds_differ(data_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_change_no_result(data_root: Path, tmp_path: Path) -> None:
-    """Oracle: the run without loader workers, bit for bit."""
-    start_training(settings(data_root), tmp_path / "none")
-    start_training(settings(data_root, workers=2), tmp_path / "two")
-    assert_same_bits(weights(tmp_path / "none"), weights(tmp_path / "two"))
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_optimizer_lowers_the_loss(optimizer: str, data_root: Path, tmp_path: Path) -> None:
     recorder = Recorder()

@@ -12,7 +12,7 @@ import torch
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.networks import NETWORKS, build_network
-from gcsam_med.training.output_bias import foreground_fraction, start_from_prior
+from gcsam_med.training.build import foreground_fraction, start_from_prior
 from gcsam_med.training.plan import make_plan
 from tests.builders import make_prepared
 

@@ -27,10 +27,10 @@ from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import make_plan, start_training
 from gcsam_med.training.batches import Batches
-from gcsam_med.training.ema import moving_average
-from gcsam_med.training.lock import locked
+from gcsam_med.training.build import moving_average
+from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
-from gcsam_med.training.schedule import lr_factor
+from gcsam_med.training.process import locked
 from gcsam_med.training.validation import validate
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
@@ -223,7 +223,7 @@ def test_running_out_of_memory_gives_numbers(
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib\n"
-        "from gcsam_med.training.lock import locked\n"
+        "from gcsam_med.training.process import locked\n"
         "from gcsam_med.errors import InputError\n"
         "try:\n"
         "    with locked(pathlib.Path(sys.argv[1])): print('in')\n"

@@ -40,7 +40,7 @@ class StopAfter(Recorder):
 
 @pytest.fixture(autouse=True)
 def _look_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gcsam_med.training.loop._SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr("gcsam_med.training.loop._PROGRESS_SECONDS", -1.0)
 
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_dice", "lr")
@@ -63,16 +63,16 @@ def test_resume_is_bit_equal(optimizer: str, ema: float, data_root: Path, tmp_pa
         start_training(config, tmp_path / "cut", StopAfter(2))
     assert stopped.value.exit_code == 143
     with pytest.raises(Interrupted):
-        resume_training(tmp_path / "cut", observer=StopAfter(3))
+        resume_training(tmp_path / "cut", callback=StopAfter(3))
     with pytest.raises(Interrupted):
-        resume_training(tmp_path / "cut", observer=StopAfter(7))
-    resume_training(tmp_path / "cut", observer=steps)
+        resume_training(tmp_path / "cut", callback=StopAfter(7))
+    resume_training(tmp_path / "cut", callback=steps)
     assert steps.started is not None
     assert steps.started.first_step == 7
     assert_same_bits(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert history(tmp_path / "whole") == history(tmp_path / "cut")
     last = [load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "cut")]
-    one, other = (c.state["session"] for c in last if c is not None)
+    one, other = (c.state["parts"] for c in last if c is not None)
     assert_same_bits(one["network"], other["network"])
     if ema:
         assert_same_bits(one["averaged"], other["averaged"])
@@ -87,7 +87,7 @@ def test_a_resume_that_loses_state_is_found_out(lost: str, data_root: Path, tmp_
         start_training(config, tmp_path / "cut", StopAfter(2))
     kept = load_checkpoint(tmp_path / "cut" / "checkpoints")
     assert kept is not None
-    state = kept.state["session"]
+    state = kept.state["parts"]
     if lost == "optimizer":
         state["optimizer"]["state"] = {}
     elif lost == "averaged":
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_costs_the_way_from_the_one_before(data_root: Path,
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     recorder = Recorder()
-    resume_training(tmp_path / "cut", observer=recorder)
+    resume_training(tmp_path / "cut", callback=recorder)
     assert any("damaged" in note for note in recorder.notes)
     assert_same_bits(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 

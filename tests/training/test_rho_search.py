@@ -10,7 +10,7 @@ import pytest
 from gcsam_med.errors import InputError
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import start_training
-from gcsam_med.training.rho_search import FACTORS, RhoSearch, find_rho
+from gcsam_med.training.run import FACTORS, RhoSearch, find_rho
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
 

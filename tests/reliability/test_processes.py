@@ -1,4 +1,4 @@
-"""A loader worker that is killed, one of two processes that dies, and BatchNorm over processes."""
+"""One of two processes that dies, and BatchNorm over processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.builders import make_prepared
 SECONDS = 120  # until a machine that does other things as well has begun, or has ended
 
 
-def start(folder: Path, *launcher: str, workers: int = 0) -> subprocess.Popen[str]:
+def start(folder: Path, *launcher: str) -> subprocess.Popen[str]:
     """Begin a training that does not end by itself; the data are made first."""
     make_prepared(folder / "data", n=36, size=32)
     command = [
         sys.executable, "-m", *launcher, "gcsam_med", "train", "--dataset", "toy", "--data-root",
         str(folder / "data"), "--task", "segmentation", "--model", "basic-unet", "--optimizer", "adam",
-        "--epochs", "100000", "--batch-size", "4", "--device", "cpu", "--workers", str(workers), "-q",
-        "--set", "patience=0", "--set", "worker_timeout=5", "--output", str(folder / "run"),
+        "--epochs", "100000", "--batch-size", "4", "--device", "cpu", "-q",
+        "--set", "patience=0", "--output", str(folder / "run"),
     ]  # fmt: skip
     return subprocess.Popen(
         command,
@@ -61,48 +61,6 @@ def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
         process.communicate()
         raise
     return process.returncode, said
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
-def test_a_killed_loader_worker_ends_the_run_with_advice(tmp_path):
-    """Oracle: exit 3 and what to do within the time, no traceback; the checkpoint of the epoch is there."""
-    process = start(tmp_path, workers=2)
-    try:
-        wait_for_epoch(tmp_path, process)
-        os.kill(children(process.pid)[0], signal.SIGKILL)
-        code, said = end_of(process)
-    finally:
-        process.kill()
-    assert code == 3, said
-    assert "A loader worker died" in said
-    assert "--workers" in said
-    assert "Traceback" not in said
-    assert list((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
-def test_a_hung_loader_worker_ends_the_run_with_advice(tmp_path):
-    """Oracle: exit 3 after the time that was given for a batch, and no process is left behind."""
-    process = start(tmp_path, workers=2)
-    workers = []
-    try:
-        wait_for_epoch(tmp_path, process)
-        workers = children(process.pid)
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)
-        code, said = end_of(process)
-    finally:
-        process.kill()
-        left = [worker for worker in workers if Path(f"/proc/{worker}").exists()]
-        for worker in left:
-            os.kill(worker, signal.SIGKILL)
-    assert code == 3, said
-    assert "gave no batch for 5 seconds" in said
-    assert "worker_timeout" in said
-    assert "Traceback" not in said
-    assert not left
 
 
 @pytest.mark.slow
