@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,18 @@ def save(path: Path, pixels: np.ndarray) -> None:
     """Write an image or a mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+def sheet(path: Path, rows: Sequence[Sequence[object]], title: str = "Sheet") -> None:
+    """Write an Excel file with one sheet."""
+    from openpyxl import Workbook
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    book = Workbook()
+    book.active.title = title
+    for row in rows:
+        book.active.append(list(row))
+    book.save(path)
 
 
 def busi(root: Path, counts: Sequence[int] = (8, 6, 4), seed: int = 0) -> Path:
@@ -80,8 +92,6 @@ def lungs(root: Path, n: int = 12) -> Path:
 
 def covid(root: Path, n: int = 6, *, masks: bool = True, sheets: bool = True) -> Path:
     """The official layout; masks have half the images' size."""
-    from openpyxl import Workbook
-
     folder = root / "COVID-19_Radiography_Dataset"
     for k, label in enumerate(("COVID", "Normal", "Viral Pneumonia")):
         rows = [("FILE NAME", "FORMAT", "SIZE", "URL")]
@@ -93,10 +103,7 @@ def covid(root: Path, n: int = 6, *, masks: bool = True, sheets: bool = True) ->
                 save(folder / label / "masks" / f"{label}-{i}.png", half)
             rows.append((f"{label.upper()}-{i}", "PNG", "256*256", f"https://collection.example/{k}"))
         if sheets:
-            book = Workbook()
-            for row in rows:
-                book.active.append(row)
-            book.save(folder / f"{label}.metadata.xlsx")
+            sheet(folder / f"{label}.metadata.xlsx", rows)
     return folder
 
 
@@ -147,6 +154,30 @@ def cifar100_binary(root: Path, n: int = 60) -> Path:
         records = (bytes([k % 2, k]) + p.tobytes() for p, k in zip(pictures, labels.tolist(), strict=True))
         (folder / f"{split}.bin").write_bytes(b"".join(records))
     return folder
+
+
+def table(root: Path) -> Path:
+    """A CSV file with all columns, two images a patient."""
+    rows = ["image,mask,label,group,site,note"]
+    for i in range(18):
+        save(root / f"i{i}.png", speckle(i))
+        save(root / f"m{i}.png", blob(i))
+        rows.append(f"i{i}.png,m{i}.png,{'ab'[i % 2]},patient {i // 2},site {i % 3},free text {i} {i}")
+    (root / "table.csv").write_text("\n".join(rows) + "\n")
+    return root / "table.csv"
+
+
+# A small source of each row of `DATASETS`, large enough to be split.
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "busi": busi,
+    "busbra": busbra,
+    "covid-radiography": covid,
+    "lungs": lambda root: lungs(root, 20),
+    "cifar10": cifar10_binary,
+    "cifar100": cifar100_binary,
+    "folder": lambda root: class_folders(root, masks="inside"),
+    "table": table,
+}
 
 
 def python2_batch(pictures: np.ndarray, labels: Sequence[int], key: str = "labels") -> bytes:

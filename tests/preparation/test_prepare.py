@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,28 +27,6 @@ from tests.images.malformed import dicom
 SMALL = PrepareOptions(size=32, folds=3)
 
 
-def table(root: Path) -> Path:
-    rows = ["image,mask,label,group,site,note"]
-    for i in range(18):
-        layouts.save(root / f"i{i}.png", layouts.speckle(i))
-        layouts.save(root / f"m{i}.png", layouts.blob(i))
-        rows.append(f"i{i}.png,m{i}.png,{'ab'[i % 2]},patient {i // 2},site {i % 3},free text {i} {i}")
-    (root / "table.csv").write_text("\n".join(rows) + "\n")
-    return root / "table.csv"
-
-
-SOURCES: dict[str, Callable[[Path], Path]] = {
-    "busi": layouts.busi,
-    "busbra": layouts.busbra,
-    "covid-radiography": layouts.covid,
-    "lungs": lambda root: layouts.lungs(root, 20),
-    "cifar10": layouts.cifar10_binary,
-    "cifar100": layouts.cifar100_binary,
-    "folder": lambda root: layouts.class_folders(root, masks="inside"),
-    "table": table,
-}
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
@@ -64,7 +41,7 @@ def files_of(outcome: Outcome) -> set[str]:
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_every_source_becomes_a_data_set_that_holds_together(name: str, root: Path, tmp_path: Path) -> None:
     """The contract's files and columns; no group on two sides; pixels and masks of the right rows."""
-    source = SOURCES[name](root)
+    source = layouts.SOURCES[name](root)
     dataset = prepare(name, source, tmp_path / "data", options=SMALL, workers=1).dataset
     info, manifest = dataset.info, dataset.manifest
     assert info.n_cases == len(manifest) == len(set(manifest["case_id"]))
@@ -203,7 +180,7 @@ def test_a_second_run_does_nothing_and_a_changed_source_is_told(root: Path, tmp_
 
 def test_changed_labels_of_a_table_are_told_without_names(root: Path, tmp_path: Path) -> None:
     """The images are the same; the table is not."""
-    path = table(root)
+    path = layouts.table(root)
     prepare("table", path, tmp_path, options=SMALL)
     path.write_text(path.read_text().replace("i3.png,m3.png,b", "i3.png,m3.png,a"))
     (root / "i4.png").write_bytes((root / "i5.png").read_bytes())
@@ -227,7 +204,7 @@ def test_a_zip_gives_the_same_as_its_folder_and_is_known_again(root: Path, tmp_p
 
 def test_private_sources_hide_names_and_group_by_hashed_patient(root: Path, tmp_path: Path) -> None:
     """Case ids, groups, audit and page hold no file name and no patient; free text columns are left out."""
-    outcome = prepare("table", table(root), tmp_path, options=SMALL)
+    outcome = prepare("table", layouts.table(root), tmp_path, options=SMALL)
     dataset = outcome.dataset
     assert dataset.info.group_kind == "patient"
     assert dataset.manifest["group_id"].nunique() == 9
@@ -327,7 +304,7 @@ def test_split_by_image_is_stamped_and_its_leak_is_told(root: Path, tmp_path: Pa
 
 def test_a_given_split_that_leaks_is_honoured_and_told(root: Path, tmp_path: Path) -> None:
     """The patient in train and test is reported, not moved."""
-    path = table(root)
+    path = layouts.table(root)
     lines = path.read_text().splitlines()
     rows = [f"{line},{'train' if i < 11 else 'test'}" for i, line in enumerate(lines[1:])]
     path.write_text("\n".join([lines[0] + ",split", *rows]) + "\n")
