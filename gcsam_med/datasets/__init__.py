@@ -1,6 +1,6 @@
 """Where images come from. To add a data set: one short file with a ``list_cases`` and one row here."""
 
-from gcsam_med.datasets import busbra, busi, cifar, covid_radiography, folder, lungs, table
+from gcsam_med.datasets import breast, busbra, busi, cifar, covid_radiography, folder, lungs, table
 from gcsam_med.datasets.case import Case, Download, Listing, SourceSpec
 
 DATASETS: dict[str, SourceSpec] = {
@@ -33,6 +33,18 @@ DATASETS: dict[str, SourceSpec] = {
         citation="Gomez-Flores W, Gregorio-Calas MJ, Coelho de Albuquerque Pereira W. BUS-BRA: a breast "
         "ultrasound dataset for assessing computer-aided diagnosis systems. Medical Physics 51 (2024) "
         "3110-3123. doi:10.1002/mp.16812",
+    ),
+    "breast": SourceSpec(
+        title="BrEaST breast ultrasound",
+        list_cases=breast.list_cases,
+        modality="ultrasound",
+        anatomy="breast",
+        positive="malignant",
+        negative_classes=("normal",),
+        layout="case001.png, case001_tumor.png, ... and BrEaST-Lesions-USG-clinical-data-....xlsx",
+        licence="CC BY 4.0",
+        citation="Pawlowska A et al. Curated benchmark dataset for ultrasound based breast lesion analysis. "
+        "Scientific Data 11 (2024) 148. doi:10.1038/s41597-024-02984-z",
     ),
     "covid-radiography": SourceSpec(
         title="COVID-19 Radiography Database",

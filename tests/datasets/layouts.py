@@ -78,6 +78,24 @@ def busbra(root: Path, patients: int = 10) -> Path:
     return folder
 
 
+def breast(root: Path, n: int = 20) -> Path:
+    """BrEaST's layout: case 2 has another mask, case 3 two tumours, the last four are normal."""
+    columns = (
+        "CaseID Image_filename Mask_tumor_filename Mask_other_filename Classification BIRADS Verification"
+    )
+    rows: list[Sequence[object]] = [columns.split()]
+    for i in range(1, n + 1):
+        name, label = f"case{i:03d}", "normal" if i > n - 4 else ("benign", "malignant")[i % 2]
+        masks = [] if i > n - 4 else [f"{name}_tumor{k}.png" for k in ((1, 2) if i == 3 else ("",))]
+        other = [f"{name}_other1.png"] if i == 2 else []
+        save(root / f"{name}.png", speckle(i))
+        for k, mask in enumerate([*masks, *other]):
+            save(root / mask, blob(i + k))
+        rows.append((i, f"{name}.png", "&".join(masks), "&".join(other), label, "4a", "confirmed by biopsy"))
+    sheet(root / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx", rows)
+    return root
+
+
 def lungs(root: Path, n: int = 12) -> Path:
     """Shenzhen and Montgomery, the last image without a mask."""
     folder = root / "Lung_Segmentation"
@@ -171,6 +189,7 @@ def table(root: Path) -> Path:
 SOURCES: dict[str, Callable[[Path], Path]] = {
     "busi": busi,
     "busbra": busbra,
+    "breast": breast,
     "covid-radiography": covid,
     "lungs": lambda root: lungs(root, 20),
     "cifar10": cifar10_binary,

@@ -84,6 +84,22 @@ def test_busbra_names_what_its_tables_get_wrong(tmp_path: Path) -> None:
     assert reasons == {"missing": 2, "no-mask": 1, "label-unknown": 1, "no-fold": 1, "not-listed": 1}
 
 
+def test_breast_reads_its_sheet_and_names_what_it_gets_wrong(tmp_path: Path) -> None:
+    """Two tumours of an image are united, other masks unused; missing and unlisted files are named."""
+    listing = DATASETS["breast"].list_cases(layouts.breast(tmp_path))
+    assert Counter(c.label for c in listing.cases) == {"benign": 8, "malignant": 8, "normal": 4}
+    case = next(c for c in listing.cases if c.name == "case003")
+    assert case.masks == ("case003_tumor1.png", "case003_tumor2.png")
+    assert case.attributes["birads"] == "4a"
+    assert [f.path for f in listing.unused] == ["case002_other1.png"]
+    assert not listing.faults
+    (tmp_path / "case001.png").replace(tmp_path / "case099.png")
+    (tmp_path / "case002_tumor.png").unlink()
+    layouts.save(tmp_path / "case001.png", layouts.speckle(1))
+    reasons = {f.path: f.reason for f in DATASETS["breast"].list_cases(tmp_path).faults}
+    assert reasons == {"case002.png": "missing", "case099.png": "not-listed"}
+
+
 def test_lungs_tell_label_and_site_from_the_name(tmp_path: Path) -> None:
     """Masks by either of two names; one image has none."""
     folder = layouts.lungs(tmp_path)

@@ -1,0 +1,52 @@
+"""BrEaST: 256 breast ultrasound images, one a patient, with masks of tumours, BI-RADS and verification.
+
+``case001.png``, ``case001_tumor.png``, ``case022_other1.png`` and the clinical sheet ``BrEaST-....xlsx``
+(Image_filename, Mask_tumor_filename and Mask_other_filename with ``&`` between several, Classification, ...).
+The masks called other outline what is no tumour and are not used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gcsam_med.datasets.case import Case, Listing, locate
+from gcsam_med.datasets.table import read_table
+from gcsam_med.errors import Fault, InputError
+from gcsam_med.images import find_images
+
+CLASSES = ("benign", "malignant", "normal")
+MASKS = ("Mask_tumor_filename", "Mask_other_filename")
+COLUMNS = ("CaseID", "Image_filename", *MASKS, "Classification", "BIRADS")
+
+
+def list_cases(source: Path) -> Listing:
+    """List BrEaST's cases; see the module's text for the layout."""
+    root = locate(source, [("case001.png",)], "BrEaST")
+    sheets = [*root.glob("BrEaST*.xlsx"), *root.parent.glob("BrEaST*.xlsx")]
+    if not sheets:
+        raise InputError(f"BrEaST's clinical sheet (BrEaST-Lesions-USG-....xlsx) is not in {root}.")
+    cases: list[Case] = []
+    faults: list[Fault] = []
+    other: set[str] = set()
+    for row in read_table(sheets[0], COLUMNS).to_dict("records"):
+        image, label = row["Image_filename"], row["Classification"].lower()
+        masks, more = (tuple(m.strip() for m in row[c].split("&") if m.strip()) for c in MASKS)
+        other |= set(more)
+        missing = [name for name in (image, *masks) if not (root / Path(name).name).is_file()]
+        if label not in CLASSES:
+            faults.append(Fault(image, "label-unknown", f"Classification is '{label}'."))
+        elif missing:
+            faults.append(Fault(image, "missing", f"there is no {missing[0]}."))
+        elif not masks and label != "normal":
+            faults.append(Fault(image, "no-mask", "a lesion image without a mask."))
+        else:
+            known = {"birads": row["BIRADS"], "verification": row.get("Verification", "")}
+            cases.append(
+                Case(Path(image).stem, image, masks, label, f"case {row['CaseID']}", attributes=known)
+            )
+    listed = {name for case in cases for name in (case.image, *case.masks)} | {f.path for f in faults}
+    left = [p.name for p in find_images(root, nested=False) if p.name not in listed]
+    why = "a mask of something that is no tumour."
+    unused = tuple(Fault(name, "other-mask", why) for name in left if name in other)
+    faults += [Fault(n, "not-listed", "the clinical sheet does not list it.") for n in left if n not in other]
+    return Listing(root, tuple(cases), CLASSES, tuple(faults), unused=unused)
