@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.segmentation import SegmentationCase, measure_case
+from gcsam_med.metrics.segmentation import MaskPair
 from gcsam_med.metrics.statistics import (
     bootstrap_auc,
     crossed_effects,
@@ -31,7 +31,12 @@ from gcsam_med.metrics.statistics import (
     resample_groups,
     wilcoxon_signed_rank,
 )
-from gcsam_med.metrics.summary import classification_estimates, segmentation_estimates
+from gcsam_med.metrics.summary import (
+    SegmentationCase,
+    classification_estimates,
+    measure_case,
+    segmentation_estimates,
+)
 
 SHAPE, N_CASES, N_MANY = (500, 600), 780, 10_000
 
@@ -71,7 +76,7 @@ def main() -> None:
     groups = np.arange(N_CASES) * 639 // N_CASES
 
     def measure() -> list[SegmentationCase]:
-        return [measure_case(pred, truth, tolerance=2.0) for pred, truth in pairs]
+        return [measure_case(MaskPair(pred, truth, tolerance=2.0)) for pred, truth in pairs]
 
     cases = timed(f"{N_CASES} cases of {SHAPE[0]} x {SHAPE[1]}: every segmentation figure", measure)
     timed("their means with intervals, 2,000 resamples", lambda: segmentation_estimates(cases, groups, rng))

@@ -1,4 +1,4 @@
-"""How the pages become a site: `make docs`. The command reference and the table of settings are generated."""
+"""How the pages become a site: `make docs`. The commands, the settings and the metrics are generated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE.parent))
 from gcsam_med import __version__  # noqa: E402
 
 project = "gcsam-med"
-copyright = "the gcsam-med contributors, Apache-2.0"  # noqa: A001
+copyright = "the gcsam-med contributors, Apache-2.0"
 release = version = __version__
 
 extensions = [
@@ -70,12 +70,36 @@ def _settings() -> str:
     return "\n".join(rows) + "\n"
 
 
+def _metrics() -> str:
+    """Write the tables of metrics, from `METRICS`."""
+    from gcsam_med.metrics.table import METRICS
+
+    lines = []
+    for task, rows in METRICS.items():
+        lines += [
+            f"## {task.capitalize()}",
+            "",
+            "| name | metric | meaning | where it is not defined | better |",
+        ]
+        lines += ["|---|---|---|---|---|"]
+        for name, row in rows.items():
+            asked = f" Taken on request: `evaluate --metrics {name}`." if row.on_request else ""
+            cells = (f"`{name}`", row.title, row.meaning + asked, row.undefined, row.better or "neither")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def setup(app: object) -> None:
     """Generate what is not written by hand, before Sphinx looks for pages."""
     del app
     folder = HERE / "reference" / "generated"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("commands.md", _commands()), ("settings.md", _settings())):
+    for name, text in (
+        ("commands.md", _commands()),
+        ("settings.md", _settings()),
+        ("metrics.md", _metrics()),
+    ):
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -304,8 +304,8 @@ def _compare_finished(runs: list[Path], split: str, resamples: int, output: Path
 
 
 def _finish(found: Comparison, folder: Path) -> None:
+    from gcsam_med.metrics.table import METRICS
     from gcsam_med.reporting import write_comparison
-    from gcsam_med.reporting.names import metric_name
     from gcsam_med.reporting.text import arm_name, interval, number, p_text, pair_name, sentence, signed
     from gcsam_med.reporting.write import comparison_json
 
@@ -313,7 +313,7 @@ def _finish(found: Comparison, folder: Path) -> None:
     for notice in found.notices:
         if notice.stamp:
             console.warn(f"{notice.title}. {notice.text}")
-    name = metric_name(found.main_metric, found.task).title
+    name = METRICS[found.task][found.main_metric].title
     console.table(
         f"{name} on the {found.split} split of {found.title}, {found.n_cases} cases",
         ["arm", "runs", "mean", "95 % interval", "gradient computations", "minutes a run"],

@@ -12,11 +12,6 @@ from gcsam_med.cli import console, options
 if TYPE_CHECKING:
     from gcsam_med.reporting import Report
 
-_SHOWN = (
-    "dice", "iou", "hd95", "nsd", "lesion_sensitivity", "missed_cases", "false_positives_per_normal",
-    "accuracy", "balanced_accuracy", "auc", "auprc", "f1", "sensitivity", "specificity", "brier", "ece",
-)  # fmt: skip
-
 
 def evaluate(
     run: options.RunArgument,
@@ -89,18 +84,16 @@ def evaluate(
 
 
 def _show(report: Report) -> None:
-    from gcsam_med.reporting.names import metric_name
+    from gcsam_med.metrics.table import METRICS, shown_in
     from gcsam_med.reporting.text import interval, number
 
-    unit = report.policy.get("distance_unit", "")
     rows = []
-    for key in _SHOWN:
+    for key in shown_in("console", report.task):
         estimate = report.metrics.get(key)
-        if estimate is None or (report.task == "segmentation" and key in ("sensitivity", "specificity")):
-            continue
-        name = metric_name(key, report.task)
-        title = f"{name.title} ({unit})" if name.unit == "distance" else name.title
-        rows.append((title, number(estimate.value), interval(estimate), estimate.n))
+        if estimate is not None:
+            row = METRICS[report.task][key]
+            value = number(estimate.value, row.digits)
+            rows.append((row.heading(report.policy), value, interval(estimate), estimate.n))
     material = report.data
     console.table(
         f"{report.model.run}: {material.split} split of {material.title}, {material.n_cases} cases",

@@ -16,7 +16,6 @@ from gcsam_med.compare.warnings import notices
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.metrics.statistics import cohens_dz, holm
 from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Cost, NamedTest, Pair
-from gcsam_med.reporting.names import in_order
 from gcsam_med.training.run import MACHINE_FIELDS
 
 
@@ -77,7 +76,7 @@ def compare(
 
 def _arm(runs: Sequence[Evidence], sample: Sample) -> Arm:
     effects = sample.mean(runs)
-    keys = in_order([k for k in runs[0].metrics["metrics"] if all(k in r.metrics["metrics"] for r in runs)])
+    keys = [k for k in runs[0].metrics["metrics"] if all(k in r.metrics["metrics"] for r in runs)]
     figures = {k: _figure([r.metrics["metrics"][k]["value"] for r in runs]) for k in keys}
     measured = [r.sharpness for r in runs if r.sharpness]
     passes = [passes_per_step(r.config) for r in runs]

@@ -28,6 +28,7 @@ from gcsam_med.metrics.statistics import (
     weighted,
     wilcoxon_signed_rank,
 )
+from gcsam_med.metrics.table import main_metric
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def sample_of(evidence: Sequence[Evidence], *, n_resamples: int, seed: int) -> S
     else:
         counts = np.ones(len(cases), dtype=bool)
         classes = tuple(c.removeprefix("prob_") for c in cases.columns if c.startswith("prob_"))
-        metric = "auc" if len(classes) == 2 else "balanced_accuracy"
+        metric = main_metric("classification", len(classes))
     return Sample(
         metric=metric,
         case_ids=cases.index.to_numpy(dtype=str)[counts],

@@ -9,7 +9,9 @@ import pandas as pd
 
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.evaluation.setup import Examination
-from gcsam_med.metrics.segmentation import SegmentationCase, measure_case
+from gcsam_med.metrics.segmentation import MaskPair
+from gcsam_med.metrics.summary import SegmentationCase, measure_case
+from gcsam_med.metrics.table import shown_in
 from gcsam_med.progress import Track, silent
 from gcsam_med.runs import network_outputs
 from gcsam_med.runs.calibration import BINS, dice_by_threshold
@@ -83,13 +85,12 @@ def measure(
         probability = geometry.restore(square)
         spacing = how.spacing(data, row)
         plain = to_mask(probability, threshold)
-        cases.append(measure_case(plain, truth, tolerance=how.tolerance, spacing=spacing))
+        cases.append(measure_case(MaskPair(plain, truth, tolerance=how.tolerance, spacing=spacing)))
         for steps in offered(min_area):
             mask = to_mask(probability, threshold, steps)
             same = np.array_equal(mask, plain)
-            options[steps.name].append(
-                cases[-1] if same else measure_case(mask, truth, tolerance=how.tolerance, spacing=spacing)
-            )
+            pair = MaskPair(mask, truth, tolerance=how.tolerance, spacing=spacing)
+            options[steps.name].append(cases[-1] if same else measure_case(pair))
         if truth.any():
             sweep[i] = dice_by_threshold(probability, truth)
     return Measured(rows, cases, sweep, options)
@@ -98,9 +99,11 @@ def measure(
 def case_table(exam: Examination, measured: Measured, how: Measuring) -> pd.DataFrame:
     """Return ``cases.csv``: one row a case, in manifest order."""
     manifest = exam.dataset.manifest.iloc[measured.rows]
-    names = ("dice", "iou", "hd95", "nsd", "hd", "assd", "sensitivity", "specificity", "precision")
     table = pd.DataFrame(
-        {name: pd.Series([getattr(c, name) for c in measured.cases], dtype="float64") for name in names}
+        {
+            name: pd.Series([c.values.get(name) for c in measured.cases], dtype="float64")
+            for name in shown_in("cases", "segmentation")
+        }
     )
     for column, key in (("area_truth", "area_truth"), ("area_predicted", "area_pred")):
         table[column] = [getattr(c, key) for c in measured.cases]

@@ -18,13 +18,12 @@ from gcsam_med.evaluation.segmentation import (
 )
 from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.segmentation import SegmentationCase
-from gcsam_med.metrics.summary import segmentation_estimates
+from gcsam_med.metrics.summary import SegmentationCase, segmentation_estimates
+from gcsam_med.metrics.table import SEGMENTATION, shown_in
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Operating
 from gcsam_med.runs.calibration import DEFAULT_THRESHOLD, THRESHOLDS, nearest_threshold
 
-SUBGROUP_METRICS = ("dice", "hd95", "nsd", "missed_cases", "lesion_sensitivity")
 MIN_SUBGROUP = 10
 
 
@@ -82,7 +81,7 @@ def _part(
 
 
 def _main(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    return {name: figures[name] for name in SUBGROUP_METRICS}
+    return {name: figures[name] for name in shown_in("subgroups", "segmentation")}
 
 
 def _transfer(exam: Examination, operating: Operating, measured: Measured) -> tuple[Operating, pd.DataFrame]:
@@ -98,7 +97,7 @@ def _transfer(exam: Examination, operating: Operating, measured: Measured) -> tu
         transfer["validation"] = given if operating.chosen_on == "given" else fitted.at_threshold
     if lesion.any():
         curve[exam.split] = measured.sweep[lesion].mean(axis=0)
-        dice = [case.dice for case in measured.cases if case.dice is not None]
+        dice = [case.values["dice"] for case in measured.cases if not case.normal]
         transfer[exam.split] = {"dice": float(np.mean(dice))}
         transfer[f"{exam.split} at 0.5"] = {"dice": float(measured.sweep[lesion, half].mean())}
     return Operating(
@@ -136,7 +135,7 @@ def _policy(how: Measuring, options: Options, operating: Operating) -> dict[str,
         "normal_images": "no Dice or distance; they count in detection figures and nowhere else",
         "lesion_found": "a predicted region overlaps it with IoU of at least 0.1, one to one",
         "averaging": "mean over lesion images; lesion_sensitivity over lesions",
-        "hd95": "larger of the two directed 95th percentiles of distances between outlines",
+        **{name: row.policy for name, row in SEGMENTATION.items() if row.policy},
         "intervals": "95 %, named beside each figure; bootstrap draws whole groups",
         "n_resamples": options.n_resamples,
         "seed": options.seed,

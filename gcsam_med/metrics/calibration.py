@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.bootstrap import replicate, widened_z
-from gcsam_med.metrics.classification import check_probabilities
-from gcsam_med.metrics.curves import N_BINS, assign_bins, bin_edges
+from gcsam_med.metrics.classification import CalledCases, check_probabilities
+from gcsam_med.metrics.curves import assign_bins, bin_edges
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.metrics.group_resampling import Resamples
 from gcsam_med.metrics.weighted_statistics import function_of_sums
@@ -42,120 +42,60 @@ def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Float
     return p.argmax(axis=1) == labels, p.max(axis=1)
 
 
-def expected_calibration_error(
-    y_true: npt.ArrayLike, prob: npt.ArrayLike, n_bins: int = N_BINS, *, equal_mass: bool = False
-) -> float | None:
-    """Return the mean distance between predicted probability and observed share, over bins by their cases.
-
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class. Two classes: calibration of class 1; more: of the likeliest class
-        (`confidence`).
-    n_bins : int
-        Number of bins.
-    equal_mass : bool
-        Bins of equally many cases instead of equal width.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; ``None`` without a case. Above 0 even for perfect probabilities, the more so the fewer the
-        cases.
-
-    Notes
-    -----
-    Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017 (arXiv 1706.04599), equation 3.
-    """
-    event, p = confidence(y_true, prob)
-    if not len(p):
-        return None
-    contributions = calibration_contributions(event, p, n_bins, equal_mass=equal_mass)
-    return float(ece_of_sums(contributions.sum(axis=0)[None])[0])
-
-
-def calibration_contributions(
-    event: Bools, prob: Floats, n_bins: int = N_BINS, *, equal_mass: bool = False
-) -> Floats:
-    """Return what each case adds to the sums that the expected calibration error is made of.
-
-    Parameters
-    ----------
-    event : ndarray of bool, shape [N]
-        From `confidence`.
-    prob : ndarray of float, shape [N]
-        From `confidence`.
-    n_bins : int
-        Number of bins.
-    equal_mass : bool
-        Bins of equally many cases instead of equal width.
-
-    Returns
-    -------
-    ndarray of float, shape [N, B + 1]
-        Probability less event in the case's own bin, 0 in the others; a last column of ones counts the cases.
-    """
-    edges = bin_edges(prob, n_bins, equal_mass=equal_mass)
-    result = np.zeros((len(prob), len(edges)))
-    result[np.arange(len(prob)), assign_bins(prob, edges)] = prob - event
-    result[:, -1] = 1.0
-    return result
-
-
-def ece_of_sums(sums: Floats) -> Floats:
-    """Return the expected calibration error from sums of `calibration_contributions`.
-
-    Parameters
-    ----------
-    sums : ndarray of float, shape [R, B + 1]
-        One row per resample.
-
-    Returns
-    -------
-    ndarray of float, shape [R]
-        The sizes of the bins cancel: the mean weighted by them is the summed distance over the number of
-        cases.
-    """
-    return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
-
-
-def calibration_error_estimate(
-    y_true: npt.ArrayLike, prob: npt.ArrayLike, resamples: Resamples, n_bins: int = N_BINS
-) -> Estimate:
-    """Return the expected calibration error with its 95 % interval by bootstrap over groups.
+def expected_calibration_error(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> float:
+    """Return the mean distance between predicted probability and observed share, over 10 bins by their cases.
 
     Parameters
     ----------
     y_true : array_like of int, shape [N]
         Class indices; N at least 1.
     prob : array_like of float, shape [N, C]
-        Probability of each class.
-    resamples : Resamples
-        Of the same N cases.
-    n_bins : int
-        Number of bins of equal width.
+        Probability of each class. Two classes: calibration of class 1; more: of the likeliest class
+        (`confidence`).
 
     Returns
     -------
-    Estimate
-        A resample adds noise to every bin, and the size of noise adds to the error, so percentile and BCa
-        intervals lie too high (simulated with perfect probabilities, they never reach down to the true 0).
-        The basic bootstrap mirrors that bias away; and where perfect calibration cannot be refuted at 2.5 %
-        (wild bootstrap: signs of whole groups flipped at random), the lower end is 0. In simulation this
-        covers the truth in 88 to 98 of 100 studies. No interval for a single group.
+    float
+        In [0, 1]. Above 0 even for perfect probabilities, the more so the fewer the cases.
 
-    Raises
-    ------
-    ValueError
-        If there is no case or the input is malformed.
+    Notes
+    -----
+    Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017 (arXiv 1706.04599), equation 3.
+    """
+    return float(_error_of_sums(_contributions(*confidence(y_true, prob)).sum(axis=0)[None])[0])
+
+
+def _contributions(event: Bools, prob: Floats) -> Floats:
+    """What each case adds to the sums behind the error, shape [N, B + 1].
+
+    Probability less event in the case's own bin, 0 in the others; a last column of ones counts the cases.
+    """
+    edges = bin_edges(prob)
+    result = np.zeros((len(prob), len(edges)))
+    result[np.arange(len(prob)), assign_bins(prob, edges)] = prob - event
+    result[:, -1] = 1.0
+    return result
+
+
+def _error_of_sums(sums: Floats) -> Floats:
+    # The sizes of the bins cancel: the mean weighted by them is the summed distance over the number of cases.
+    return np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1]
+
+
+def calibration_error_estimate(cases: CalledCases) -> Estimate:
+    """Return the expected calibration error, in 10 bins of equal width, with its 95 % interval.
+
+    A resample adds noise to every bin, and the size of noise adds to the error, so percentile and BCa
+    intervals lie too high (simulated with perfect probabilities, they never reach down to the true 0). The
+    basic bootstrap mirrors that bias away; and where perfect calibration cannot be refuted at 2.5 % (wild
+    bootstrap: signs of whole groups flipped at random), the lower end is 0. In simulation this covers the
+    truth in 88 to 98 of 100 studies. No interval for a single group.
     """
     from scipy.stats import norm
 
-    event, p = confidence(y_true, prob)
-    contributions = calibration_contributions(event, p, n_bins)
-    statistic = function_of_sums(contributions, ece_of_sums, resamples)
+    event, p = confidence(cases.labels, cases.prob)
+    contributions, resamples = _contributions(event, p), cases.resamples
+    statistic = function_of_sums(contributions, _error_of_sums, resamples)
     point, n = float(statistic(np.ones((1, resamples.n_groups)))[0]), len(p)
     if resamples.n_groups < 2:
         return Estimate(point, None, n, "none", "all cases belong to one group")

@@ -3,21 +3,30 @@
 ``y_true`` holds class indices [N], ``prob`` the probability of each class [N, C], rows summing to 1. With two
 classes, class 1 is the positive one. A probability that is NaN is an error, never a case to leave out.
 
-When a figure is undefined (``None``, and nothing else is put in its place): the figures of a two-by-two table
-as told in `counts`; AUC and average precision if there are no positives or no negatives. A macro average over
-classes is undefined as soon as one class is: averaging over the rest would silently be another figure.
+A metric of the confusion matrix is a function of `Counts`, which may hold numbers or arrays of shape [...],
+and returns a number or an array of that shape: the same line of code serves one test set and two thousand
+bootstrap resamples of it. Undefined entries are NaN there, and ``None`` in what leaves for a person. The
+table of metrics (`table`) says when each one is undefined. A macro average over classes is undefined as
+soon as one class is: averaging over the rest would silently be another metric.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError
-from gcsam_med.metrics.confusion import TABLE_METRICS, defined, one_vs_rest, table_metrics
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.group_resampling import Resamples
+from gcsam_med.metrics.intervals import proportion
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 # How far a row of probabilities may sum from 1: half-precision softmax is off by about 1e-3.
 ROW_SUM_TOLERANCE = 5e-3
@@ -180,27 +189,6 @@ def roc_auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
     return float((rankdata(s)[truth].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 
-def average_precision(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
-    """Return the average precision, the step-wise area under the precision-recall curve (AUPRC).
-
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; a useless score reaches the share of positives, not 0.5. ``None`` if a class is missing.
-    """
-    from sklearn.metrics import average_precision_score
-
-    truth, s = check_scores(positive, score)
-    return float(average_precision_score(truth, s)) if truth.any() and not truth.all() else None
-
-
 def check_scores(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats]:
     """Return binary truth and scores after checking that they fit and are finite.
 
@@ -274,47 +262,231 @@ def log_losses(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> Floats:
     return -np.log(np.clip(p[np.arange(len(p)), labels], np.finfo(np.float64).eps, None))
 
 
-def classification_metrics(
-    y_true: npt.ArrayLike, prob: npt.ArrayLike, threshold: float | None = None
-) -> tuple[dict[str, float | None], list[dict[str, float | None]]]:
-    """Return every figure without intervals: overall, and for each class against the rest.
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A two-by-two table of truth against call, or a stack of them."""
+
+    #: tp, fp, fn, tn: True positives, false positives, false negatives, true negatives; 0 or more, fractions
+    #: allowed (weights).
+    tp: Any
+    fp: Any
+    fn: Any
+    tn: Any
+
+
+def one_vs_rest(confusion: npt.NDArray[Any], positive: int) -> Counts:
+    """Fold a confusion matrix into the two-by-two table of one class against the others.
 
     Parameters
     ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-    threshold : float, optional
-        Two classes: operating point on the probability of class 1. Default: the likelier class.
+    confusion : ndarray, shape [..., C, C]
+        Row: truth; column: call. Leading axes are a stack.
+    positive : int
+        The class that counts as positive.
 
     Returns
     -------
-    overall : dict
-        The figures of `counts.table_metrics`, ``auc``, ``auprc``, ``brier``, ``log_loss``. More than two
-        classes: AUC and AUPRC are macro averages over classes.
-    per_class : list of dict
-        The table figures, ``auc`` and ``auprc`` of each class against the rest.
+    Counts
+        Of shape [...].
     """
-    labels, p = check_probabilities(y_true, prob)
-    n_classes = p.shape[1]
-    confusion = confusion_matrix(labels, call_classes(p, threshold), n_classes)
-    per_class: list[dict[str, float | None]] = []
-    for k in range(n_classes):
-        counts = one_vs_rest(confusion, k)
-        row = {name: defined(metric(counts)) for name, metric in TABLE_METRICS.items()}
-        row["auc"], row["auprc"] = roc_auc(labels == k, p[:, k]), average_precision(labels == k, p[:, k])
-        per_class.append(row)
-    overall = {name: defined(value) for name, value in table_metrics(confusion).items()}
-    for name in ("auc", "auprc"):
-        overall[name] = (
-            per_class[1][name] if n_classes == 2 else _mean_if_all([row[name] for row in per_class])
-        )
-    overall["brier"] = float(squared_errors(labels, p).mean()) if len(p) else None
-    overall["log_loss"] = float(log_losses(labels, p).mean()) if len(p) else None
-    return overall, per_class
+    tp = confusion[..., positive, positive]
+    fp = confusion[..., :, positive].sum(axis=-1) - tp
+    fn = confusion[..., positive, :].sum(axis=-1) - tp
+    return Counts(tp, fp, fn, confusion.sum(axis=(-2, -1)) - tp - fp - fn)
 
 
-def _mean_if_all(values: list[float | None]) -> float | None:
-    present = [v for v in values if v is not None]
-    return float(np.mean(present)) if len(present) == len(values) else None
+def _ratio(numerator: Any, denominator: Any) -> Any:
+    """Divide, NaN where the denominator is 0."""
+    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    return np.divide(
+        numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of cases, such as sensitivity: how many of those in some cells are called rightly.
+
+    Calling it with `Counts` gives the share; NaN where no case is in those cells.
+    """
+
+    cells: tuple[str, ...]  #: Cells of `Counts` that make the denominator.
+    missing: str  #: What is said where they are empty.
+
+    def __call__(self, c: Counts) -> Any:
+        """Return the share, in [0, 1]."""
+        right = sum(getattr(c, cell) for cell in self.cells if cell in ("tp", "tn"))
+        return _ratio(right, sum(getattr(c, cell) for cell in self.cells))
+
+    def cases(self, truth: Bools, call: Bools) -> Bools:
+        """Return which cases are in the denominator."""
+        cell = {"tp": truth & call, "fp": ~truth & call, "fn": truth & ~call, "tn": ~truth & ~call}
+        return np.any([cell[name] for name in self.cells], axis=0)
+
+
+# Recall or true positive rate; true negative rate; positive and negative predictive value.
+sensitivity = Share(("tp", "fn"), "no positive cases")
+specificity = Share(("tn", "fp"), "no negative cases")
+precision = Share(("tp", "fp"), "no case was called positive")
+npv = Share(("tn", "fn"), "no case was called negative")
+accuracy = Share(("tp", "fp", "fn", "tn"), "no cases")
+
+
+def balanced_accuracy(c: Counts) -> Any:
+    """Return the mean of sensitivity and specificity, in [0, 1]."""
+    return (sensitivity(c) + specificity(c)) / 2
+
+
+def f1(c: Counts) -> Any:
+    """Return the harmonic mean of sensitivity and precision, in [0, 1]; 0 if there is no true positive."""
+    return _ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
+
+
+def mcc(c: Counts) -> Any:
+    """Return Matthews' correlation coefficient of truth and call, in [-1, 1]; 0 if all calls are the same.
+
+    Matthews, Biochim Biophys Acta 405(2), 1975.
+    """
+    product = [np.asarray(x, float) for x in (c.tp + c.fp, c.tn + c.fn, c.tp + c.fn, c.tn + c.fp)]
+    both_classes = (product[2] > 0) & (product[3] > 0)
+    root = np.sqrt(product[0]) * np.sqrt(product[1]) * np.sqrt(product[2]) * np.sqrt(product[3])
+    value = np.asarray(c.tp, float) * c.tn - np.asarray(c.fp, float) * c.fn
+    # One kind of call only: numerator and denominator are both 0, the limit is 0.
+    value = np.divide(value, root, out=np.zeros(np.shape(root)), where=root > 0)
+    return np.where(both_classes, value, np.nan)
+
+
+def overall_accuracy(confusion: npt.NDArray[Any]) -> Any:
+    """Return the share of cases called rightly, of a confusion matrix [..., C, C]."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+
+
+def mean_recall(confusion: npt.NDArray[Any]) -> Any:
+    """Return the mean over classes of the share called rightly, of a confusion matrix [..., C, C]."""
+    return np.mean([sensitivity(one_vs_rest(confusion, k)) for k in range(confusion.shape[-1])], axis=0)
+
+
+def multiclass_mcc(confusion: npt.NDArray[Any]) -> Any:
+    """Return the correlation coefficient of truth and call for any number of classes, in [-1, 1].
+
+    Parameters
+    ----------
+    confusion : ndarray, shape [..., C, C]
+        Row: truth; column: call.
+
+    Returns
+    -------
+    float or ndarray, shape [...]
+        0 if all calls are the same; NaN if a class is missing from the truth. Two classes: `mcc`.
+
+    Notes
+    -----
+    R_K of Gorodkin, Computational Biology and Chemistry 28, 2004.
+    """
+    c = np.asarray(confusion, dtype=np.float64)
+    truths, calls, n = c.sum(axis=-1), c.sum(axis=-2), c.sum(axis=(-2, -1))
+    right = np.trace(c, axis1=-2, axis2=-1)
+    spread = np.sqrt(n**2 - (truths**2).sum(axis=-1)) * np.sqrt(n**2 - (calls**2).sum(axis=-1))
+    value = right * n - (truths * calls).sum(axis=-1)
+    value = np.divide(value, spread, out=np.zeros(np.shape(spread)), where=spread > 0)
+    return np.where((truths > 0).all(axis=-1), value, np.nan)
+
+
+def ppv_at_prevalence(sens: float, spec: float, prevalence: float) -> float | None:
+    """Return the positive predictive value where the disease has a stated prevalence (Bayes' theorem).
+
+    Parameters
+    ----------
+    sens, spec : float
+        Sensitivity and specificity, in [0, 1].
+    prevalence : float
+        Share of diseased in the population the figure is for, in [0, 1].
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; ``None`` if no positive call can occur.
+
+    Examples
+    --------
+    A test of 90 % sensitivity and 95 % specificity at 1 % prevalence is right in 15 % of its positive calls.
+
+    >>> round(ppv_at_prevalence(0.9, 0.95, 0.01), 3)
+    0.154
+    """
+    _check_shares(sens=sens, spec=spec, prevalence=prevalence)
+    called = sens * prevalence + (1 - spec) * (1 - prevalence)
+    return sens * prevalence / called if called > 0 else None
+
+
+def npv_at_prevalence(sens: float, spec: float, prevalence: float) -> float | None:
+    """Return the negative predictive value where the disease has a stated prevalence (Bayes' theorem).
+
+    Parameters
+    ----------
+    sens, spec : float
+        Sensitivity and specificity, in [0, 1].
+    prevalence : float
+        Share of diseased in the population the figure is for, in [0, 1].
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; ``None`` if no negative call can occur.
+    """
+    _check_shares(sens=sens, spec=spec, prevalence=prevalence)
+    cleared = spec * (1 - prevalence) + (1 - sens) * prevalence
+    return spec * (1 - prevalence) / cleared if cleared > 0 else None
+
+
+@dataclass(frozen=True)
+class CalledCases:
+    """Cases with their probabilities and calls: what a metric of all cases is taken from."""
+
+    labels: Ints  #: Class indices, shape [N].
+    prob: Floats  #: Probability of each class, shape [N, C].
+    calls: Ints  #: Called classes, shape [N].
+    resamples: Resamples  #: Draws of the same cases.
+    prevalence: float | None = None  #: Two classes: where predictive values are wanted for.
+
+
+def ppv_estimate(cases: CalledCases) -> Estimate | None:
+    """Return the positive predictive value at the stated prevalence; ``None`` if none is stated."""
+    return _predictive_value(cases, ppv_at_prevalence)
+
+
+def npv_estimate(cases: CalledCases) -> Estimate | None:
+    """Return the negative predictive value at the stated prevalence; ``None`` if none is stated."""
+    return _predictive_value(cases, npv_at_prevalence)
+
+
+def _predictive_value(
+    cases: CalledCases, value_of: Callable[[float, float, float], float | None]
+) -> Estimate | None:
+    """Predictive value by Bayes' theorem; the interval from the ends of sensitivity and specificity together.
+
+    Both grow with sensitivity and with specificity, so the ends of the two 95 % intervals bound them; the
+    result covers at least 90 % and is stated as such in the method.
+    """
+    if cases.prevalence is None:
+        return None
+    positive, right, group = cases.labels == 1, cases.labels == cases.calls, cases.resamples.group
+    sens, spec = (proportion(right[part], group[part]) for part in (positive, ~positive))
+    n, method = sens.n + spec.n, "from the ends of the intervals of sensitivity and specificity"
+    if sens.value is None or spec.value is None:
+        return Estimate.undefined("sensitivity or specificity is not defined", n)
+    value = value_of(sens.value, spec.value, cases.prevalence)
+    if value is None:
+        return Estimate.undefined("no such call can occur", n)
+    if sens.ci95 is None or spec.ci95 is None:
+        return Estimate(value, None, n, "none", "sensitivity or specificity has no interval")
+    ends = [value_of(a, b, cases.prevalence) for a, b in zip(sens.ci95, spec.ci95, strict=True)]
+    if ends[0] is None or ends[1] is None:
+        return Estimate(value, None, n, "none", "not defined at the ends of the intervals")
+    return Estimate(value, (ends[0], ends[1]), n, method)
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} lies in [0, 1], got {share}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,10 +113,10 @@ def precision_recall_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> Pre
     return PrecisionRecallCurve(precision[-2::-1], recall[-2::-1], threshold[::-1], float(truth.mean()))
 
 
-def sensitivity_at_specificity(
-    positive: npt.ArrayLike, score: npt.ArrayLike, specificity: float
-) -> float | None:
-    """Return the best sensitivity that some threshold reaches with at least the stated specificity.
+def sensitivity_at_90_specificity(
+    positive: npt.ArrayLike, score: npt.ArrayLike
+) -> Callable[[Floats], Floats]:
+    """Return the best sensitivity at a specificity of at least 0.9, as a function of case weights.
 
     Parameters
     ----------
@@ -123,34 +124,35 @@ def sensitivity_at_specificity(
         Truth.
     score : array_like of float, shape [N]
         Larger means likelier positive.
-    specificity : float
-        In [0, 1]. No interpolation between thresholds: such a point could not be put to use.
 
     Returns
     -------
-    float or None
-        In [0, 1]; ``None`` if a class is missing. The threshold is chosen on these very cases, so on a test
-        set the figure is optimistic: for one that is not, choose on validation
+    callable
+        From case weights [B, N] to values [B] in [0, 1]; NaN if a class is missing. No interpolation between
+        thresholds: such a point could not be put to use. The threshold is chosen on these very cases, so on a
+        test set the value is optimistic; for one that is not, choose on validation
         (`operating_point.choose_threshold`).
-
-    Raises
-    ------
-    ValueError
-        If the specificity lies outside [0, 1].
     """
-    if not 0 <= specificity <= 1:
-        raise ValueError(f"A specificity lies in [0, 1], got {specificity}.")
-    curve = roc_curve(positive, score)
-    if curve is None:
-        return None
-    # 1 - 0.1 is below 0.9 in floating point: allow for rounding.
-    return float(curve.sensitivity[curve.specificity >= specificity - 1e-12].max())
+    truth, s = check_scores(positive, score)
+    order = np.argsort(-s, kind="stable")
+    # Cases of equal score are called together: only the last of each run is a point of the curve.
+    last = np.append(s[order][1:] != s[order][:-1], True)
+
+    def value(weights: Floats) -> Floats:
+        called = weights[:, order].cumsum(axis=1)
+        hits = (weights * truth)[:, order].cumsum(axis=1)
+        positives, false = hits[:, -1:], called - hits
+        negatives = called[:, -1:] - positives
+        with np.errstate(invalid="ignore", divide="ignore"):
+            good = last & (false <= 0.1 * negatives + 1e-9)
+            best = np.where(good, hits, 0.0).max(axis=1) / positives[:, 0]
+        return np.where((positives[:, 0] > 0) & (negatives[:, 0] > 0), best, np.nan)
+
+    return value
 
 
-def reliability_curve(
-    positive: npt.ArrayLike, prob: npt.ArrayLike, n_bins: int = N_BINS, *, equal_mass: bool = False
-) -> ReliabilityCurve:
-    """Return mean predicted probability and observed share in bins.
+def reliability_curve(positive: npt.ArrayLike, prob: npt.ArrayLike) -> ReliabilityCurve:
+    """Return mean predicted probability and observed share in 10 bins of equal width.
 
     Parameters
     ----------
@@ -158,10 +160,6 @@ def reliability_curve(
         Whether what the probability is of happened.
     prob : array_like of float, shape [N]
         In [0, 1].
-    n_bins : int
-        Number of bins, 1 or more.
-    equal_mass : bool
-        Bins of equally many cases instead of equal width; cases of equal probability stay together.
 
     Returns
     -------
@@ -171,10 +169,10 @@ def reliability_curve(
     Raises
     ------
     ValueError
-        If a probability lies outside [0, 1] or there is no bin.
+        If a probability lies outside [0, 1].
     """
     truth, p = check_scores(positive, prob)
-    edges = bin_edges(p, n_bins, equal_mass=equal_mass)
+    edges = bin_edges(p)
     bins = assign_bins(p, edges)
     count = np.bincount(bins, minlength=len(edges) - 1)
     used = count > 0
@@ -183,36 +181,11 @@ def reliability_curve(
     return ReliabilityCurve(predicted, observed, count[used], edges[:-1][used], edges[1:][used])
 
 
-def bin_edges(prob: Floats, n_bins: int, *, equal_mass: bool) -> Floats:
-    """Return the edges of probability bins.
-
-    Parameters
-    ----------
-    prob : ndarray of float, shape [N]
-        In [0, 1].
-    n_bins : int
-        Number of bins wanted.
-    equal_mass : bool
-        Quantiles of the probabilities instead of equal width; fewer bins if quantiles coincide.
-
-    Returns
-    -------
-    ndarray of float, shape [B + 1]
-        Rising from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If a probability lies outside [0, 1] or there is no bin.
-    """
-    if n_bins < 1:
-        raise ValueError(f"Need at least one bin, got {n_bins}.")
+def bin_edges(prob: Floats) -> Floats:
+    """Return the edges of the probability bins, rising from 0 to 1; probabilities outside are an error."""
     if len(prob) and (prob.min() < 0 or prob.max() > 1):
         raise ValueError(f"Probabilities lie in [0, 1], got {prob.min()}..{prob.max()}.")
-    if not equal_mass or not len(prob):
-        return np.linspace(0.0, 1.0, n_bins + 1)
-    inner = np.quantile(prob, np.arange(1, n_bins) / n_bins)
-    return np.unique(np.concatenate(([0.0], inner, [1.0])))
+    return np.linspace(0.0, 1.0, N_BINS + 1)
 
 
 def assign_bins(prob: Floats, edges: Floats) -> Ints:

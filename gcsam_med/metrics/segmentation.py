@@ -1,301 +1,185 @@
-"""How well a mask agrees with the truth, case by case.
+"""How well a predicted mask agrees with the true one: a metric is a function of one `MaskPair`.
 
-Policy for empty masks, the same in every function: both empty, the figure is ``None`` (nothing to compare);
-one of them empty, overlap scores 0 and distances score the image diagonal (see `surface`). `measure_case`
-adds the policy for normals: a case whose truth is empty has no overlap or distance figure at all, whatever
-was predicted (a mean Dice over lesions and normals together says nothing); what was marked on it is counted
-in the detection figures.
+The policy for empty masks is the same in every function. An image whose truth is empty (a normal) has no
+overlap and no distance, whatever was predicted: ``None``. What was marked on it is counted by the detection
+metrics. An empty prediction on a lesion scores 0 in overlap and the image diagonal in distance, so that the
+case stays in the mean and missing a lesion is never better than finding it badly (see `surface`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.detection import MIN_IOU, Detection, detect
-from gcsam_med.metrics.surface import (
-    Spacing,
-    average_surface_distance,
-    check_masks,
-    check_spacing,
-    hausdorff,
-    normalised_surface_dice,
-    surface_distances,
-)
+from gcsam_med.metrics import surface
+from gcsam_med.metrics.regions import MIN_IOU, Detection, detect
+from gcsam_med.metrics.surface import Spacing, SurfaceDistances, check_masks, check_spacing
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentationCase:
-    """Every figure of one case."""
-
-    #: dice, iou: Overlap in [0, 1]; 0 for a missed lesion; ``None`` for a normal.
-    dice: float | None
-    iou: float | None
-    #: hd, hd95, assd: Surface distances in the unit of the spacing; the image diagonal for a missed lesion;
-    #: ``None`` for a normal.
-    hd: float | None
-    hd95: float | None
-    assd: float | None
-    #: Normalised surface Dice in [0, 1] at the tolerance asked for; 0 for a missed lesion; ``None`` for a
-    #: normal.
-    nsd: float | None
-    #: sensitivity, specificity, precision: Of pixels, in [0, 1]. Specificity is given for normals too.
-    #: Sensitivity and precision are 0 for a missed lesion and ``None`` for a normal.
-    sensitivity: float | None
-    specificity: float | None
-    precision: float | None
-    #: area_truth, area_pred: In square units of the spacing.
-    area_truth: float
-    area_pred: float
-    area_error: float  #: ``area_pred - area_truth``.
-    area_error_relative: float | None  #: ``area_error / area_truth``; ``None`` for a normal.
-    detection: Detection  #: Lesions, found, false positives.
-    normal: bool  #: The truth is empty.
-    empty: bool  #: The prediction is empty. On a lesion: the whole case is missed.
-
-
-def pixel_counts(pred: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[int, int, int, int]:
-    """Count true positive, false positive, false negative and true negative pixels.
+class MaskPair:
+    """Prediction and truth of one case; what several metrics share is computed once, when first asked for.
 
     Parameters
     ----------
     pred, truth : array_like of bool, shape [H, W]
         The masks.
-
-    Returns
-    -------
-    tuple of int
-        ``tp, fp, fn, tn``.
-
-    Raises
-    ------
-    ValueError
-        If the masks are malformed.
-    """
-    pred, truth = check_masks(pred, truth)
-    tp = int(np.count_nonzero(pred & truth))
-    n_pred, n_truth = int(np.count_nonzero(pred)), int(np.count_nonzero(truth))
-    return tp, n_pred - tp, n_truth - tp, pred.size - n_pred - n_truth + tp
-
-
-def dice(pred: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """Return the Dice similarity coefficient, twice the overlap over the summed areas.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; 0 if one mask is empty, ``None`` if both are.
-
-    Notes
-    -----
-    Dice, Ecology 26(3), 1945.
-
-    Examples
-    --------
-    >>> dice([[1, 1], [0, 0]], [[1, 0], [0, 0]])
-    0.6666666666666666
-    """
-    tp, fp, fn, _ = pixel_counts(pred, truth)
-    return _ratio(2 * tp, 2 * tp + fp + fn)
-
-
-def iou(pred: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """Return the intersection over union (Jaccard index).
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; 0 if one mask is empty, ``None`` if both are.
-
-    Examples
-    --------
-    >>> iou([[1, 1], [0, 0]], [[1, 0], [0, 0]])
-    0.5
-    """
-    tp, fp, fn, _ = pixel_counts(pred, truth)
-    return _ratio(tp, tp + fp + fn)
-
-
-def pixel_sensitivity(pred: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """Return the share of the lesion's pixels that were marked; ``None`` if the truth is empty.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-
-    Returns
-    -------
-    float or None
-        In [0, 1].
-    """
-    tp, _, fn, _ = pixel_counts(pred, truth)
-    return _ratio(tp, tp + fn)
-
-
-def pixel_precision(pred: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """Return the share of the marked pixels that belong to the lesion; ``None`` if nothing was marked.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-
-    Returns
-    -------
-    float or None
-        In [0, 1].
-    """
-    tp, fp, _, _ = pixel_counts(pred, truth)
-    return _ratio(tp, tp + fp)
-
-
-def pixel_specificity(pred: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """Return the share of pixels outside the lesion left unmarked; ``None`` if the truth fills the image.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-
-    Returns
-    -------
-    float or None
-        In [0, 1].
-    """
-    _, fp, _, tn = pixel_counts(pred, truth)
-    return _ratio(tn, tn + fp)
-
-
-def area(mask: npt.ArrayLike, spacing: Spacing = (1.0, 1.0)) -> float:
-    """Return the area of a mask.
-
-    Parameters
-    ----------
-    mask : array_like of bool, shape [H, W]
-        The mask.
-    spacing : tuple of (float, float)
-        Distance between rows and between columns, in mm or 1 for pixels.
-
-    Returns
-    -------
-    float
-        In square units of the spacing.
-    """
-    row, column = check_spacing(spacing)
-    return float(np.count_nonzero(check_masks(mask, mask)[0])) * row * column
-
-
-def hd95(pred: npt.ArrayLike, truth: npt.ArrayLike, spacing: Spacing = (1.0, 1.0)) -> float | None:
-    """Return the larger of the two directed 95th percentiles of the surface distances.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-    spacing : tuple of (float, float)
-        Distance between rows and between columns, in mm or 1 for pixels.
-
-    Returns
-    -------
-    float or None
-        In the unit of the spacing; the image diagonal if one mask is empty, ``None`` if both are
-        (`surface.hausdorff`).
-    """
-    return hausdorff(surface_distances(pred, truth, spacing), 95.0)
-
-
-def nsd(
-    pred: npt.ArrayLike, truth: npt.ArrayLike, tolerance: float, spacing: Spacing = (1.0, 1.0)
-) -> float | None:
-    """Return the normalised surface Dice at a tolerance.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-    tolerance : float
-        Largest accepted distance, in the unit of the spacing.
-    spacing : tuple of (float, float)
-        Distance between rows and between columns, in mm or 1 for pixels.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; 0 if one mask is empty, ``None`` if both are (`surface.normalised_surface_dice`).
-    """
-    return normalised_surface_dice(surface_distances(pred, truth, spacing), tolerance)
-
-
-def measure_case(
-    pred: npt.ArrayLike,
-    truth: npt.ArrayLike,
-    *,
-    tolerance: float,
-    spacing: Spacing = (1.0, 1.0),
-    min_iou: float = MIN_IOU,
-) -> SegmentationCase:
-    """Measure everything on one case at its own resolution.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-    tolerance : float
-        Of the normalised surface Dice, in the unit of the spacing.
     spacing : tuple of (float, float)
         Distance between rows and between columns, in mm where known, else 1 for pixels.
+    tolerance : float
+        Of the normalised surface Dice, in the unit of the spacing.
     min_iou : float
-        Overlap at which a lesion counts as found (`detection.detect`).
-
-    Returns
-    -------
-    SegmentationCase
-        The figures, under the policy at the head of this module.
+        Overlap at which a lesion counts as found (`regions.detect`).
 
     Raises
     ------
     ValueError
         If the masks, the spacing or the tolerance are malformed.
     """
-    pred, truth = check_masks(pred, truth)
-    spacing = check_spacing(spacing)
-    tp, fp, fn, tn = pixel_counts(pred, truth)
-    pixel_area = spacing[0] * spacing[1]
-    normal = tp + fn == 0
-    distances = surface_distances(pred, truth, spacing)
-    surface_dice = normalised_surface_dice(distances, tolerance)
-    return SegmentationCase(
-        dice=None if normal else _ratio(2 * tp, 2 * tp + fp + fn),
-        iou=None if normal else _ratio(tp, tp + fp + fn),
-        hd=None if normal else hausdorff(distances),
-        hd95=None if normal else hausdorff(distances, 95.0),
-        assd=None if normal else average_surface_distance(distances),
-        nsd=None if normal else surface_dice,
-        sensitivity=_ratio(tp, tp + fn),
-        specificity=_ratio(tn, tn + fp),
-        precision=None if normal else _ratio(tp, tp + fp) or 0.0,
-        area_truth=(tp + fn) * pixel_area,
-        area_pred=(tp + fp) * pixel_area,
-        area_error=(fp - fn) * pixel_area,
-        area_error_relative=_ratio(fp - fn, tp + fn),
-        detection=detect(pred, truth, min_iou),
-        normal=normal,
-        empty=tp + fp == 0,
-    )
+
+    def __init__(
+        self,
+        pred: npt.ArrayLike,
+        truth: npt.ArrayLike,
+        *,
+        spacing: Spacing = (1.0, 1.0),
+        tolerance: float = 1.0,
+        min_iou: float = MIN_IOU,
+    ) -> None:
+        self.pred, self.truth = check_masks(pred, truth)
+        self.spacing = check_spacing(spacing)
+        if tolerance < 0:
+            raise ValueError(f"A tolerance is 0 or more, got {tolerance}.")
+        self.tolerance = tolerance
+        self.min_iou = min_iou
+        self.n_pred = int(np.count_nonzero(self.pred))  #: Marked pixels.
+        self.n_truth = int(np.count_nonzero(self.truth))  #: Lesion pixels.
+        self.n_both = int(np.count_nonzero(self.pred & self.truth))  #: Lesion pixels that are marked.
+
+    @property
+    def normal(self) -> bool:
+        """Whether the truth is empty."""
+        return self.n_truth == 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether the prediction is empty."""
+        return self.n_pred == 0
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel, in square units of the spacing."""
+        return self.spacing[0] * self.spacing[1]
+
+    @cached_property
+    def detection(self) -> Detection:
+        """Lesions of the image, found and false ones counted."""
+        return detect(self.pred, self.truth, self.min_iou)
+
+    @cached_property
+    def distances(self) -> SurfaceDistances:
+        """Distances between the two outlines."""
+        return surface.surface_distances(self.pred, self.truth, self.spacing)
 
 
-def _ratio(numerator: float, denominator: float) -> float | None:
-    return numerator / denominator if denominator else None
+def dice_of_counts(both: Any, pred: Any, truth: Any) -> Any:
+    """Return the Dice similarity coefficient of pixel counts (Dice, Ecology 26(3), 1945).
+
+    Parameters
+    ----------
+    both, pred, truth : float or ndarray
+        Pixels in both masks, in the prediction, and in the truth; ``pred + truth`` more than 0.
+
+    Returns
+    -------
+    float or ndarray
+        In [0, 1].
+    """
+    return 2 * both / (pred + truth)
+
+
+def dice(case: MaskPair) -> float | None:
+    """Return the Dice similarity coefficient: twice the overlap over the summed areas, in [0, 1].
+
+    Examples
+    --------
+    >>> dice(MaskPair([[1, 1], [0, 0]], [[1, 0], [0, 0]]))
+    0.6666666666666666
+    """
+    return None if case.normal else dice_of_counts(case.n_both, case.n_pred, case.n_truth)
+
+
+def iou(case: MaskPair) -> float | None:
+    """Return the intersection over union (Jaccard index), in [0, 1].
+
+    Examples
+    --------
+    >>> iou(MaskPair([[1, 1], [0, 0]], [[1, 0], [0, 0]]))
+    0.5
+    """
+    return None if case.normal else case.n_both / (case.n_pred + case.n_truth - case.n_both)
+
+
+def hausdorff(case: MaskPair) -> float | None:
+    """Return the Hausdorff distance, in the unit of the spacing."""
+    return None if case.normal else surface.hausdorff(case.distances)
+
+
+def hd95(case: MaskPair) -> float | None:
+    """Return the larger of the two directed 95th percentiles of the surface distances."""
+    return None if case.normal else surface.hausdorff(case.distances, 95.0)
+
+
+def assd(case: MaskPair) -> float | None:
+    """Return the average symmetric surface distance, in the unit of the spacing."""
+    return None if case.normal else surface.average_surface_distance(case.distances)
+
+
+def nsd(case: MaskPair) -> float | None:
+    """Return the normalised surface Dice at the tolerance, in [0, 1]."""
+    return None if case.normal else surface.normalised_surface_dice(case.distances, case.tolerance)
+
+
+def pixel_sensitivity(case: MaskPair) -> float | None:
+    """Return the share of the lesion's pixels that are marked, in [0, 1]."""
+    return None if case.normal else case.n_both / case.n_truth
+
+
+def pixel_specificity(case: MaskPair) -> float | None:
+    """Return the share of pixels outside the lesion left unmarked, in [0, 1]; normals have one, too."""
+    outside = case.truth.size - case.n_truth
+    return (outside - case.n_pred + case.n_both) / outside if outside else None
+
+
+def pixel_precision(case: MaskPair) -> float | None:
+    """Return the share of the marked pixels that belong to the lesion, in [0, 1]; 0 if nothing is marked."""
+    if case.normal:
+        return None
+    return 0.0 if case.empty else case.n_both / case.n_pred
+
+
+def area_error(case: MaskPair) -> float:
+    """Return predicted minus true area, in square units of the spacing."""
+    return (case.n_pred - case.n_truth) * case.pixel_area
+
+
+def relative_area_error(case: MaskPair) -> float | None:
+    """Return predicted minus true area over the true area: -1 for a missed lesion, no upper bound."""
+    return None if case.normal else (case.n_pred - case.n_truth) / case.n_truth
+
+
+def unmarked(case: MaskPair) -> list[bool]:
+    """Return one flag: whether nothing is marked."""
+    return [case.empty]
+
+
+def lesions_found(case: MaskPair) -> list[bool]:
+    """Return a flag a lesion: whether it is found."""
+    return [i < case.detection.found for i in range(case.detection.lesions)]
+
+
+def false_positives(case: MaskPair) -> float:
+    """Return the number of predicted regions that hit no lesion."""
+    return float(case.detection.false_positives)

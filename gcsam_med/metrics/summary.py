@@ -1,47 +1,136 @@
-"""Every figure of a test set with its interval, by the method that fits it; what an evaluation reports.
+"""Every metric of a test set with its interval; what is taken, and how, stands in the table of metrics.
 
-Shares of cases (accuracy, sensitivity, lesions found): Wilson, with the effective number of cases where
-groups hold several. AUC of two classes: DeLong, by group where groups hold several cases. Everything else:
-bootstrap by group, stratified by label for classification.
+Shares of cases: Wilson, with the effective number of cases where groups hold several. AUC of two classes:
+DeLong, by group where groups hold several cases. Everything else: bootstrap by group, stratified by label for
+classification.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.bootstrap import bootstrap, bootstrap_mean
-from gcsam_med.metrics.calibration import calibration_error_estimate
 from gcsam_med.metrics.classification import (
+    CalledCases,
+    Share,
     call_classes,
     check_probabilities,
-    log_losses,
-    squared_errors,
+    confusion_matrix,
+    one_vs_rest,
 )
-from gcsam_med.metrics.confusion import TABLE_METRICS, one_vs_rest, table_metrics
-from gcsam_med.metrics.delong import delong_auc
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.metrics.group_resampling import N_RESAMPLES, Resamples, resample_groups
 from gcsam_med.metrics.intervals import proportion
-from gcsam_med.metrics.segmentation import SegmentationCase
-from gcsam_med.metrics.weighted_statistics import (
-    Statistic,
-    auc_of_weights,
-    average_precision_of_weights,
-    function_of_sums,
-    weighted,
-)
+from gcsam_med.metrics.regions import Detection
+from gcsam_med.metrics.segmentation import MaskPair
+from gcsam_med.metrics.table import CLASSIFICATION, SEGMENTATION, Metric
+from gcsam_med.metrics.weighted_statistics import Statistic, function_of_sums, weighted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-# Figures of a lesion case that are averaged over lesion cases, by their name in metrics.json.
-CASE_METRICS = (
-    "dice", "iou", "hd95", "hd", "assd", "nsd", "sensitivity", "specificity", "precision", "area_error",
-    "area_error_relative",
-)  # fmt: skip
+_NO_IMAGES = {"lesion": "no case with a lesion", "normal": "no normal images", "all": "no images"}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationCase:
+    """What is kept of one case: every metric of it, without its masks."""
+
+    values: Mapping[str, Any]  #: Each metric's own value, by name: a number, None, or a list of flags.
+    normal: bool  #: The truth is empty.
+    empty: bool  #: The prediction is empty. On a lesion: the whole case is missed.
+    area_truth: float  #: In square units of the spacing.
+    area_pred: float  #: In square units of the spacing.
+    detection: Detection  #: Lesions, found, false positives.
+
+
+def measure_case(case: MaskPair, extra: Collection[str] = ()) -> SegmentationCase:
+    """Take every segmentation metric of one case, at its own resolution.
+
+    Parameters
+    ----------
+    case : MaskPair
+        Prediction and truth.
+    extra : collection of str
+        Names of metrics to take that are taken on request only.
+    """
+    rows = {name: row for name, row in SEGMENTATION.items() if not row.on_request or name in extra}
+    return SegmentationCase(
+        values={name: row.function(case) for name, row in rows.items()},
+        normal=case.normal,
+        empty=case.empty,
+        area_truth=case.n_truth * case.pixel_area,
+        area_pred=case.n_pred * case.pixel_area,
+        detection=case.detection,
+    )
+
+
+def segmentation_estimates(
+    cases: Sequence[SegmentationCase],
+    groups: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    only: Collection[str] | None = None,
+) -> dict[str, Estimate]:
+    """Return every segmentation metric with its 95 % interval.
+
+    Parameters
+    ----------
+    cases : sequence of SegmentationCase, length N
+        Lesions and normals, each from `measure_case`.
+    groups : array_like, shape [N]
+        Group of each case.
+    rng : numpy.random.Generator
+        Source of the bootstrap's seeds.
+    n_resamples : int
+        Bootstrap resamples.
+    only : collection of str, optional
+        Names of the metrics wanted. Default: all that the cases hold.
+
+    Returns
+    -------
+    dict of str to Estimate
+        By name, in the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If there is no case or the lengths differ.
+    """
+    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    if not len(cases) or len(group) != len(cases):
+        raise ValueError(f"{len(group)} groups do not fit {len(cases)} cases (at least one is needed).")
+    normal = np.array([case.normal for case in cases])
+    chosen = {"lesion": ~normal, "normal": normal, "all": np.ones_like(normal)}
+    draws: dict[tuple[str, bytes], Resamples] = {}
+    result: dict[str, Estimate] = {}
+    for name in cases[0].values:
+        if only is not None and name not in only:
+            continue
+        row = SEGMENTATION[name]
+        rows = np.flatnonzero(chosen[row.images])
+        values = [case.values[name] for case, wanted in zip(cases, chosen[row.images], strict=True) if wanted]
+        if row.kind == "share":
+            flags = [flag for some in values for flag in some]
+            result[name] = proportion(flags, np.repeat(group[rows], [len(some) for some in values]))
+            continue
+        known = np.array([v is not None for v in values], dtype=bool)
+        if not known.any():
+            reason = "not defined on any case" if len(rows) else _NO_IMAGES[row.images]
+            result[name] = Estimate.undefined(reason, len(rows))
+            continue
+        # Metrics of the same cases see the same draws.
+        key = (row.images, known.tobytes())
+        if key not in draws:
+            draws[key] = resample_groups(group[rows][known], rng, n_resamples=n_resamples)
+        result[name] = bootstrap_mean([v for v in values if v is not None], draws[key])
+    return result
 
 
 def classification_estimates(
@@ -51,9 +140,11 @@ def classification_estimates(
     rng: np.random.Generator,
     *,
     threshold: float | None = None,
+    prevalence: float | None = None,
     n_resamples: int = N_RESAMPLES,
+    only: Collection[str] | None = None,
 ) -> tuple[dict[str, Estimate], list[dict[str, Estimate]]]:
-    """Return every classification figure with its 95 % interval.
+    """Return every classification metric with its 95 % interval.
 
     Parameters
     ----------
@@ -68,16 +159,19 @@ def classification_estimates(
     threshold : float, optional
         Two classes: operating point on the probability of class 1, chosen elsewhere. Default: the likelier
         class.
+    prevalence : float, optional
+        Two classes: also give predictive values at this prevalence.
     n_resamples : int
         Bootstrap resamples.
+    only : collection of str, optional
+        Names of the metrics wanted. Default: all.
 
     Returns
     -------
     overall : dict of str to Estimate
-        ``accuracy, balanced_accuracy, sensitivity, specificity, precision, npv, f1, mcc, auc, auprc, brier,
-        log_loss, ece``, as `classification.classification_metrics` defines them.
+        By name, in the order of the table. Two classes: of class 1.
     per_class : list of dict of str to Estimate
-        Table figures, ``auc`` and ``auprc`` of each class against the rest.
+        Each class against the rest.
 
     Raises
     ------
@@ -91,59 +185,150 @@ def classification_estimates(
         raise ValueError("There is no case to evaluate.")
     group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     resamples = resample_groups(group, rng, strata=labels, n_resamples=n_resamples)
-    calls, n_classes = call_classes(p, threshold), p.shape[1]
-    per_class = [_one_class(labels, p, calls, k, resamples) for k in range(n_classes)]
-    if n_classes == 2:
-        overall = dict(per_class[1])
-    else:
-        overall = _macro_table(labels, calls, n_classes, resamples)
-        overall["auc"] = _macro_rank(auc_of_weights, labels, p, resamples)
-        overall["auprc"] = _macro_rank(average_precision_of_weights, labels, p, resamples)
-    overall["brier"] = bootstrap_mean(squared_errors(labels, p), resamples)
-    overall["log_loss"] = bootstrap_mean(log_losses(labels, p), resamples)
-    overall["ece"] = calibration_error_estimate(labels, p, resamples)
+    n_classes = p.shape[1]
+    cases = CalledCases(labels, p, call_classes(p, threshold), resamples, prevalence)
+    rows = _rows(n_classes, only)
+    by_class = {name: row for name, row in rows.items() if row.by_class and row.kind in ("counts", "ranks")}
+    per_class = [
+        {name: _one_class(row, cases, k) for name, row in by_class.items()} for k in range(n_classes)
+    ]
+    overall: dict[str, Estimate] = {}
+    for name, row in rows.items():
+        if row.kind == "losses":
+            overall[name] = bootstrap_mean(row.function(labels, p), resamples)
+        elif row.kind == "estimate":
+            estimate = row.function(cases)
+            if estimate is not None:
+                overall[name] = estimate
+        elif n_classes == 2:
+            overall[name] = per_class[1][name] if name in by_class else _one_class(row, cases, 1)
+        else:
+            overall[name] = _several_classes(row, cases)
     return overall, per_class
 
 
-def _one_class(labels: Ints, p: Floats, calls: Ints, k: int, resamples: Resamples) -> dict[str, Estimate]:
-    """Figures of one class against the rest."""
-    truth, call, group = labels == k, calls == k, resamples.group
-    right = truth == call
-    shares = {
-        "accuracy": (np.ones_like(truth), ""),
-        "sensitivity": (truth, "no positive cases"),
-        "specificity": (~truth, "no negative cases"),
-        "precision": (call, "no case was called positive"),
-        "npv": (~call, "no case was called negative"),
+def classification_metrics(
+    y_true: npt.ArrayLike,
+    prob: npt.ArrayLike,
+    threshold: float | None = None,
+    only: Collection[str] | None = None,
+) -> tuple[dict[str, float | None], list[dict[str, float | None]]]:
+    """Return the metrics of `classification_estimates` without intervals; those of kind estimate left out.
+
+    Parameters
+    ----------
+    y_true : array_like of int, shape [N]
+        Class indices.
+    prob : array_like of float, shape [N, C]
+        Probability of each class.
+    threshold : float, optional
+        Two classes: operating point on the probability of class 1. Default: the likelier class.
+    only : collection of str, optional
+        Names of the metrics wanted. Default: all.
+
+    Returns
+    -------
+    overall : dict of str to float or None
+        By name; ``None`` where it is not defined.
+    per_class : list of dict of str to float or None
+        Each class against the rest.
+
+    Raises
+    ------
+    InputError
+        If a probability is NaN.
+    ValueError
+        If the input is malformed or there is no case.
+    """
+    labels, p = check_probabilities(y_true, prob)
+    if not len(labels):
+        raise ValueError("There is no case to evaluate.")
+    n_classes = p.shape[1]
+    confusion = confusion_matrix(labels, call_classes(p, threshold), n_classes)
+    once = np.ones((1, len(labels)))
+    overall: dict[str, float | None] = {}
+    per_class: list[dict[str, float | None]] = [{} for _ in range(n_classes)]
+    for name, row in _rows(n_classes, only).items():
+        if row.kind == "estimate":
+            continue
+        if row.kind == "losses":
+            overall[name] = float(row.function(labels, p).mean())
+            continue
+        each = [
+            row.function(one_vs_rest(confusion, k))
+            if row.kind == "counts"
+            else row.function(labels == k, p[:, k])(once)[0]
+            for k in range(n_classes)
+        ]
+        if row.by_class:
+            for k, value in enumerate(each):
+                per_class[k][name] = _defined(value)
+        if n_classes == 2:
+            overall[name] = _defined(each[1])
+        else:
+            overall[name] = _defined(np.mean(each) if row.several is None else row.several(confusion))
+    return overall, per_class
+
+
+def _rows(n_classes: int, only: Collection[str] | None) -> dict[str, Metric]:
+    return {
+        name: row
+        for name, row in CLASSIFICATION.items()
+        if (only is None or name in only) and (row.overall == "any" or n_classes == 2)
     }
-    result = {}
-    for name, (cases, reason) in shares.items():
-        result[name] = proportion(right[cases], group[cases]) if cases.any() else Estimate.undefined(reason)
-    confusion = _confusion_sums(truth.astype(np.int64), call.astype(np.int64), 2)
+
+
+def _defined(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _one_class(row: Metric, cases: CalledCases, k: int) -> Estimate:
+    """Return a metric of one class against the rest."""
+    truth, call, resamples = cases.labels == k, cases.calls == k, cases.resamples
+    group = resamples.group
+    if isinstance(row.function, Share):
+        counted = row.function.cases(truth, call)
+        if not counted.any():
+            return Estimate.undefined(row.function.missing)
+        return proportion((truth == call)[counted], group[counted])
+    if row.interval is not None:
+        single = resamples.n_groups == len(group)
+        estimate: Estimate = row.interval(truth, cases.prob[:, k], None if single else group)
+        return estimate
+    if row.kind == "counts":
+        function = row.function
+        statistic = _of_confusion(truth, call, 2, lambda table: function(one_vs_rest(table, 1)), resamples)
+    else:
+        statistic = weighted(row.function(truth, cases.prob[:, k]), resamples)
     missing = (
         "" if truth.any() and not truth.all() else f"no {'negative' if truth.any() else 'positive'} cases"
     )
-    for name in ("balanced_accuracy", "f1", "mcc"):
-        result[name] = _with_reason(_table_statistic(confusion, name, resamples), resamples, missing)
-    single = resamples.n_groups == len(group)
-    result["auc"] = delong_auc(truth, p[:, k], None if single else group)
-    precision = weighted(average_precision_of_weights(truth, p[:, k]), resamples)
-    result["auprc"] = _with_reason(precision, resamples, missing)
-    return {name: result[name] for name in (*TABLE_METRICS, "auc", "auprc")}
+    return _with_reason(statistic, resamples, missing)
 
 
-def _confusion_sums(truth: Ints, call: Ints, n_classes: int) -> Floats:
-    return np.eye(n_classes**2)[truth * n_classes + call]
+def _several_classes(row: Metric, cases: CalledCases) -> Estimate:
+    """Return a metric of three classes or more: its own form, or the mean over classes against the rest."""
+    labels, resamples, n_classes = cases.labels, cases.resamples, cases.prob.shape[1]
+    if row.function is CLASSIFICATION["accuracy"].function:
+        return proportion(labels == cases.calls, resamples.group)
+    if row.kind == "counts":
+        function = row.several or (
+            lambda table: np.mean([row.function(one_vs_rest(table, k)) for k in range(n_classes)], axis=0)
+        )
+        statistic = _of_confusion(labels, cases.calls, n_classes, function, resamples)
+    else:
+        parts = [row.function(labels == k, cases.prob[:, k]) for k in range(n_classes)]
+        statistic = weighted(lambda w: np.mean([part(w) for part in parts], axis=0), resamples)
+    absent = [str(k) for k in range(n_classes) if not (labels == k).any()]
+    missing = f"no cases of class {', '.join(absent)}" if absent else "no case was called one of the classes"
+    return _with_reason(statistic, resamples, missing)
 
 
-def _table_statistic(confusion: Floats, name: str, resamples: Resamples) -> Statistic:
-    n_classes = round(confusion.shape[1] ** 0.5)
-
-    def figure(sums: Floats) -> Floats:
-        table = sums.reshape(-1, n_classes, n_classes)
-        return TABLE_METRICS[name](one_vs_rest(table, 1)) if n_classes == 2 else table_metrics(table)[name]
-
-    return function_of_sums(confusion, figure, resamples)
+def _of_confusion(
+    truth: npt.NDArray[Any], call: npt.NDArray[Any], n_classes: int, function: Any, resamples: Resamples
+) -> Statistic:
+    cells = np.eye(n_classes**2)[truth.astype(np.int64) * n_classes + call.astype(np.int64)]
+    return function_of_sums(cells, lambda sums: function(sums.reshape(-1, n_classes, n_classes)), resamples)
 
 
 def _with_reason(statistic: Statistic, resamples: Resamples, missing: str) -> Estimate:
@@ -151,99 +336,3 @@ def _with_reason(statistic: Statistic, resamples: Resamples, missing: str) -> Es
     if estimate.value is None and missing:
         return Estimate.undefined(missing, estimate.n)
     return estimate
-
-
-def _macro_table(labels: Ints, calls: Ints, n_classes: int, resamples: Resamples) -> dict[str, Estimate]:
-    confusion = _confusion_sums(labels, calls, n_classes)
-    missing = _missing_classes(labels, n_classes)
-    overall = {"accuracy": proportion(labels == calls, resamples.group)}
-    for name in TABLE_METRICS:
-        if name != "accuracy":
-            overall[name] = _with_reason(_table_statistic(confusion, name, resamples), resamples, missing)
-    return overall
-
-
-def _missing_classes(labels: Ints, n_classes: int) -> str:
-    absent = [str(k) for k in range(n_classes) if not (labels == k).any()]
-    return f"no cases of class {', '.join(absent)}" if absent else "no case was called one of the classes"
-
-
-def _macro_rank(
-    make: Callable[[npt.ArrayLike, npt.ArrayLike], Callable[[Floats], Floats]],
-    labels: Ints,
-    p: Floats,
-    resamples: Resamples,
-) -> Estimate:
-    """Mean over classes of a figure of ranks, each class against the rest."""
-    figures = [make(labels == k, p[:, k]) for k in range(p.shape[1])]
-    statistic = weighted(lambda w: np.mean([figure(w) for figure in figures], axis=0), resamples)
-    return _with_reason(statistic, resamples, _missing_classes(labels, p.shape[1]))
-
-
-def segmentation_estimates(
-    cases: Sequence[SegmentationCase],
-    groups: npt.ArrayLike,
-    rng: np.random.Generator,
-    *,
-    n_resamples: int = N_RESAMPLES,
-) -> dict[str, Estimate]:
-    """Return every segmentation figure with its 95 % interval.
-
-    Parameters
-    ----------
-    cases : sequence of SegmentationCase, length N
-        Lesions and normals, each from `segmentation.measure_case`.
-    groups : array_like, shape [N]
-        Group of each case.
-    rng : numpy.random.Generator
-        Source of the bootstrap's seed.
-    n_resamples : int
-        Bootstrap resamples.
-
-    Returns
-    -------
-    dict of str to Estimate
-        Means over lesion cases of ``CASE_METRICS``; ``missed_cases`` (share of lesion cases with an empty
-        prediction); ``lesion_sensitivity`` (share of lesions found, n = lesions);
-        ``false_positives_per_image`` (all images) and ``false_positives_per_normal``; ``normal_specificity``
-        (share of normals left unmarked).
-
-    Raises
-    ------
-    ValueError
-        If there is no case or the lengths differ.
-    """
-    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    if not len(cases) or len(group) != len(cases):
-        raise ValueError(f"{len(group)} groups do not fit {len(cases)} cases (at least one is needed).")
-    normal = np.array([case.normal for case in cases])
-    lesion_cases = [case for case in cases if not case.normal]
-    result: dict[str, Estimate] = {}
-    if lesion_cases:
-        draws = resample_groups(group[~normal], rng, n_resamples=n_resamples)
-        for name in CASE_METRICS:
-            values = [getattr(case, name) for case in lesion_cases]
-            # Only specificity can be undefined on a lesion: the lesion fills the whole image.
-            known = np.array([v is not None for v in values])
-            if known.all():
-                result[name] = bootstrap_mean(values, draws)
-            elif known.any():
-                some = resample_groups(group[~normal][known], rng, n_resamples=n_resamples)
-                result[name] = bootstrap_mean([v for v in values if v is not None], some)
-            else:
-                result[name] = Estimate.undefined("not defined on any case", len(values))
-    else:
-        result = {name: Estimate.undefined("no case with a lesion") for name in CASE_METRICS}
-    result["missed_cases"] = proportion([case.empty for case in lesion_cases], group[~normal])
-    found = [i < case.detection.found for case in cases for i in range(case.detection.lesions)]
-    result["lesion_sensitivity"] = proportion(found, np.repeat(group, [c.detection.lesions for c in cases]))
-    marks = np.array([float(case.detection.false_positives) for case in cases])
-    every = resample_groups(group, rng, n_resamples=n_resamples)
-    result["false_positives_per_image"] = bootstrap_mean(marks, every)
-    if normal.any():
-        normals = resample_groups(group[normal], rng, n_resamples=n_resamples)
-        result["false_positives_per_normal"] = bootstrap_mean(marks[normal], normals)
-    else:
-        result["false_positives_per_normal"] = Estimate.undefined("no normal images")
-    result["normal_specificity"] = proportion([case.empty for case in cases if case.normal], group[normal])
-    return result

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gcsam_med.reporting.names import metric_name
+from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.report import Report
 from gcsam_med.reporting.style import COLOURS, LINES, MARKERS, SERIES, Drawn, label, look, new_figure
 from gcsam_med.reporting.text import estimate_text
@@ -306,7 +306,7 @@ def subgroups(report: Report) -> Figure:
     if overall is not None:
         axes.axvline(overall, color=COLOURS["series-2"], linestyle="--", linewidth=1)
     axes.set_yticks(range(len(parts)), [f"{label(f'{p.column}: {p.value}', 40)}  (n={p.n})" for p in parts])
-    axes.set(ylim=(len(parts) - 0.4, -0.6), xlabel=metric_name(key, report.task).title, xlim=(-0.02, 1.02))
+    axes.set(ylim=(len(parts) - 0.4, -0.6), xlabel=METRICS[report.task][key].title, xlim=(-0.02, 1.02))
     return figure
 
 
@@ -404,7 +404,7 @@ class FigureSpec:
 
 
 def _value(report: Report, key: str) -> str:
-    name = metric_name(key, report.task).title
+    name = METRICS[report.task][key].title
     return f"{name} {estimate_text(report.metrics[key])}." if key in report.metrics else ""
 
 
@@ -513,9 +513,7 @@ FIGURES: dict[str, FigureSpec] = {
         "so few cases that they may mislead.",
         subgroups,
         lambda r: any(p.estimates[r.main_metric].value is not None for p in r.subgroups),
-        lambda r: (
-            f"{metric_name(r.main_metric, r.task).title} in {len(r.subgroups)} subgroups with intervals."
-        ),
+        lambda r: f"{METRICS[r.task][r.main_metric].title} in {len(r.subgroups)} subgroups with intervals.",
     ),
     "training": FigureSpec(
         "Training",

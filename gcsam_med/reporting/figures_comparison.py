@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import loss_lines
-from gcsam_med.reporting.names import metric_name
 from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, Drawn, label, look, new_figure
 from gcsam_med.reporting.text import arm_name, estimate_text, number, pair_name
 
@@ -85,7 +85,7 @@ def draw_comparison(comparison: Comparison) -> list[Drawn]:
 
 
 def _title(comparison: Comparison) -> str:
-    return metric_name(comparison.main_metric, comparison.task).title
+    return METRICS[comparison.task][comparison.main_metric].title
 
 
 def _rows(comparison: Comparison, xlabel: str, names: Sequence[str]) -> Figure:

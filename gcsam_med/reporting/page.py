@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gcsam_med import __version__
-from gcsam_med.reporting import names, text
+from gcsam_med.metrics.table import METRICS, shown_in
+from gcsam_med.reporting import text
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.report import Exhibit, Notice, Report
 from gcsam_med.reporting.style import Drawn
@@ -53,10 +54,9 @@ def _environment() -> Environment:
         "flat": text.flat,
         "heading": text.heading,
         "headline": text.headline,
-        "in_order": names.in_order,
         "interval": text.interval,
         "jpeg": jpeg,
-        "metric": names.metric_name,
+        "metric": lambda key, task: METRICS[task][key],
         "number": text.number,
         "p": text.p_text,
         "plain": text.plain_value,
@@ -65,7 +65,7 @@ def _environment() -> Environment:
         "spread": text.spread,
         "stacked": text.stacked,
     }
-    environment.globals |= {"arm_name": text.arm_name, "pair_name": text.pair_name}
+    environment.globals |= {"arm_name": text.arm_name, "pair_name": text.pair_name, "shown_in": shown_in}
     return environment
 
 

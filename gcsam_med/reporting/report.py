@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.table import main_metric
 
 Estimates = Mapping[str, Estimate]
 
@@ -165,6 +166,4 @@ class Report:
     @property
     def main_metric(self) -> str:
         """The figure the summary opens with: dice, auc (two classes) or balanced_accuracy."""
-        if self.task == "segmentation":
-            return "dice"
-        return "auc" if len(self.data.classes) == 2 else "balanced_accuracy"
+        return main_metric(self.task, len(self.data.classes))

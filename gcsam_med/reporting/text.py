@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Pair
-from gcsam_med.reporting.names import in_order, metric_name
 from gcsam_med.reporting.report import Report
 
 
@@ -120,23 +120,15 @@ def stacked(estimate: Estimate) -> str:
 
 def heading(key: str, holder: Report | Comparison) -> str:
     """Return a metric's title with its unit, such as ``HD95 (mm)``."""
-    row = metric_name(key, holder.task)
-    policy = getattr(holder, "policy", {})
-    measured = policy.get("distance_unit", "")
-    unit = {
-        "distance": measured,
-        "tolerance": f"within {policy.get('nsd_tolerance', 0):g} {measured}",
-        "area": f"{measured}²",
-    }.get(row.unit)
-    return f"{row.title} ({unit})" if unit and measured else row.title
+    return METRICS[holder.task][key].heading(getattr(holder, "policy", {}))
 
 
 def by_method(metrics: Mapping[str, Estimate], task: str) -> list[tuple[str, list[str]]]:
     """Group the titles of metrics by the method of their interval, such as ``Wilson``."""
     groups: dict[str, list[str]] = {}
-    for key in in_order(list(metrics)):
-        if metrics[key].ci95 is not None:
-            groups.setdefault(metrics[key].method.split(",")[0], []).append(metric_name(key, task).title)
+    for key, estimate in metrics.items():
+        if estimate.ci95 is not None:
+            groups.setdefault(estimate.method.split(",")[0], []).append(METRICS[task][key].title)
     return list(groups.items())
 
 

@@ -17,7 +17,6 @@ from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_comparison
-from gcsam_med.reporting.names import in_order
 from gcsam_med.reporting.page import comparison_html, report_html
 from gcsam_med.reporting.report import Estimates, Report
 from gcsam_med.reporting.style import Drawn
@@ -244,8 +243,8 @@ def _tables(report: Report) -> dict[str, str]:
 
 def _rows(estimates: Estimates) -> list[list[object]]:
     rows = []
-    for key in in_order(list(estimates)):
-        e = estimates[key].to_json()
+    for key, estimate in estimates.items():
+        e = estimate.to_json()
         low, high = e["ci95"] or (None, None)
         rows.append([key, e["value"], low, high, e["n"], e["method"], e.get("reason", "")])
     return rows

@@ -17,8 +17,9 @@ from gcsam_med.datasets.selection import class_order, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.metrics.calibration import fit_temperature
-from gcsam_med.metrics.classification import classification_metrics
 from gcsam_med.metrics.operating_point import choose_threshold
+from gcsam_med.metrics.summary import classification_metrics
+from gcsam_med.metrics.table import shown_in
 from gcsam_med.progress import Track, silent
 from gcsam_med.runs import RunFolder, TrainedModel, load_model, network_outputs
 from gcsam_med.runs.calibration import (
@@ -44,7 +45,6 @@ from gcsam_med.training.process import locked
 MIN_LESION_CASES, MIN_CASES = 5, 10
 # More training images than these would not move the references; for features each costs a forward pass.
 MOST_FOR_INTENSITIES, MOST_FOR_FEATURES = 4000, 512
-TRANSFER_METRICS = ("sensitivity", "specificity", "balanced_accuracy")
 
 
 def calibrate_run(
@@ -171,8 +171,8 @@ def _classification(
         rule = "largest sensitivity + specificity on validation (Youden)"
     at = {}
     if n:
-        metrics = classification_metrics(labels, probabilities, threshold)[0]
-        at = {name: metrics[name] for name in TRANSFER_METRICS}
+        names = shown_in("transfer", "classification")
+        at = classification_metrics(labels, probabilities, threshold, names)[0]
     return _file(model, threshold=threshold, chosen=not few, rule=rule, reason=few, at_threshold=at, **facts)
 
 

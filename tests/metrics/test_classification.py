@@ -1,4 +1,4 @@
-"""Figures of probabilities against scikit-learn, ties and missing classes included."""
+"""Metrics of probabilities and calls against scikit-learn and Bayes, and the policy for what is undefined."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,23 @@ from sklearn import metrics as sk
 
 from gcsam_med.errors import InputError
 from gcsam_med.metrics.classification import (
-    average_precision,
+    Counts,
     call_classes,
     check_probabilities,
-    classification_metrics,
     confusion_matrix,
     log_losses,
+    multiclass_mcc,
+    npv_at_prevalence,
+    one_vs_rest,
+    ppv_at_prevalence,
     roc_auc,
     squared_errors,
 )
+from gcsam_med.metrics.summary import classification_metrics
+from gcsam_med.metrics.table import CLASSIFICATION
+from gcsam_med.metrics.weighted_statistics import average_precision_of_weights
+
+COUNTS = {name: row for name, row in CLASSIFICATION.items() if row.kind == "counts"}
 
 # Few distinct scores, so that ties are the rule.
 SCORED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.5, 0.7, 1.0])), max_size=25)
@@ -27,12 +35,13 @@ SCORED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.5, 0.7, 
 def test_auc_and_average_precision_equal_scikit_learn(pairs):
     """Oracle: scikit-learn roc_auc_score and average_precision_score, ties included; None for one class."""
     truth, score = np.array([t for t, _ in pairs], bool), np.array([s for _, s in pairs])
+    area = None if not len(truth) else average_precision_of_weights(truth, score)(np.ones((1, len(truth))))[0]
     if truth.any() and not truth.all():
         assert roc_auc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score))
-        assert average_precision(truth, score) == pytest.approx(sk.average_precision_score(truth, score))
+        assert area == pytest.approx(sk.average_precision_score(truth, score))
     else:
         assert roc_auc(truth, score) is None
-        assert average_precision(truth, score) is None
+        assert area is None or np.isnan(area)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4])
@@ -75,9 +84,9 @@ def test_one_class_only_leaves_rank_figures_undefined_but_not_the_rest():
 
 
 def test_no_case_at_all():
-    """Oracle: the policy; nothing is defined and nothing fails."""
-    overall, _ = classification_metrics(np.empty(0, int), np.empty((0, 2)))
-    assert set(overall.values()) == {None}
+    """Oracle: the contract."""
+    with pytest.raises(ValueError, match="no case"):
+        classification_metrics(np.empty(0, int), np.empty((0, 2)))
 
 
 def test_threshold_is_inclusive_and_moves_the_table_only():
@@ -136,3 +145,115 @@ def test_half_precision_rows_are_scaled_to_sum_to_one():
         confusion_matrix([0, 1], [0], 2)
     with pytest.raises(ValueError, match="do not fit"):
         roc_auc([0, 1], [0.5])
+
+
+SHARE = st.floats(0, 1)
+SCIKIT = {
+    "accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "sensitivity": sk.recall_score,
+    "specificity": lambda t, p: sk.recall_score(1 - t, 1 - p),
+    "precision": sk.precision_score,
+    "npv": lambda t, p: sk.precision_score(1 - t, 1 - p),
+    "f1": sk.f1_score,
+    "mcc": sk.matthews_corrcoef,
+}
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
+def test_binary_figures_equal_scikit_learn_where_it_defines_them(pairs):
+    """Oracle: scikit-learn; where its denominator is 0 ours is None (F1 and MCC as the policy says)."""
+    t, p = np.array(pairs).T
+    counts = one_vs_rest(confusion_matrix(t, p, 2), 1)
+    both = 0 < t.sum() < len(t)
+    known = {
+        "accuracy": True,
+        "balanced_accuracy": both,
+        "sensitivity": t.any(),
+        "specificity": not t.all(),
+        "precision": p.any(),
+        "npv": not p.all(),
+        "f1": t.any() or p.any(),
+        "mcc": both,
+    }
+    assert set(known) == set(COUNTS) == set(SCIKIT)
+    for name, row in COUNTS.items():
+        value = row.function(counts)
+        if known[name]:
+            assert value == pytest.approx(SCIKIT[name](t, p)), name
+        else:
+            assert np.isnan(value), name
+
+
+@pytest.mark.parametrize("n_classes", [3, 5])
+def test_multiclass_figures_equal_scikit_learn(n_classes):
+    """Oracle: scikit-learn macro averages and its multiclass MCC, 100 random sets with every class called."""
+    rng = np.random.default_rng(n_classes)
+    for _ in range(100):
+        t = np.concatenate((np.arange(n_classes), rng.integers(0, n_classes, 40)))
+        p = np.where(rng.random(len(t)) < 0.4, t, rng.permutation(t))
+        values, _ = classification_metrics(t, np.eye(n_classes)[p])
+        assert values["accuracy"] == pytest.approx(sk.accuracy_score(t, p))
+        assert values["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(t, p))
+        assert values["sensitivity"] == pytest.approx(sk.recall_score(t, p, average="macro"))
+        assert values["f1"] == pytest.approx(sk.f1_score(t, p, average="macro"))
+        assert values["mcc"] == pytest.approx(sk.matthews_corrcoef(t, p))
+        if len(np.unique(p)) == n_classes:
+            assert values["precision"] == pytest.approx(sk.precision_score(t, p, average="macro"))
+
+
+def test_a_missing_class_leaves_macro_figures_undefined():
+    """Oracle: the policy; an average over the classes that happen to be there is another figure."""
+    values, _ = classification_metrics([0, 1, 1], np.eye(3)[[0, 1, 0]])
+    for name in ("sensitivity", "balanced_accuracy", "mcc"):
+        assert values[name] is None
+    assert values["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_stacks_of_tables_equal_single_tables():
+    """Oracle: the same functions, one table at a time; a bootstrap relies on it."""
+    rng = np.random.default_rng(0)
+    for n_classes in (2, 3):
+        stack = rng.integers(0, 4, (50, n_classes, n_classes))
+        for name, row in COUNTS.items():
+            together, several = row.function(one_vs_rest(stack, 1)), row.several and row.several(stack)
+            for i, table in enumerate(stack):
+                one = row.function(one_vs_rest(table, 1))
+                np.testing.assert_allclose(together[i], one, err_msg=name)
+                if row.several:
+                    np.testing.assert_allclose(several[i], row.several(table), err_msg=name)
+
+
+def test_mcc_of_large_sets_does_not_overflow():
+    """Oracle: exact integers; the product of four margins of a million cases exceeds 64 bits."""
+    million = Counts(*(np.int64(10**6 * k) for k in (3, 1, 1, 3)))
+    assert COUNTS["mcc"].function(million) == pytest.approx(0.5)
+    assert multiclass_mcc(np.array([[3, 1], [1, 3]]) * 10**6) == pytest.approx(0.5)
+
+
+@settings(max_examples=200)
+@given(SHARE, SHARE, SHARE)
+def test_predictive_values_follow_bayes(sens, spec, prevalence):
+    """Oracle: Bayes' theorem by shares of a population of one."""
+    sick_called, well_called = sens * prevalence, (1 - spec) * (1 - prevalence)
+    sick_cleared, well_cleared = (1 - sens) * prevalence, spec * (1 - prevalence)
+    ppv, npv = ppv_at_prevalence(sens, spec, prevalence), npv_at_prevalence(sens, spec, prevalence)
+    if sick_called + well_called > 0:
+        assert ppv == pytest.approx(sick_called / (sick_called + well_called))
+    else:
+        assert ppv is None
+    if sick_cleared + well_cleared > 0:
+        assert npv == pytest.approx(well_cleared / (sick_cleared + well_cleared))
+    else:
+        assert npv is None
+
+
+def test_predictive_values_at_the_prevalence_at_hand_are_those_of_the_table():
+    """Oracle: the table itself."""
+    c = Counts(40, 10, 5, 45)
+    at = (40 / 45, 45 / 55, 0.45)
+    assert ppv_at_prevalence(*at) == pytest.approx(COUNTS["precision"].function(c))
+    assert npv_at_prevalence(*at) == pytest.approx(COUNTS["npv"].function(c))
+    with pytest.raises(ValueError, match="prevalence"):
+        ppv_at_prevalence(0.9, 0.9, 1.5)

@@ -11,40 +11,35 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
 from gcsam_med.metrics.segmentation import (
-    area,
+    MaskPair,
+    area_error,
     dice,
-    hd95,
     iou,
-    measure_case,
-    nsd,
-    pixel_counts,
     pixel_precision,
     pixel_sensitivity,
     pixel_specificity,
 )
+from gcsam_med.metrics.summary import measure_case
+from gcsam_med.metrics.table import SEGMENTATION
 
 MASKS = arrays(bool, (5, 7))
+ON_NORMALS = ("specificity", "area_error", "false_positives_per_image", "false_positives_per_normal")
 
 
 @settings(max_examples=250, deadline=None)
 @given(MASKS, MASKS)
 def test_overlap_equals_scikit_learn(pred, truth):
-    """Oracle: scikit-learn f1, Jaccard, recall and precision of the flattened pixels."""
-    p, t = pred.ravel(), truth.ravel()
-    expected = sk.confusion_matrix(t, p, labels=[False, True]).ravel()
-    assert pixel_counts(pred, truth) == (expected[3], expected[1], expected[2], expected[0])
-    if t.any() or p.any():
-        assert dice(pred, truth) == pytest.approx(sk.f1_score(t, p))
-        assert iou(pred, truth) == pytest.approx(sk.jaccard_score(t, p))
-    else:
-        assert dice(pred, truth) is None
-        assert iou(pred, truth) is None
+    """Oracle: scikit-learn f1, Jaccard, recall and precision of the flattened pixels; None for a normal."""
+    p, t, case = pred.ravel(), truth.ravel(), MaskPair(pred, truth)
     if t.any():
-        assert pixel_sensitivity(pred, truth) == pytest.approx(sk.recall_score(t, p))
-    if p.any():
-        assert pixel_precision(pred, truth) == pytest.approx(sk.precision_score(t, p))
+        assert dice(case) == pytest.approx(sk.f1_score(t, p))
+        assert iou(case) == pytest.approx(sk.jaccard_score(t, p))
+        assert pixel_sensitivity(case) == pytest.approx(sk.recall_score(t, p))
+        assert pixel_precision(case) == pytest.approx(sk.precision_score(t, p, zero_division=0))
+    else:
+        assert dice(case) is iou(case) is pixel_sensitivity(case) is pixel_precision(case) is None
     if not t.all():
-        assert pixel_specificity(pred, truth) == pytest.approx(sk.recall_score(~t, ~p))
+        assert pixel_specificity(case) == pytest.approx(sk.recall_score(~t, ~p))
 
 
 def test_dice_and_iou_equal_monai():
@@ -57,52 +52,40 @@ def test_dice_and_iou_equal_monai():
         pred, truth = rng.random((2, 8, 9)) < rng.random((2, 1, 1)) * 0.8 + 0.1
         truth[0, 0] = True
         p, t = (torch.tensor(m[None, None]).float() for m in (pred, truth))
-        assert dice(pred, truth) == pytest.approx(compute_dice(p, t).item(), rel=1e-6)
-        assert iou(pred, truth) == pytest.approx(compute_iou(p, t).item(), rel=1e-6)
-
-
-@given(MASKS, MASKS)
-def test_dice_and_iou_tell_the_same(pred, truth):
-    """Oracle: Dice = 2 IoU / (1 + IoU)."""
-    d, j = dice(pred, truth), iou(pred, truth)
-    assert (d is None) == (j is None)
-    if d is not None:
-        assert d == pytest.approx(2 * j / (1 + j))
+        assert dice(MaskPair(pred, truth)) == pytest.approx(compute_dice(p, t).item(), rel=1e-6)
+        assert iou(MaskPair(pred, truth)) == pytest.approx(compute_iou(p, t).item(), rel=1e-6)
 
 
 @settings(deadline=None)
 @given(MASKS, MASKS, st.floats(0.1, 3), st.floats(0.1, 3))
-def test_a_case_holds_what_the_single_functions_say(pred, truth, row, column):
-    """Oracle: the single functions, and the policy for normals and missed lesions."""
-    case = measure_case(pred, truth, tolerance=1.0, spacing=(row, column))
+def test_policy_for_normals_holds_in_every_metric(pred, truth, row, column):
+    """Oracle: the policy; a normal has specificity and detection only; Dice = 2 IoU / (1 + IoU) elsewhere."""
+    case = measure_case(MaskPair(pred, truth, spacing=(row, column)))
     assert case.normal == (not truth.any())
     assert case.empty == (not pred.any())
-    assert case.area_truth == pytest.approx(area(truth, (row, column)))
-    assert case.area_error == pytest.approx(area(pred, (row, column)) - area(truth, (row, column)))
+    assert case.area_truth == pytest.approx(truth.sum() * row * column)
+    assert area_error(MaskPair(pred, truth, spacing=(row, column))) == case.area_pred - case.area_truth
+    on_lesions = [v for k, v in case.values.items() if SEGMENTATION[k].kind == "mean" and k not in ON_NORMALS]
     if case.normal:
-        figures = (case.dice, case.iou, case.hd, case.hd95, case.assd, case.nsd, case.sensitivity)
-        assert (*figures, case.precision, case.area_error_relative) == (None,) * 9
+        assert on_lesions == [None] * 9
         assert case.detection.lesions == 0
         return
-    assert case.dice == dice(pred, truth)
-    assert case.iou == iou(pred, truth)
-    assert case.hd95 == hd95(pred, truth, (row, column))
-    assert case.nsd == nsd(pred, truth, 1.0, (row, column))
-    assert case.sensitivity == pixel_sensitivity(pred, truth)
-    assert case.precision == (pixel_precision(pred, truth) or 0.0)
-    assert case.area_error_relative == pytest.approx(pred.sum() / truth.sum() - 1)
+    assert None not in on_lesions
+    assert case.values["dice"] == pytest.approx(2 * case.values["iou"] / (1 + case.values["iou"]))
 
 
 def test_a_missed_lesion_keeps_every_figure():
     """Oracle: the policy; nothing of a missed lesion is None, so no mean can lose it."""
     truth = np.zeros((6, 8), bool)
     truth[2:4, 3:6] = True
-    case = measure_case(np.zeros_like(truth), truth, tolerance=2.0, spacing=(0.5, 0.25))
-    assert (case.dice, case.iou, case.nsd, case.sensitivity, case.precision) == (0.0,) * 5
-    assert case.hd == case.hd95 == case.assd == pytest.approx(np.hypot(5 * 0.5, 7 * 0.25))
-    assert case.detection.missed == 1
-    assert case.area_error == pytest.approx(-6 * 0.125)
-    assert case.area_error_relative == -1.0
+    case = measure_case(MaskPair(np.zeros_like(truth), truth, tolerance=2.0, spacing=(0.5, 0.25)))
+    for name in ("dice", "iou", "nsd", "sensitivity", "precision"):
+        assert case.values[name] == 0.0
+    for name in ("hd", "hd95", "assd"):
+        assert case.values[name] == pytest.approx(np.hypot(5 * 0.5, 7 * 0.25))
+    assert (case.detection.lesions, case.detection.found) == (1, 0)
+    assert case.values["area_error"] == pytest.approx(-6 * 0.125)
+    assert case.values["area_error_relative"] == -1.0
 
 
 def test_metrics_need_no_torch():
@@ -111,7 +94,7 @@ def test_metrics_need_no_torch():
         "import sys, numpy as np\n"
         "import gcsam_med.metrics.summary as s, gcsam_med.metrics.segmentation as g\n"
         "m = np.eye(9, dtype=bool)\n"
-        "c = g.measure_case(m, m, tolerance=1.0)\n"
+        "c = s.measure_case(g.MaskPair(m, m))\n"
         "s.segmentation_estimates([c, c], [0, 1], np.random.default_rng(0), n_resamples=20)\n"
         "print(sorted({'torch', 'monai', 'statsmodels'} & set(sys.modules)))"
     )

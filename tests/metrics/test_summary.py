@@ -5,10 +5,15 @@ import pytest
 
 from gcsam_med.errors import InputError
 from gcsam_med.metrics.calibration import expected_calibration_error
-from gcsam_med.metrics.classification import classification_metrics
 from gcsam_med.metrics.intervals import wilson
-from gcsam_med.metrics.segmentation import measure_case
-from gcsam_med.metrics.summary import CASE_METRICS, classification_estimates, segmentation_estimates
+from gcsam_med.metrics.segmentation import MaskPair
+from gcsam_med.metrics.summary import (
+    classification_estimates,
+    classification_metrics,
+    measure_case,
+    segmentation_estimates,
+)
+from gcsam_med.metrics.table import SEGMENTATION
 
 
 def box(r0, r1, c0, c1, shape=(20, 24)):
@@ -106,26 +111,26 @@ def test_segmentation_counts_lesions_misses_and_normals():
         (EMPTY, EMPTY),
         (box(1, 3, 1, 3) | box(9, 11, 9, 11), EMPTY),
     ]
-    cases = [measure_case(pred, truth, tolerance=1.0) for pred, truth in masks]
+    cases = [measure_case(MaskPair(pred, truth)) for pred, truth in masks]
     result = segmentation_estimates(cases, range(6), rng(), n_resamples=200)
     dices = [1.0, 2 * 18 / (18 + 36), 0.0, 2 * 36 / (36 + 72)]
     assert result["dice"].value == pytest.approx(np.mean(dices))
     assert result["dice"].n == 4
-    assert result["hd95"].value == pytest.approx(np.mean([c.hd95 for c in cases[:4]]))
-    assert cases[2].hd95 == pytest.approx(np.hypot(19, 23))
+    assert result["hd95"].value == pytest.approx(np.mean([c.values["hd95"] for c in cases[:4]]))
+    assert cases[2].values["hd95"] == pytest.approx(np.hypot(19, 23))
     assert (result["missed_cases"].value, result["missed_cases"].n) == (0.25, 4)
     assert (result["lesion_sensitivity"].value, result["lesion_sensitivity"].n) == (3 / 5, 5)
     assert result["false_positives_per_image"].value == pytest.approx(2 / 6)
     assert result["false_positives_per_image"].n == 6
     assert (result["false_positives_per_normal"].value, result["false_positives_per_normal"].n) == (1.0, 2)
     assert (result["normal_specificity"].value, result["normal_specificity"].n) == (0.5, 2)
-    assert set(CASE_METRICS) < set(result)
+    assert list(result) == [name for name, row in SEGMENTATION.items() if not row.on_request]
 
 
 def test_two_lesions_of_one_image_are_not_two_patients():
     """Oracle: the effective number of cases; lesions of one group share its luck."""
     two = box(2, 8, 2, 8) | box(12, 18, 12, 18)
-    cases = [measure_case(two if i % 3 else EMPTY, two, tolerance=1.0) for i in range(12)]
+    cases = [measure_case(MaskPair(two if i % 3 else EMPTY, two)) for i in range(12)]
     estimate = segmentation_estimates(cases, range(12), rng(), n_resamples=50)["lesion_sensitivity"]
     assert estimate.n == 24
     assert "in 12 groups" in estimate.method
@@ -134,14 +139,14 @@ def test_two_lesions_of_one_image_are_not_two_patients():
 
 def test_only_normals_and_a_lesion_that_fills_the_image():
     """Oracle: the policy; what is undefined says why."""
-    normals = segmentation_estimates([measure_case(EMPTY, EMPTY, tolerance=1.0)] * 3, range(3), rng())
+    normals = segmentation_estimates([measure_case(MaskPair(EMPTY, EMPTY))] * 3, range(3), rng())
     assert normals["dice"].reason == "no case with a lesion"
     assert normals["missed_cases"].value is None
     assert normals["normal_specificity"].value == 1.0
     full = np.ones((4, 4), bool)
     filled = [
-        measure_case(full, full, tolerance=1.0),
-        measure_case(full, box(0, 2, 0, 2, (4, 4)), tolerance=1.0),
+        measure_case(MaskPair(full, full)),
+        measure_case(MaskPair(full, box(0, 2, 0, 2, (4, 4)))),
     ]
     result = segmentation_estimates(filled, range(2), rng(), n_resamples=50)
     assert (result["specificity"].value, result["specificity"].n) == (0.0, 1)

@@ -22,7 +22,7 @@ from gcsam_med.inference.dicom.codes import (
     probability_code,
 )
 from gcsam_med.inference.dicom.write import Source
-from gcsam_med.metrics.shape import diameters
+from gcsam_med.metrics.regions import diameters
 
 SERIES = 9102
 

@@ -11,7 +11,7 @@ import yaml
 from gcsam_med import __version__
 from gcsam_med.escape import markdown
 from gcsam_med.inference.export.exported_run import ExportedRun, describe
-from gcsam_med.reporting.names import in_order, metric_name
+from gcsam_med.metrics.table import METRICS, shown_in
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -25,7 +25,6 @@ GROUPS = {
     "image": "The split is by image: near-duplicates and images of one patient may lie on both sides, and "
     "metrics on the test split are too good.",
 }
-METRICS_IN_HEADER = ("dice", "iou", "hd95", "auc", "balanced_accuracy", "accuracy", "f1")
 
 
 def model_card(run: ExportedRun, library: str, usage: str, *, standardized: bool) -> str:
@@ -98,7 +97,7 @@ def _header(run: ExportedRun, library: str) -> str:
     ]
     if results:
         used = {metric["type"] for result in results for metric in result["metrics"]}
-        content["metrics"] = [key for key in METRICS_IN_HEADER if key in used]
+        content["metrics"] = [key for key in shown_in("card", card.task) if key in used]
         content["model-index"] = [{"name": f"{card.dataset} {card.model}", "results": results}]
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text
@@ -110,9 +109,9 @@ def _header_metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "type": key,
             "value": round(float(metrics[key]["value"]), 4),
-            "name": f"{metric_name(key, found['task']).title} (95 % interval {_interval(metrics[key])})",
+            "name": f"{METRICS[found['task']][key].title} (95 % interval {_interval(metrics[key])})",
         }
-        for key in METRICS_IN_HEADER
+        for key in shown_in("card", found["task"])
         if metrics.get(key, {}).get("value") is not None
     ]
 
@@ -120,14 +119,12 @@ def _header_metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of a table of metrics, those without a value left out."""
     rows = []
-    for key in in_order(list(found["metrics"])):
-        metric, name = found["metrics"][key], metric_name(key, found["task"])
+    for key, metric in found["metrics"].items():
         if metric.get("value") is None:
             continue
-        unit = f" ({found.get('policy', {}).get('distance_unit', 'px')})" if name.unit == "distance" else ""
         rows.append(
             {
-                "title": name.title + unit,
+                "title": METRICS[found["task"]][key].heading(found["policy"]),
                 "value": metric["value"],
                 "interval": _interval(metric),
                 "n": metric.get("n", ""),

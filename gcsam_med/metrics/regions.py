@@ -1,4 +1,4 @@
-"""Were the lesions found, and was anything marked where there is none: counts by lesion, normals included."""
+"""Connected regions of a mask: which lesions were found, which marks are false, and how large a region is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.surface import Mask, bounding_box, check_masks
+from gcsam_med.metrics.surface import Mask, Spacing, bounding_box, check_masks
 
 MIN_IOU = 0.1
 
@@ -19,16 +19,6 @@ class Detection:
     lesions: int  #: Lesions in the truth (8-connected components); 0 for a normal image.
     found: int  #: Lesions matched by a predicted component; at most ``lesions``.
     false_positives: int  #: Predicted components that match no lesion.
-
-    @property
-    def normal(self) -> bool:
-        """Whether the image holds no lesion."""
-        return self.lesions == 0
-
-    @property
-    def missed(self) -> int:
-        """Lesions that were not found."""
-        return self.lesions - self.found
 
 
 def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
@@ -103,3 +93,48 @@ def detect(pred: npt.ArrayLike, truth: npt.ArrayLike, min_iou: float = MIN_IOU) 
     rows, columns = linear_sum_assignment(iou, maximize=True)
     found = int((iou[rows, columns] > 0).sum())
     return Detection(n_truth, found, n_pred - found)
+
+
+def diameters(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:
+    """Measure the long and the short axis of a region.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (H, W)
+        At least one pixel; of several regions the largest (8-connected) is measured.
+    spacing : tuple of float
+        Height and width of a pixel.
+
+    Returns
+    -------
+    long_axis : float
+        Largest distance between two of its points (the largest Feret diameter), in the unit of `spacing`.
+        Pixels have an area: one alone is as long as its diagonal.
+    short_axis : float
+        Its extent perpendicular to that.
+
+    Raises
+    ------
+    ValueError
+        If no pixel is set.
+    """
+    from scipy.spatial import ConvexHull, distance
+
+    if not mask.any():
+        raise ValueError("an empty mask has no diameters")
+    labels, _ = components(mask)
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    region = labels == area.argmax()
+    # Only a row's first and last pixel can be on the hull.
+    rows = np.flatnonzero(region.any(axis=1))
+    first = region[rows].argmax(axis=1)
+    last = region.shape[1] - region[rows][:, ::-1].argmax(axis=1)
+    corners = np.concatenate([np.stack([rows + d, x], axis=1) for d in (0, 1) for x in (first, last)])
+    points = corners * np.asarray(spacing)
+    hull = points[ConvexHull(points).vertices]
+    between = distance.cdist(hull, hull)
+    a, b = np.unravel_index(between.argmax(), between.shape)
+    along = (hull[b] - hull[a]) / between[a, b]
+    across = hull @ np.array([-along[1], along[0]])
+    return float(between[a, b]), float(np.ptp(across))
