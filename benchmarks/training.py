@@ -207,7 +207,7 @@ def our_rate(data_root: Path, work: Path, *, whole_epoch: bool = False, **change
     do not have.
     """
     from gcsam_med.config import RunConfig
-    from gcsam_med.training import Callback, EpochEnd, Start, start_training
+    from gcsam_med.training import Callback, EpochEnd, Start, train
 
     class Clock(Callback):
         def start(self, event: Start) -> None:
@@ -219,7 +219,7 @@ def our_rate(data_root: Path, work: Path, *, whole_epoch: bool = False, **change
     clock = Clock()
     settings = {"dataset": "busi", "data_root": data_root, "optimizer": "adam", "epochs": 1, "device": "cpu"}
     config = RunConfig.model_validate(settings | {"batch_size": BATCH} | changes)
-    result = start_training(config, Path(tempfile.mkdtemp(dir=work)) / "run", clock)
+    result = train(config, Path(tempfile.mkdtemp(dir=work)) / "run", clock)
     return clock.rate if whole_epoch else result.images_per_second
 
 

@@ -3,36 +3,43 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcsam_med.api import (
-        Classification,
-        Comparison,
-        Model,
-        Outcome,
-        Postprocessing,
-        Predicted,
+    from gcsam_med.compare import compare_optimizers
+    from gcsam_med.config import (
+        CompareOptions,
+        EvaluateOptions,
         PredictOptions,
         PrepareOptions,
-        Report,
         RunConfig,
-        Segmentation,
-        TrainingResult,
-        compare_optimizers,
-        evaluate,
-        load,
-        predict,
-        prepare,
-        resume,
-        train,
     )
+    from gcsam_med.evaluation.evaluate import evaluate
+    from gcsam_med.inference import Classification, Model, Segmentation, load
+    from gcsam_med.inference.predict import Predicted, predict
+    from gcsam_med.preparation.prepare import Outcome, prepare
+    from gcsam_med.reporting import Report
+    from gcsam_med.reporting.comparison import Comparison
+    from gcsam_med.training.run import TrainingResult, resume, train
 
 __version__ = "0.1.0"
 
+# Where each name of the interface lives.
+_HOMES = {
+    "compare": ("compare_optimizers",),
+    "config": ("CompareOptions", "EvaluateOptions", "PredictOptions", "PrepareOptions", "RunConfig"),
+    "evaluation": ("evaluate",),
+    "inference": ("Classification", "Model", "Predicted", "Segmentation", "load", "predict"),
+    "preparation": ("Outcome", "prepare"),
+    "reporting": ("Report",),
+    "reporting.comparison": ("Comparison",),
+    "training": ("TrainingResult", "resume", "train"),
+}
+
 __all__ = [
     "Classification",
+    "CompareOptions",
     "Comparison",
+    "EvaluateOptions",
     "Model",
     "Outcome",
-    "Postprocessing",
     "PredictOptions",
     "Predicted",
     "PrepareOptions",
@@ -53,11 +60,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Loaded when first used: `gcsam-med --help` and `import gcsam_med.optim` need none of it.
-    if name not in __all__:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module 'gcsam_med' has no attribute '{name}'")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module("gcsam_med.api"), name)
+    value = globals()[name] = getattr(import_module(f"gcsam_med.{home}"), name)
     return value
 
 

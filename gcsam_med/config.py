@@ -1,21 +1,25 @@
-"""The configuration of a run: one flat model, one sentence a field, the same names on the command line.
+"""All options, each said once: one pydantic model a command, one sentence a field.
 
-A run's ``config.yaml`` holds every field and replays the run. Sources, later ones win: defaults, the YAML
-file, ``--set key=value``, options of the command line.
+The command line (`gcsam_med.cli.from_model`), ``--set``, the reference of settings and the functions of the
+Python interface come from these models. A run's ``config.yaml`` holds every field of `RunConfig` and replays
+the run. Sources, later ones win: defaults, the YAML file, ``--set key=value``, options of the command line.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -24,148 +28,109 @@ from pydantic import (
     model_validator,
 )
 
-from gcsam_med.errors import ConfigError, unknown_name
-from gcsam_med.files import read_regular
+from gcsam_med.errors import ConfigError, InputError, unknown_name
+from gcsam_med.files import MOST_NAME, is_name, read_regular
 
 MOST_BYTES, MOST_LEVELS = 2**20, 20
 """A configuration is a flat page; what is larger or deeper is none."""
 
+NAME_RULE = f"at most {MOST_NAME} characters, no / or \\, no dot in front"
+
+PathLike = str | os.PathLike[str]
 Task = Literal["segmentation", "classification"]
 Precision = Literal["fp32", "bf16", "fp16"]
 BaseOptimizer = Literal["adam", "adamw", "sgd"]
+SplitName = Literal["train", "val", "test"]
+Frames = Literal["first", "middle", "all"] | Annotated[int, Field(ge=0, le=10**6)]
 
-Positive = Annotated[int, Field(ge=1)]
+# Upper bounds lie far above what helps anyone, and far below where arithmetic overflows.
+Count = Annotated[int, Field(ge=0, le=10**6)]
+Positive = Annotated[int, Field(ge=1, le=10**6)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Minutes = Annotated[float, Field(gt=0, le=525_600, allow_inf_nan=False)]
 
 
-class RunConfig(BaseModel):
-    """Everything that determines a run, apart from the data and the machine."""
+def check_name(text: str, what: str) -> str:
+    """Return `text` if it can name `what` (`is_name`), or raise an `InputError`."""
+    if not is_name(text):
+        raise InputError(
+            f"{reprlib.repr(text)} is not a name for {what}.", f"A name is no path: {NAME_RULE}."
+        )
+    return text
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise ValueError(f"should be the name that prepare gave, not a path: {NAME_RULE}")
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", value, flags=re.ASCII):
+        raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    """Read ``a, b`` as on the command line."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _numbers(value: Any) -> Any:
+    """Read ``0-4`` or ``0,2,5-7`` as on the command line."""
+    if not isinstance(value, str):
+        return value
+    found: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not re.fullmatch(r"[0-9]{1,10}", first) or (dash and not re.fullmatch(r"[0-9]{1,10}", last)):
+            raise ValueError("takes numbers such as 0-4 or 0,2,5")
+        stop = int(last or first)
+        if stop < int(first) or stop - int(first) > 10_000:
+            raise ValueError(f"{part.strip()} is no range; it takes numbers such as 0-4 or 0,2,5")
+        found += range(int(first), stop + 1)
+    return tuple(found)
+
+
+def _folds(value: Any) -> Any:
+    return None if value is None else value if value == "all" else _numbers(value)
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = sorted({str(v) for v in values if values.count(v) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given more than once")
+    return values
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Device = Annotated[str, AfterValidator(_device)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_once)]
+Resamples = Annotated[int, Field(ge=100, le=10**6)]
+Pixels = Annotated[int, Field(ge=0, le=10**9)]
+Processes = Annotated[int, Field(ge=0, le=1024)]
+Numbers = Annotated[tuple[Seed, ...], BeforeValidator(_numbers), AfterValidator(_once)]
+
+
+def option(default: Any, description: str, panel: str = "", **cli: Any) -> Any:
+    """A field with a default.
+
+    `description` is one sentence, and the help of the command line; `panel` the heading it stands under.
+    `cli` may hold ``complete="models"`` (see `gcsam_med.cli.completion`).
+    """
+    return Field(default=default, description=description, json_schema_extra={"panel": panel, **cli})
+
+
+class Options(BaseModel):
+    """What all models of options share: unknown fields are refused, and nothing changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    # --- What is learned from what
-    dataset: str = Field(description="Name of a prepared data set under DATA_ROOT/prepared.")
-    data_root: Path = Field(default=Path("data"), description="Folder that holds prepared data sets.")
-    task: Task | None = Field(
-        default=None, description="Left open: segmentation where the data set has masks, else classification."
-    )
-    classes: list[str] | None = Field(
-        default=None,
-        description="Use only cases of these classes; left open: segmentation takes all "
-        "that can hold a lesion, classification takes all.",
-    )
-    fold: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="Validate on this fold and train on the others; left open: the default split.",
-    )
-
-    # --- The network
-    model: str | None = Field(
-        default=None, description="Name from `gcsam-med list models`; left open: unet or resnet18 by task."
-    )
-    pretrained: bool = Field(default=False, description="Start from torchvision's ImageNet weights.")
-    weights: Path | None = Field(
-        default=None, description="Start from this safetensors or tensor-only file instead of a download."
-    )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Dropout rate.")
-
-    # --- The optimizer
-    optimizer: str = Field(default="gcsam", description="Name from `gcsam-med list optimizers`.")
-    base: BaseOptimizer = Field(
-        default="adam", description="The optimizer that takes the step after a sharpness-aware ascent."
-    )
-    lr: Rate | None = Field(
-        default=None,
-        description="Peak learning rate; left open: chosen by task, network and starting weights.",
-    )
-    weight_decay: NonNegative = Field(default=0.0, description="Weight decay of the base optimizer.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum of sgd.")
-    rho: NonNegative | Literal["auto"] | None = Field(
-        default=None,
-        description="Radius of the ascent; left open: the optimizer's own, 0.05 for gcsam and sam; auto: "
-        "chosen on the validation split by short runs.",
-    )
-    rho_schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="How rho falls over the run."
-    )
-    rho_end: Fraction = Field(
-        default=0.0, description="Part of rho that is left at the end of a linear or cosine schedule."
-    )
-    norm: Literal["centralized", "raw"] | None = Field(
-        default=None, description="Scale the ascent by the gradient's norm after or before centring it."
-    )
-    centralize: Literal["none", "ascent", "both"] | None = Field(
-        default=None,
-        description="Centre the gradient of the ascent, or of the descent too; left open: ascent for gcsam.",
-    )
-    conv_only: bool = Field(default=False, description="Centre convolution weights only.")
-    eta: NonNegative | None = Field(default=None, description="asam: constant added to each weight's size.")
-    exempt_vectors: bool | None = Field(
-        default=None, description="asam: leave biases and norm layers out of the scaling."
-    )
-    alpha: NonNegative | None = Field(
-        default=None, description="looksam, gsam: strength of the part of the gradient that is added."
-    )
-    every: Positive | None = Field(
-        default=None, description="Ascend on each k-th step only; left open: 1, for looksam 5."
-    )
-    ascent_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="Part of the batch that the ascent's gradient is taken from."
-    )
-
-    # --- The schedule
-    epochs: Positive = Field(default=100, description="Passes over the training split at the most.")
-    max_minutes: Rate | None = Field(default=None, description="Stop after this many minutes of training.")
-    batch_size: Positive = Field(default=8, description="Cases a forward pass.")
-    accumulate: Positive = Field(default=1, description="Forward passes a step.")
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="Learning rate after the warm-up."
-    )
-    warmup_epochs: NonNegative = Field(default=1.0, description="Epochs of linear warm-up.")
-    patience: Annotated[int, Field(ge=0)] = Field(
-        default=20, description="Stop after this many epochs without a better validation metric; 0: never."
-    )
-    clip_norm: NonNegative = Field(default=1.0, description="Clip the descent gradient's norm; 0: never.")
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Decay of an exponential moving average of the weights; 0: none."
-    )
-
-    # --- The loss and the images
-    loss: str | None = Field(
-        default=None,
-        description="dice-ce (default), dice-focal or dice for segmentation; cross-entropy (default) or "
-        "focal for classification.",
-    )
-    class_weights: bool = Field(
-        default=True, description="Classification: weigh classes by the inverse of their frequency."
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Label smoothing of cross-entropy."
-    )
-    augment: bool = Field(default=True, description="Random transforms of the training images.")
-
-    # --- The machine
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="Determines all randomness.")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
-    precision: Precision = Field(default="fp32", description="Arithmetic of the forward and backward pass.")
-    sync_batchnorm: bool = Field(
-        default=False,
-        description="Several GPUs: BatchNorm over the batches of all processes, not of each; needs CUDA.",
-    )
-    compile: bool = Field(default=False, description="Compile the network with torch.compile.")
-
-    # --- What is kept
-    checkpoint_minutes: Rate = Field(default=10.0, description="Minutes between checkpoints within an epoch.")
-    checkpoint_steps: Positive | None = Field(
-        default=None, description="Steps between checkpoints within an epoch; left open: by time alone."
-    )
-    nonfinite_limit: Positive = Field(
-        default=20, description="Stop after this many steps in a row with a loss or gradient not finite."
-    )
-    tensorboard: bool = Field(default=False, description="Also log to TensorBoard (extra: tracking).")
-    mlflow: bool = Field(default=False, description="Also log to MLflow (extra: tracking).")
+    what: ClassVar[str] = "option"  #: What errors call a field.
 
     @field_validator("*", mode="before")
     @classmethod
@@ -175,30 +140,174 @@ class RunConfig(BaseModel):
             raise ValueError("should not be true or false (in YAML also yes, no, on, off)")
         return value
 
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _classes_as_on_the_command_line(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+M = TypeVar("M", bound=Options)
+
+_TRAINED, _OPTIMIZED, _MACHINE = "What is trained", "How it is optimized", "Machine and files"
+_SOURCE, _CHECKED, _MADE = "Where the images are", "How they are checked", "What is made of them"
+_HOW, _WRITTEN = "How it is predicted", "What is written"
+_COMPARED = "What is compared"
+_DATA_ROOT = "Folder of prepared data sets; default: the one the run was trained from."
+_BATCH = "Cases in one forward pass; default: the run's own."
+
+
+class PrepareOptions(Options):
+    """How a data set is prepared."""
+
+    images: Path | None = option(None, "Folder that the paths of a table are relative to.", _SOURCE)
+    download: bool = option(False, "Download it from its public address.", _SOURCE)
+    demo: bool = option(False, "Generate synthetic images instead.", _SOURCE)
+    demo_cases: Annotated[int, Field(ge=3, le=100_000)] = option(
+        120, "Number of synthetic images, with --demo.", _SOURCE
+    )
+
+    skip_bad: bool = option(False, "Leave bad files out instead of stopping.", _CHECKED)
+    conflicts: Literal["keep-together", "drop"] = option(
+        "keep-together", "Duplicates with different labels: keep them in one group, or drop them.", _CHECKED
+    )
+    mask_size: Literal["refuse", "resize"] | None = option(
+        None, "Masks of another size than their image; default: as the data set needs.", _CHECKED
+    )
+    frames: Frames = option(
+        "first", "Frames taken from multi-frame files: first, middle, all, or a number from 0.", _CHECKED
+    )
+    probes: bool = option(False, "Also train small models on possible shortcuts.", _CHECKED)
+
+    name: Annotated[str, AfterValidator(lambda v: _name(v) if v else v)] = option(
+        "", "Name of the prepared data set; default: that of --dataset.", _MADE
+    )
+    size: Annotated[int, Field(ge=16, le=2048)] = option(
+        256, "Side of the stored images in pixels (letterbox).", _MADE
+    )
+    modality: Literal["ultrasound", "xray", "photo"] | None = option(
+        None, "Chooses transforms, and grey or colour; for --dataset folder and table.", _MADE
+    )
+    seed: Seed = option(0, "Random seed of the split.", _MADE)
+    folds: Annotated[int, Field(ge=2, le=50)] = option(
+        5, "Number of folds over the cases outside the test split; fold 0 validates by default.", _MADE
+    )
+    split_by: Literal["group", "image"] = option(
+        "group", "Keep patients and near-duplicates together, or not (for comparison).", _MADE
+    )
+    splits: Path | None = option(None, "Apply this splits.json instead of drawing a split.", _MADE)
+    force: bool = option(False, "Prepare again even if nothing changed.", _MADE)
+    workers: Processes | None = option(None, "Processes that read images; default: one per core.")
+
+    def recorded(self) -> dict[str, Any]:
+        """Give the options that determine the result, as ``dataset.json`` keeps them."""
+        names = (
+            "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+class RunConfig(Options):
+    """Everything that determines a training run, apart from the data and the machine."""
+
+    what: ClassVar[str] = "setting"
+
+    # --- What is trained, on what
+    dataset: Name = Field(
+        description="Name of a prepared data set.",
+        json_schema_extra={"panel": _TRAINED, "complete": "prepared"},
+    )
+    data_root: Path = option(Path("data"), "Folder of prepared data sets.", _MACHINE)
+    task: Task | None = option(
+        None, "segmentation or classification; default: segmentation if there are masks.", _TRAINED
+    )
+    classes: Annotated[list[str], BeforeValidator(_listed)] | None = option(
+        None, "Use only these classes, e.g. benign,malignant; default: all that fit the task.", _TRAINED
+    )
+    fold: Annotated[int, Field(ge=0, le=999)] | None = option(
+        None, "Validate on this fold and train on the others; default: the split's own validation.", _TRAINED
+    )
+
+    # --- The network
+    model: str | None = option(
+        None, "See `gcsam-med list models`; default: unet or resnet18.", _TRAINED, complete="models"
+    )
+    pretrained: bool = option(False, "Start from torchvision's ImageNet weights.", _TRAINED)
+    weights: Path | None = option(None, "Start from the weights in this file.", _TRAINED)
+    dropout: Share = option(0.0, "Dropout rate.")
+
+    # --- The optimizer
+    optimizer: str = option("gcsam", "See `gcsam-med list optimizers`.", _OPTIMIZED, complete="optimizers")
+    base: BaseOptimizer = option("adam", "Base optimizer, takes the step after the ascent.", _OPTIMIZED)
+    lr: Rate | None = option(None, "Peak learning rate; default: by task and network.", _OPTIMIZED)
+    weight_decay: NonNegative = option(0.0, "Weight decay of the base optimizer.")
+    momentum: Share = option(0.9, "Momentum of sgd.")
+    rho: NonNegative | Literal["auto"] | None = option(
+        None, "Radius of the ascent; default: the optimizer's own; auto: by validation.", _OPTIMIZED
+    )
+    rho_schedule: Literal["constant", "linear", "cosine"] = option(
+        "constant", "How rho falls during the run."
+    )
+    rho_end: Fraction = option(0.0, "Fraction of rho at the end of a linear or cosine schedule.")
+    norm: Literal["centralized", "raw"] | None = option(
+        None, "Scale the ascent by the norm of the gradient after (centralized) or before (raw) centring."
+    )
+    centralize: Literal["none", "ascent", "both"] | None = option(
+        None, "Centre the gradient of the ascent, or of the descent too; default: ascent for gcsam."
+    )
+    conv_only: bool = option(False, "Centre the gradients of convolution weights only.")
+    eta: NonNegative | None = option(None, "asam: constant added to the size of each weight.")
+    exempt_vectors: bool | None = option(None, "asam: do not scale biases and norm layers.")
+    alpha: NonNegative | None = option(None, "looksam, gsam: weight of the added part of the gradient.")
+    every: Positive | None = option(None, "Ascend on every k-th step only; default: 1, for looksam 5.")
+    ascent_fraction: Annotated[float, Field(gt=0, le=1)] = option(
+        1.0, "Fraction of the batch from which the gradient of the ascent is taken."
+    )
+
+    # --- The schedule
+    epochs: Positive = option(100, "Maximum epochs.", _OPTIMIZED)
+    max_minutes: Minutes | None = option(None, "Stop after this many minutes of training.", _OPTIMIZED)
+    batch_size: Positive = option(8, "Cases in one forward pass.", _OPTIMIZED)
+    accumulate: Positive = option(1, "Batches per optimizer step.", _OPTIMIZED)
+    schedule: Literal["cosine", "constant"] = option("cosine", "Learning rate after the warm-up.")
+    warmup_epochs: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = option(
+        1.0, "Epochs of linear warm-up."
+    )
+    patience: Count = option(
+        20, "Stop after this many epochs without a better validation metric; 0: never.", _OPTIMIZED
+    )
+    clip_norm: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = option(
+        1.0, "Clip the norm of the descent gradient; 0: never."
+    )
+    ema: Share = option(0.0, "Decay of an exponential moving average of the weights; 0: none.", _OPTIMIZED)
+
+    # --- The loss and the images
+    loss: str | None = option(
+        None, "dice-ce, dice-focal or dice; cross-entropy or focal; default: the first of the task."
+    )
+    class_weights: bool = option(True, "Classification: weight classes by the inverse of their frequency.")
+    label_smoothing: Share = option(0.0, "Label smoothing of cross-entropy.")
+    augment: bool = option(True, "Random transforms of the training images.", _OPTIMIZED)
+
+    # --- The machine
+    seed: Seed = option(0, "Random seed.", _OPTIMIZED)
+    device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.", _MACHINE)
+    precision: Precision = option("fp32", "Arithmetic of the forward and backward pass.", _MACHINE)
+    sync_batchnorm: bool = option(
+        False, "Several GPUs: BatchNorm statistics over the batches of all processes; needs CUDA."
+    )
+    compile: bool = option(False, "Compile the network with torch.compile.")
+
+    # --- What is kept
+    checkpoint_minutes: Minutes = option(10.0, "Minutes between checkpoints within an epoch.")
+    checkpoint_steps: Annotated[int, Field(ge=1, le=10**9)] | None = option(
+        None, "Steps between checkpoints within an epoch; default: by time only."
+    )
+    nonfinite_limit: Positive = option(
+        20, "Stop after this many steps in a row with a loss or gradient that is not finite."
+    )
+    tensorboard: bool = option(False, "Also log to TensorBoard (extra: tracking).")
+    mlflow: bool = option(False, "Also log to MLflow (extra: tracking).")
 
     @field_validator("classes")
     @classmethod
     def _classes_are_distinct(cls, value: list[str] | None) -> list[str] | None:
         if value is not None and not (all(value) and len(set(value)) == len(value) > 0):
             raise ValueError("should name each class once, e.g. benign,malignant")
-        return value
-
-    @field_validator("dataset")
-    @classmethod
-    def _dataset_is_a_name(cls, value: str) -> str:
-        if not value.strip() or value != Path(value).name or value == "..":
-            raise ValueError("should be the name that prepare gave, not a path")
-        return value
-
-    @field_validator("device")
-    @classmethod
-    def _device_is_known(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value):
-            raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
         return value
 
     @model_validator(mode="after")
@@ -210,6 +319,204 @@ class RunConfig(BaseModel):
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("--precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
         return self
+
+
+class CalibrateOptions(Options):
+    """Where a run is calibrated."""
+
+    data_root: Path | None = option(None, _DATA_ROOT)
+    device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+
+
+class EvaluateOptions(Options):
+    """How a run is evaluated."""
+
+    split: SplitName = option("test", "train, val or test.")
+    dataset: Name | None = option(
+        None, "Another prepared data set: external validation.", complete="prepared"
+    )
+    data_root: Path | None = option(None, _DATA_ROOT)
+    device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+    batch_size: Positive | None = option(None, _BATCH)
+    threshold: Fraction | None = option(
+        None, "Operating point: use this threshold instead of the one chosen on validation."
+    )
+    tolerance: NonNegative | None = option(
+        None, "Tolerance of NSD in mm, or in pixels if spacings are unknown; default: 1 mm or 2 pixels."
+    )
+    prevalence: Fraction | None = option(None, "Also give predictive values at this prevalence.")
+    min_area: Pixels = option(0, "Segmentation: also measure the effect of dropping regions of fewer pixels.")
+    unfinished: bool = option(False, "Accept a run whose training has not ended; the report is stamped.")
+    resamples: Resamples = option(2000, "Resamples of the bootstrap.")
+    seed: Seed = option(0, "Random seed of the bootstrap.")
+    pdf: bool = option(False, "Also write report.pdf (extra: pdf).")
+
+
+class PredictOptions(Options):
+    """How images are predicted."""
+
+    threshold: Fraction | None = option(
+        None, "Operating point: foreground, or the positive class, from this probability on.", _HOW
+    )
+    tta: Literal["flip"] | None = option(
+        None, "flip: average the answers for the image and its mirror image.", _HOW
+    )
+    mc_dropout: Annotated[int, Field(ge=0, le=10_000)] = option(
+        0, "Draw this many samples with dropout, to show uncertainty; 0: none, 20 are usual.", _HOW
+    )
+    frames: Frames = option(
+        "first", "Frames of multi-frame files: first, middle, all, or a number from 0.", _HOW
+    )
+    batch_size: Positive | None = option(None, "Images in one forward pass.", _HOW)
+    device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.", _HOW)
+    largest_component: bool = option(False, "Keep only the largest region of a mask.", _WRITTEN)
+    fill_holes: bool = option(False, "Fill holes in regions.", _WRITTEN)
+    min_area: Pixels = option(0, "Drop regions of fewer pixels, at the image's own resolution.", _WRITTEN)
+    overlays: bool = option(True, "Draw the outlines over the images.", _WRITTEN)
+    dicom_seg: bool = option(
+        False, "Also write a DICOM segmentation for each DICOM input (extra: dicom).", _WRITTEN
+    )
+    dicom_sr: bool = option(
+        False, "Also write a DICOM structured report (sizes, or class probabilities).", _WRITTEN
+    )
+    overwrite: bool = option(False, "Replace predictions made with other settings.", _WRITTEN)
+
+    @field_validator("mc_dropout")
+    @classmethod
+    def _one_sample_shows_nothing(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("takes at least 2 samples; 20 are usual")
+        return value
+
+
+class CompareOptions(Options):
+    """What a study compares. The settings of its runs are those of `RunConfig`."""
+
+    optimizers: Names = option(
+        ("adam", "sam", "gcsam"), "Optimizers to compare; the first is the reference.", _COMPARED
+    )
+    models: Names = option((), "Networks, e.g. unet,segresnet; default: by task.", _COMPARED)
+    seeds: Numbers = option(tuple(range(5)), "Random seeds, one run each, e.g. 0-4 or 1,3,5.", _COMPARED)
+    folds: Annotated[Literal["all"] | Numbers | None, BeforeValidator(_folds)] = option(
+        None, "Folds that validate, e.g. 0-2, or all; default: the split's own validation.", _COMPARED
+    )
+    equal_compute: bool = option(
+        False,
+        "Add each plain optimizer with as many gradient computations as the most expensive arm.",
+        _COMPARED,
+    )
+    sharpness: bool = option(False, "Also measure how sharp each minimum is.", _COMPARED)
+    split: Literal["test", "val"] = option("test", "Split on which the runs are compared.", _COMPARED)
+    resamples: Resamples = option(2000, "Resamples of the bootstrap.", _COMPARED)
+
+    @field_validator("optimizers", "seeds")
+    @classmethod
+    def _at_least_one(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("needs at least one")
+        return value
+
+
+class SharpnessOptions(Options):
+    """How the sharpness of a minimum is measured."""
+
+    #: Sharpness is a property of the training loss, so ``train`` unless there is a reason.
+    split: SplitName = option("train", "Split whose loss is measured: train, val or test.")
+    cases: Positive = option(64, "Number of cases that are drawn from the split.")
+    rho: NonNegative | None = option(
+        None, "Radius within which the highest loss is sought; default: the run's own, or 0.05."
+    )
+    eigenvalues: Annotated[int, Field(ge=1, le=100)] = option(3, "Number of largest Hessian eigenvalues.")
+    trace_samples: Annotated[int, Field(ge=2, le=100_000)] = option(
+        30, "Random vectors for the trace of the Hessian."
+    )
+    line_points: Annotated[int, Field(ge=0, le=10_000)] = option(
+        41, "Points along the line through the minimum; 0: no line."
+    )
+    surface_points: Annotated[int, Field(ge=0, le=500)] = option(
+        15, "Points along each side of the loss surface; 0: no surface."
+    )
+    radius: Rate = option(1.0, "Half the width of line and surface, in units of the filters' norms.")
+    batch_size: Positive = option(8, "Cases in one pass.")
+    seed: Seed = option(0, "Random seed of the sample and the directions.")
+    data_root: Path | None = option(None, _DATA_ROOT)
+    device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+
+
+class ExportOptions(Options):
+    """How a model is exported."""
+
+    format: Literal["onnx", "torch-export", "monai-bundle", "safetensors"] = Field(
+        description="onnx, torch-export, monai-bundle or safetensors."
+    )
+    overwrite: bool = option(False, "Replace an earlier export.")
+
+
+class PreviewOptions(Options):
+    """What a contact sheet shows."""
+
+    cases: Annotated[int, Field(ge=1, le=50)] = option(6, "Number of cases, one a row.")
+    variants: Annotated[int, Field(ge=1, le=20)] = option(5, "Random transforms of each case.")
+    split: SplitName = option("train", "train, val or test.")
+    seed: Seed = option(0, "Random seed of the draw and the transforms.")
+
+
+def chosen(model: type[M], options: M | None = None, **fields: Any) -> M:
+    """Options as given, changed by those `fields` that are not None.
+
+    Raises
+    ------
+    ConfigError
+        If a field is unknown or a value does not fit; all faults are named.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    if options is not None and not given:
+        return options
+    return validated(model, ({} if options is None else options.model_dump()) | given)
+
+
+def flag_of(name: str) -> str:
+    """Return the command line's option for a field: ``"--batch-size"``."""
+    return "--" + name.replace("_", "-")
+
+
+def validated(
+    model: type[M], values: Mapping[str, Any], where: str = "", called: Callable[[str], str] = flag_of
+) -> M:
+    """Build a model, or name everything that does not fit.
+
+    Parameters
+    ----------
+    model : type
+        What to build.
+    values : mapping
+        Its fields.
+    where : str
+        What is at fault, for the message; left open: only the faults are named.
+    called : callable
+        How the message calls a field.
+    """
+    for key in values:
+        if key not in model.model_fields:
+            raise unknown_name(model.what, str(key), model.model_fields.keys())
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        items = error.errors()
+        for item in items:
+            name = str(item["loc"][0]) if item["loc"] else ""
+            alone = not where and len([x for x in items if x["loc"][:1] == item["loc"][:1]]) == 1
+            if alone and item["type"] == "literal_error" and isinstance(item["input"], str):
+                known = re.findall(r"'([^']*)'", str(item["ctx"]["expected"]))
+                raise unknown_name(f"value of {called(name)}", item["input"], known) from None
+            message = item["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
+            # Cut short: the value may be long, and nested without end.
+            found = f", but got {reprlib.repr(item['input'])}" if item["loc"] else ""
+            # A field that takes one of several kinds reports a fault for each.
+            faults.setdefault(called(name) if name else "", []).append(message + found)
+        texts = [": ".join(filter(None, (name, "; or: ".join(said)))) for name, said in faults.items()]
+        raise ConfigError(f"{where}{'; '.join(texts)}.") from error
 
 
 def load_config(file: Path | None, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> RunConfig:
@@ -259,27 +566,8 @@ def _build(
         except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
     values.update({key: value for key, value in overrides.items() if value is not None})
-    for key in values:
-        if key in ("workers", "worker_timeout"):
-            raise ConfigError(
-                f"There is no setting '{key}' any more: batches are made without loader processes.",
-                f"Remove it{f' from {file}' if file else ''}.",
-            )
-        if key not in RunConfig.model_fields:
-            raise unknown_name("setting", str(key), RunConfig.model_fields.keys())
-    try:
-        return RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        said: dict[str, list[str]] = {}
-        for item in error.errors():
-            # A field that takes one of several kinds reports a fault for each.
-            message = item["msg"].removeprefix("Value error, ")
-            # Cut short: the value may be long, and nested without end.
-            found = f", but got {reprlib.repr(item['input'])}" if item["loc"] else ""
-            said.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(message + found)
-        faults = [": ".join(filter(None, (field, "; or: ".join(texts)))) for field, texts in said.items()]
-        source = f" in {file}" if file else ""
-        raise ConfigError(f"The configuration{source} does not hold: " + "; ".join(faults) + ".") from error
+    where = f"The configuration{f' in {file}' if file else ''} does not hold: "
+    return validated(RunConfig, values, where, called=str)
 
 
 def _parse_yaml(text: str) -> Any:

@@ -7,10 +7,27 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+MOST_NAME = 100
+"""Characters of a name, see `is_name`; it may have twice as many bytes, which is what file systems count."""
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a data set, a run or a study: a plain file name, and nothing else.
+
+    No separator, no dot in front, no control character, no space at an end, at most `MOST_NAME` characters.
+    """
+    return (
+        0 < len(text) <= MOST_NAME
+        and len(text.encode("utf-8", "replace")) <= 2 * MOST_NAME
+        and not text.startswith(".")
+        and text == text.strip()
+        and not any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text)
+    )
 
 
 def write_durably(path: Path, data: bytes) -> None:

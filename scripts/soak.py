@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gcsam_med.training import Callback, EpochEnd, start_training
+from gcsam_med.training import Callback, EpochEnd, train
 from tests.builders import make_prepared
 from tests.reliability.kills import Trial, tiny_network
 
@@ -44,7 +44,7 @@ def main() -> None:
         make_prepared(root, n=36, size=32)
         config = Trial("gcsam", 0.9).config(root)
         config = config.model_copy(update={"epochs": EPOCHS, "patience": 0, "checkpoint_steps": None})
-        start_training(config, root / "run", watch)
+        train(config, root / "run", watch)
     for epoch in (1, FIRST, 50, 100, 150, EPOCHS):
         print(f"epoch {epoch:3d}: {watch.memory[epoch - 1]:7.1f} MiB, {watch.files[epoch - 1]} open files")
     grown = watch.memory[-1] - watch.memory[FIRST - 1]

@@ -275,4 +275,4 @@ def report_of(kind: str) -> Report:
     from gcsam_med.evaluation import evaluate_run
 
     with tempfile.TemporaryDirectory() as folder:
-        return evaluate_run(copied_run(Path(folder), kind), n_resamples=200, device="cpu")
+        return evaluate_run(copied_run(Path(folder), kind), resamples=200, device="cpu")

@@ -20,7 +20,7 @@ from gcsam_med.networks import find_network
 from gcsam_med.networks.pretrained import weights_url
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import load_model
-from gcsam_med.training import Callback, Start, start_training
+from gcsam_med.training import Callback, Start, train
 from tests.builders import make_prepared
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -164,7 +164,7 @@ def test_one_of_each_kind_trains_for_two_steps(name, optimizer, tmp_path):
         torch.save(torchvision.models.resnet34().state_dict(), weights)
         changes |= {"pretrained": False, "weights": weights}
     callback = CountSteps()
-    start_training(with_overrides(config, changes), tmp_path / "run", callback)
+    train(with_overrides(config, changes), tmp_path / "run", callback)
     assert callback.steps == 2
     with (tmp_path / "run" / "history.csv").open() as file:
         (row,) = csv.DictReader(file)

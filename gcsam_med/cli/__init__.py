@@ -1,38 +1,88 @@
-"""The command line: `gcsam-med COMMAND`. One file a command; errors become exit codes here only."""
+"""The command line: `gcsam-med COMMAND`. Errors become exit codes here only.
+
+A command's module is imported when it is used: `gcsam-med --help` needs nothing but its docstring.
+"""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import sys
 import traceback
-from typing import Annotated
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from gcsam_med import __version__
-from gcsam_med.cli import (
-    audit,
-    calibrate,
-    compare,
-    console,
-    doctor,
-    evaluate,
-    export,
-    predict,
-    prepare,
-    preview,
-    sharpness,
-    train,
-)
-from gcsam_med.cli import list as listing
+from gcsam_med.cli import console
 from gcsam_med.errors import GcsamMedError, machine_fault, unknown_name
 
+COMMANDS = {
+    "prepare": "prepare",
+    "audit": "prepare",
+    "preview": "prepare",
+    "train": "train",
+    "calibrate": "evaluate",
+    "evaluate": "evaluate",
+    "compare": "compare",
+    "predict": "predict",
+    "export": "predict",
+    "sharpness": "evaluate",
+    "list": "info",
+    "doctor": "info",
+}
+"""Every command, in the order of the help, and the module here that holds it."""
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is called; the list of all of them shows docstrings only."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in COMMANDS:
+            raise unknown_name("command", cmd_name, COMMANDS)
+        if self._listing:
+            return TyperCommand(cmd_name, help=_docstring(cmd_name))
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        module = import_module(f"gcsam_med.cli.{COMMANDS[cmd_name]}")
+        alone.command(cmd_name, context_settings=_CONTEXT)(getattr(module, f"{cmd_name}_command"))
+        return typer.main.get_command(alone)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+
+def _docstring(command: str) -> str:
+    """The first paragraph of a command's docstring, read without importing its module."""
+    source = importlib.util.find_spec(f"gcsam_med.cli.{COMMANDS[command]}")
+    tree = ast.parse(Path(str(source and source.origin)).read_text(encoding="utf-8"))
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    text = next(ast.get_docstring(f) for f in functions if f.name == f"{command}_command")
+    return str(text).partition("\n\n")[0]
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="gcsam-med",
     help="Train and honestly evaluate networks on breast ultrasound and chest X-rays "
     "with GCSAM, SAM or Adam. For research, not for clinical use.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
 
 
@@ -51,20 +101,6 @@ def _root(
     pass
 
 
-app.command("prepare")(prepare.prepare)
-app.command("audit")(audit.audit)
-app.command("preview")(preview.preview)
-app.command("train")(train.train)
-app.command("calibrate")(calibrate.calibrate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("sharpness")(sharpness.sharpness)
-app.command("list")(listing.list_names)
-app.command("doctor")(doctor.doctor)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with the contract's exit code.
 
@@ -80,7 +116,6 @@ def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code (see `gcsam_med.errors`)."""
     console.voice.reset()
     try:
-        _check_command_name(arguments)
         code = app(arguments, prog_name="gcsam-med", standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
@@ -111,11 +146,3 @@ def _unexpected(error: Exception) -> int:
         "Run again with --debug to see where, and report it."
     )
     return 1
-
-
-def _check_command_name(arguments: list[str]) -> None:
-    known = [command.name for command in app.registered_commands if command.name]
-    known += [group.name for group in app.registered_groups if group.name]
-    first = next((a for a in arguments if not a.startswith("-")), None)
-    if first is not None and first == arguments[0] and first not in known:
-        raise unknown_name("command", first, known)

@@ -1,86 +1,101 @@
-"""`gcsam-med evaluate`: examine a trained run and write its report."""
+"""`gcsam-med calibrate`, `evaluate` and `sharpness`: examine a trained run and write its report."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcsam_med.cli import console, options
+from gcsam_med.cli import completion, console
+from gcsam_med.cli.from_model import Output, from_models
+from gcsam_med.config import CalibrateOptions, EvaluateOptions, SharpnessOptions
 
 if TYPE_CHECKING:
+    from gcsam_med.evaluation.flatness import Sharpness
     from gcsam_med.reporting import Report
 
 
-def evaluate(
-    run: options.RunArgument,
-    split: options.SplitName = "test",
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Another prepared data set: external validation.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Folder of prepared data sets; default: the run's own.")
-    ] = None,
-    output: options.Output = None,
-    device: options.Device = "auto",
-    batch_size: options.BatchSize = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", min=0, max=1, help="Use this instead of the one chosen on validation."),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            "--tolerance", min=0, help="Of NSD; mm if spacings are known, else pixels. Default 1 or 2."
-        ),
-    ] = None,
-    prevalence: Annotated[
-        float | None,
-        typer.Option("--prevalence", min=0, max=1, help="Also predictive values at this prevalence."),
-    ] = None,
-    min_area: Annotated[
-        int,
-        typer.Option("--min-area", min=0, help="Also measure dropping smaller regions (pixels)."),
-    ] = 0,
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Accept a run whose training has not ended; stamped.")
-    ] = False,
-    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (extra: pdf).")] = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
-    """Examine a trained run: figures with 95 % intervals, and a report that can be published."""
-    del quiet, verbose, json, debug
-    from gcsam_med.evaluation import evaluate_run, evaluation_folder
-    from gcsam_med.reporting import metrics_json, write_report
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, runs/NAME.", autocompletion=completion.of("runs"))
+]
 
-    report = evaluate_run(
-        run,
-        split,
-        dataset=dataset,
-        data_root=data_root,
-        device=device,
-        batch_size=batch_size,
-        seed=seed,
-        n_resamples=resamples,
-        threshold=threshold,
-        tolerance=tolerance,
-        prevalence=prevalence,
-        min_area=min_area,
-        unfinished=unfinished,
-        track=console.track,
-    )
-    files = write_report(report, output or evaluation_folder(report, run), pdf=pdf)
+
+@from_models
+def calibrate_command(run: Run, options: CalibrateOptions) -> None:
+    """Fit threshold, temperature and references of a run again; `train` does it once at its end."""
+    from gcsam_med.runs import RunFolder
+    from gcsam_med.training.calibration import calibrate_run
+
+    found = calibrate_run(run, **options.model_dump(), track=console.track)
+    facts = [f"threshold {found.threshold:g} ({found.rule}; {found.n} cases)"]
+    if found.temperature is not None:
+        facts.append(f"temperature {found.temperature:.3g}")
+    console.result(found.model_dump(by_alias=True), f"{RunFolder(run).model}: {', '.join(facts)}")
+
+
+@from_models
+def evaluate_command(
+    run: Run,
+    options: EvaluateOptions,
+    output: Output = None,
+) -> None:
+    """Evaluate a trained run: metrics with 95 % intervals, and a report that can be published."""
+    from gcsam_med.evaluation import evaluate, evaluation_folder
+    from gcsam_med.reporting import metrics_json
+
+    report = evaluate(run, options=options, output=output, track=console.track)
     for notice in report.notices:
         if notice.stamp and notice.key != "research-only":
             console.warn(f"{notice.title}. {notice.text}")
     _show(report)
-    console.result(metrics_json(report), f"Report: {files[0]}")
+    page = (output or evaluation_folder(report, run)) / "report.html"
+    console.result(metrics_json(report), f"Report: {page}")
+
+
+@from_models
+def sharpness_command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders; several are compared.",
+            autocompletion=completion.of("runs"),
+        ),
+    ],
+    options: SharpnessOptions,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; default: RUN/sharpness of the first run.")
+    ] = None,
+) -> None:
+    """Measure how sharp the minimum is: Hessian eigenvalues and trace, worst loss within rho, landscape."""
+    from gcsam_med.evaluation.flatness import measure_sharpness
+    from gcsam_med.files import write_durably
+    from gcsam_med.reporting.figures import loss_lines, loss_surface
+    from gcsam_med.reporting.style import look, to_png
+    from gcsam_med.runs import RunFolder
+
+    found = []
+    for root in runs:
+        measured = measure_sharpness(root, options, track=console.track)
+        folder = output / measured.run if output else RunFolder(root).sharpness
+        folder.mkdir(parents=True, exist_ok=True)
+        content = measured.to_json()
+        write_durably(folder / "sharpness.json", (json.dumps(content, indent=1) + "\n").encode())
+        with look():
+            if content["line"]:
+                write_durably(folder / "line.png", to_png(loss_lines([content])))
+            if content["surface"]:
+                write_durably(folder / "surface.png", to_png(loss_surface(content)))
+        found.append(measured)
+    contents = [measured.to_json() for measured in found]
+    folder = output or RunFolder(runs[0]).sharpness
+    if len(runs) > 1 and options.line_points:
+        with look():
+            write_durably(folder / "comparison.png", to_png(loss_lines(contents)))
+    _show_sharpness(found)
+    console.result({"runs": contents}, f"Pictures and sharpness.json: {folder}")
 
 
 def _show(report: Report) -> None:
@@ -97,7 +112,26 @@ def _show(report: Report) -> None:
     material = report.data
     console.table(
         f"{report.model.run}: {material.split} split of {material.title}, {material.n_cases} cases",
-        ["figure", "value", "95 % interval", "n"],
+        ["metric", "value", "95 % interval", "n"],
         rows,
+        result=True,
+    )
+
+
+def _show_sharpness(found: list[Sharpness]) -> None:
+    console.table(
+        f"Loss of {found[0].cases} {found[0].split} cases ({found[0].loss_name})",
+        ["run", "loss", "largest eigenvalue", "trace", "increase within rho", "rho"],
+        [
+            (
+                one.run,
+                f"{one.loss:.4f}",
+                f"{one.spectrum.largest[0]:.3g} ± {one.spectrum.largest_errors[0]:.1g}",
+                f"{one.trace.value:.3g} ± {one.trace.standard_error:.1g}",
+                f"{one.worst.increase:.4g}",
+                f"{one.worst.rho:g}",
+            )
+            for one in found
+        ],
         result=True,
     )

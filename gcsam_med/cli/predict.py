@@ -1,4 +1,4 @@
-"""`gcsam-med predict`: predict images with a trained run, or several as an ensemble."""
+"""`gcsam-med predict` and `export`: use a trained run here, or hand it to other programs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcsam_med.cli import console, options
+from gcsam_med.cli import completion, console
+from gcsam_med.cli.evaluate import Run
+from gcsam_med.cli.from_model import from_models
+from gcsam_med.config import ExportOptions, PredictOptions
 from gcsam_med.errors import InputError
 
 if TYPE_CHECKING:
-    from gcsam_med.images import Frames
     from gcsam_med.inference import Predicted
 
-_HOW, _WHAT = "How it is predicted", "What is written"
 
-
-def predict(
+@from_models
+def predict_command(
     arguments: Annotated[
         list[Path],
         typer.Argument(
@@ -26,113 +27,57 @@ def predict(
             help="Run folders (several, or a folder of them: an ensemble), then images: files, folders, "
             "patterns, .zip archives.",
             show_default=False,
+            autocompletion=completion.of("runs"),
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write to.", rich_help_panel=_WHAT)
+        Path, typer.Option("--output", "-o", help="Folder to write to.", rich_help_panel="What is written")
     ],
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold", min=0, max=1, help="Default: the one chosen on validation.", rich_help_panel=_HOW
-        ),
-    ] = None,
-    tta: Annotated[
-        str | None,
-        typer.Option("--tta", help="flip: also ask about the mirrored image.", rich_help_panel=_HOW),
-    ] = None,
-    mc_dropout: Annotated[
-        int,
-        typer.Option(
-            "--mc-dropout",
-            min=0,
-            help="Ask so many samples of a network trained with dropout; 0: none.",
-            rich_help_panel=_HOW,
-        ),
-    ] = 0,
-    frames: Annotated[
-        str,
-        typer.Option("--frames", help="first, middle, all, or a number from 0.", rich_help_panel=_HOW),
-    ] = "first",
-    batch_size: options.BatchSize = None,
-    device: options.Device = "auto",
-    largest_component: Annotated[
-        bool, typer.Option("--largest-component", help="Keep only the largest region.", rich_help_panel=_WHAT)
-    ] = False,
-    fill_holes: Annotated[
-        bool, typer.Option("--fill-holes", help="Fill holes in regions.", rich_help_panel=_WHAT)
-    ] = False,
-    min_area: Annotated[
-        int, typer.Option("--min-area", min=0, help="Drop smaller regions (pixels).", rich_help_panel=_WHAT)
-    ] = 0,
-    overlays: Annotated[
-        bool, typer.Option("--overlays/--no-overlays", help="Draw outlines.", rich_help_panel=_WHAT)
-    ] = True,
-    dicom_seg: Annotated[
-        bool,
-        typer.Option(
-            "--dicom-seg",
-            help="Also a DICOM segmentation for each DICOM input (extra: dicom).",
-            rich_help_panel=_WHAT,
-        ),
-    ] = False,
-    dicom_sr: Annotated[
-        bool,
-        typer.Option(
-            "--dicom-sr",
-            help="Also a DICOM structured report: sizes, with --dicom-seg; or class probabilities.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace other predictions there.", rich_help_panel=_WHAT)
-    ] = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    options: PredictOptions,
 ) -> None:
     """Predict images: masks and overlays, or class probabilities, and a table of them all."""
-    del quiet, verbose, json, debug
-    if tta not in (None, "flip"):
-        raise InputError(f"Unknown --tta '{tta}'.", "Known: flip.")
-    wanted = _frames(frames)
     runs, inputs = _divide(arguments)
-    from gcsam_med.inference import PredictOptions
-    from gcsam_med.inference import predict as run
-    from gcsam_med.runs.postprocessing import Postprocessing
+    from gcsam_med.inference import predict
 
-    outcome = run(
-        runs,
-        inputs,
-        output,
-        PredictOptions(
-            threshold=threshold,
-            batch_size=batch_size,
-            device=device,
-            flip=tta == "flip",
-            mc_dropout=mc_dropout,
-            frames=wanted,
-            overlays=overlays,
-            steps=Postprocessing(largest_component, fill_holes, min_area),
-            dicom_seg=dicom_seg,
-            dicom_sr=dicom_sr,
-            overwrite=overwrite,
-        ),
-        track=console.track,
-    )
+    outcome = predict(runs, inputs, output, options, track=console.track)
     _tell(outcome)
     if outcome.faults:
         raise typer.Exit(InputError.exit_code)
 
 
-def _frames(text: str) -> Frames:
-    if text.isdigit():
-        return int(text)
-    named: dict[str, Frames] = {"first": "first", "middle": "middle", "all": "all"}
-    if text in named:
-        return named[text]
-    raise InputError(f"Unknown --frames '{text}'.", "Give first, middle, all, or a number from 0.")
+@from_models
+def export_command(
+    run: Run,
+    options: ExportOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="New folder; default RUN/export/FORMAT.", show_default=False),
+    ] = None,
+) -> None:
+    """Export a trained model: ONNX, torch.export, a MONAI bundle or weights, with a model card.
+
+    What is written is run and compared with the model first; nothing is written that differs.
+    """
+    from gcsam_med.inference.export import export_run
+
+    console.say(f"Exporting {run.name} as {options.format}")
+    done = export_run(run, options.format, output, overwrite=options.overwrite)
+    if done.synthetic:
+        console.warn("Synthetic images had a part in this model; its card says so.")
+    if "not chosen" in done.threshold_from:
+        console.warn("The threshold was not chosen on validation: 0.5 is used.")
+    same = "the run's weights" if done.difference is None else f"within {done.difference:.1e} of the model"
+    console.result(
+        {
+            "output": str(done.folder),
+            "format": options.format,
+            "files": list(done.files),
+            "largest_difference": done.difference,
+            "synthetic": done.synthetic,
+            "threshold_from": done.threshold_from,
+        },
+        f"Exported ({same}): {done.folder}\n" + "\n".join(f"  {name}" for name in done.files),
+    )
 
 
 def _divide(arguments: list[Path]) -> tuple[list[Path], list[Path]]:

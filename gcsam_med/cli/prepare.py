@@ -1,4 +1,4 @@
-"""`gcsam-med prepare`: read, check and split a data set, and store it for training."""
+"""`gcsam-med prepare`, `audit` and `preview`: from images to a prepared data set, and a look at it."""
 
 from __future__ import annotations
 
@@ -9,189 +9,114 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gcsam_med.cli import console, options
-from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.cli import completion, console
+from gcsam_med.cli.from_model import DataRoot, Output, from_models
+from gcsam_med.config import PrepareOptions, PreviewOptions
+from gcsam_med.errors import InputError
+from gcsam_med.files import read_json
 
 if TYPE_CHECKING:
+    from gcsam_med.datasets.prepared import PreparedDataset
     from gcsam_med.preparation import Outcome
 
-_SOURCE, _CHECKS, _RESULT = "Where the images are", "How they are checked", "What is made of them"
+Prepared = Annotated[
+    str,
+    typer.Argument(
+        metavar="PREPARED",
+        help="A prepared data set: its folder, or its name.",
+        autocompletion=completion.of("prepared"),
+    ),
+]
 
 
-def prepare(
-    *,
-    dataset: options.DatasetName,
-    source: options.Source = None,
-    images: Annotated[
+@from_models
+def prepare_command(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            help="Name of a data set; see `gcsam-med list datasets`.",
+            autocompletion=completion.of("datasets"),
+        ),
+    ],
+    options: PrepareOptions,
+    source: Annotated[
         Path | None,
-        typer.Option("--images", help="Folder a table's paths are relative to.", rich_help_panel=_SOURCE),
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch it from its public address.", rich_help_panel=_SOURCE)
-    ] = False,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Generate synthetic images instead.", rich_help_panel=_SOURCE)
-    ] = False,
-    demo_cases: Annotated[
-        int, typer.Option("--demo-cases", min=3, help="How many.", rich_help_panel=_SOURCE)
-    ] = 120,
-    data_root: options.DataRoot = Path("data"),
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Leave bad files out instead of stopping.", rich_help_panel=_CHECKS),
-    ] = False,
-    conflicts: Annotated[
-        str,
         typer.Option(
-            "--conflicts",
-            help="Same picture, different labels: keep-together or drop.",
-            rich_help_panel=_CHECKS,
-        ),
-    ] = "keep-together",
-    mask_size: Annotated[
-        str | None,
-        typer.Option(
-            "--mask-size",
-            help="Masks of another size than their image: refuse or resize.",
-            rich_help_panel=_CHECKS,
+            "--source",
+            help="Folder, .zip or .csv with the images.",
+            rich_help_panel="Where the images are",
         ),
     ] = None,
-    frames: Annotated[
-        str,
-        typer.Option(
-            "--frames",
-            help="Of multi-frame files: first, middle, all or a number from 0.",
-            rich_help_panel=_CHECKS,
-        ),
-    ] = "first",
-    probes: Annotated[
-        bool,
-        typer.Option(
-            "--probes", help="Also train models on what should not tell the class.", rich_help_panel=_CHECKS
-        ),
-    ] = False,
-    name: Annotated[
-        str, typer.Option("--name", help="Name of the result; default: --dataset.", rich_help_panel=_RESULT)
-    ] = "",
-    size: Annotated[
-        int, typer.Option("--size", min=16, max=2048, help="Side in pixels.", rich_help_panel=_RESULT)
-    ] = 256,
-    modality: Annotated[
-        str | None,
-        typer.Option(
-            "--modality",
-            help="ultrasound, xray or photo; for --dataset folder and table.",
-            rich_help_panel=_RESULT,
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the split.", rich_help_panel=_RESULT)
-    ] = 0,
-    folds: Annotated[
-        int, typer.Option("--folds", min=2, max=50, help="Number of folds.", rich_help_panel=_RESULT)
-    ] = 5,
-    split_by: Annotated[
-        str,
-        typer.Option(
-            "--split-by",
-            help="group (patient, near-duplicates) or image (for comparison; stamped on reports).",
-            rich_help_panel=_RESULT,
-        ),
-    ] = "group",
-    splits: Annotated[
-        Path | None,
-        typer.Option("--splits", help="Apply this splits.json.", rich_help_panel=_RESULT),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Prepare anew even if nothing changed.", rich_help_panel=_RESULT)
-    ] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Reading processes.")] = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    data_root: DataRoot = Path("data"),
 ) -> None:
     """Read, check and split a data set, and store it for training.
 
     Duplicates are found, kept on one side of the split, and reported in audit.html.
     """
-    from gcsam_med.preparation import PrepareOptions, probe
-    from gcsam_med.preparation import prepare as run
+    from gcsam_med.preparation import prepare, probe
 
     # Leaving by an exception, not at once, so that reading processes end and half-written files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    chosen = {
-        "size": size,
-        "seed": seed,
-        "folds": folds,
-        "skip_bad": skip_bad,
-        "conflicts": _one_of("--conflicts", conflicts, ("keep-together", "drop")),
-        "mask_size": _one_of("--mask-size", mask_size, ("refuse", "resize")),
-        "modality": _one_of("--modality", modality, ("ultrasound", "xray", "photo")),
-        "split_by": _one_of("--split-by", split_by, ("group", "image")),
-        "frames": _frames(frames),
-    }
-    outcome = run(
-        dataset,
-        _source(dataset, source, data_root, demo_cases if demo else None, download=download, seed=seed),
-        data_root,
-        name=name,
-        options=PrepareOptions.model_validate(chosen),
-        images=images,
-        splits=splits,
-        force=force,
-        workers=workers,
-        track=console.track,
-    )
-    audit = probe(outcome.dataset, console.track) if probes else outcome.audit
-    _tell(outcome, audit)
+    outcome = prepare(dataset, source, data_root, options, track=console.track)
+    _tell(outcome, probe(outcome.dataset, console.track) if options.probes else outcome.audit)
 
 
-def _source(
-    dataset: str, source: Path | None, data_root: Path, demo_cases: int | None, *, download: bool, seed: int
-) -> Path:
-    """Where the images are: as given, downloaded, or generated."""
-    from gcsam_med.datasets import DATASETS
+@from_models
+def audit_command(
+    prepared: Prepared,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Find the images shared with this prepared data set.",
+            autocompletion=completion.of("prepared"),
+        ),
+    ] = None,
+    probes: Annotated[
+        bool, typer.Option("--probes", help="Train small models on what should not reveal the class.")
+    ] = False,
+    data_root: DataRoot = Path("data"),
+    output: Output = None,
+) -> None:
+    """Show what prepare found: duplicates, conflicting labels, burned-in text, shortcuts."""
+    from gcsam_med.datasets.prepared import AUDIT
+    from gcsam_med.preparation import overlap, probe
 
-    if dataset not in DATASETS:
-        raise unknown_name("data set", dataset, DATASETS.keys())
-    given = [o for o, on in (("--source", source), ("--download", download), ("--demo", demo_cases)) if on]
-    if len(given) != 1:
-        raise InputError(
-            f"{' and '.join(given)} exclude one another."
-            if given
-            else f"prepare needs to know where the images of '{dataset}' are.",
-            "Give --source FOLDER, or --download, or --demo for synthetic images.",
-        )
-    if source is not None:
-        return source
-    if download:
-        from gcsam_med.datasets.download import fetch
-
-        return fetch(dataset, DATASETS[dataset], data_root / "downloads" / dataset, console.track)
-    from gcsam_med.datasets.demo import demo_folder
-
-    return demo_folder(dataset, data_root, demo_cases or 0, seed, track=console.track)
+    dataset = _find(prepared, data_root)
+    if against is not None:
+        result, paths = overlap(dataset, _find(against, data_root), output or dataset.root, console.track)
+        _show_overlap(result)
+        console.result({**result, "files": [str(p) for p in paths]}, f"Written: {paths[1]}")
+        return
+    found = probe(dataset, console.track) if probes else _read(dataset.root / AUDIT)
+    _show_audit(found)
+    console.result({**found, "path": str(dataset.root)}, f"Details: {dataset.root / 'audit.html'}")
 
 
-def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | None:
-    if value is not None and value not in known:
-        raise unknown_name(f"value of {option}", value, known)
-    return value
+@from_models
+def preview_command(
+    prepared: Prepared,
+    options: PreviewOptions,
+    data_root: DataRoot = Path("data"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="PNG to write; default: PREPARED/preview.png.")
+    ] = None,
+) -> None:
+    """Show what training will see: images, masks, and random transforms of both."""
+    from gcsam_med.preparation.preview import preview as draw
 
-
-def _frames(text: str) -> str | int:
-    if text in ("first", "middle", "all"):
-        return text
-    if text.isdecimal():
-        return int(text)
-    raise InputError(f"--frames takes first, middle, all or a number from 0, but got '{text}'.")
+    if output is not None and output.suffix.lower() != ".png":
+        raise InputError(f"--output names a PNG file, but got '{output.name}'.", "For example: sheet.png")
+    dataset = _find(prepared, data_root)
+    if not len(dataset.rows(options.split)):
+        raise InputError(f"'{dataset.info.name}' has no {options.split} cases.", "Choose another --split.")
+    path = draw(dataset, output or dataset.root / "preview.png", **options.model_dump())
+    console.result({"path": str(path)}, f"Written: {path}")
 
 
 def _tell(outcome: Outcome, audit: dict[str, Any]) -> None:
     info = outcome.dataset.info
-    from gcsam_med.cli import audit as audit_command
-
     if outcome.changes:
         console.table("Changed since the former run", ["what"], [(change,) for change in outcome.changes])
     for warning in outcome.warnings:
@@ -202,7 +127,7 @@ def _tell(outcome: Outcome, audit: dict[str, Any]) -> None:
     columns = ["split", "cases", *info.classes]
     counts = [[split, c["cases"], *(c[k] for k in info.classes)] for split, c in info.counts.items()]
     console.table(f"{info.title}: {info.n_cases} cases", columns, counts)
-    audit_command.show(audit)
+    _show_audit(audit)
     payload = {
         "name": info.name,
         "path": str(outcome.dataset.root),
@@ -218,3 +143,74 @@ def _tell(outcome: Outcome, audit: dict[str, Any]) -> None:
     }
     done = "Prepared" if outcome.fresh else "Nothing changed"
     console.result(payload, f"{done}: {outcome.dataset.root} (audit.html shows what was found)")
+
+
+def _find(prepared: str, data_root: Path) -> PreparedDataset:
+    """Open a prepared data set by its folder or its name."""
+    from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
+
+    folder = Path(prepared)
+    return PreparedDataset(folder) if folder.is_dir() else open_prepared(data_root, prepared)
+
+
+def _show_audit(found: dict[str, Any]) -> None:
+    """Draw an audit's main findings (stderr)."""
+    s = found["summary"]
+    leak = f"{100 * s['random_split_leak']:.0f} % of test images if the split were drawn by image"
+    several = f"{s['images_in_groups_of_several']} in {s['groups_of_several']} groups"
+    rows = [
+        ("exact duplicate pairs", s["exact_duplicate_pairs"]),
+        ("near-duplicate pairs", s["near_duplicate_pairs"]),
+        (
+            "images in groups of several",
+            several,
+        ),
+        ("near-duplicates in training", leak),
+        ("same picture, different labels", s["label_conflicts"]),
+        ("groups on both sides of the split", s["groups_on_both_sides"]),
+        ("text or calipers burned in", s["images_with_marks"]),
+        ("coloured overlay", s["images_with_coloured_overlay"]),
+        ("shortcut suspects", s["shortcut_suspects"]),
+        ("bad files left out", s["quarantined"]),
+    ]
+    console.table("Audit", ["what", "found"], rows)
+    if found["conflicts"]:
+        pairs = [(c["first"], c["second"], c["kind"], c["agreement"]) for c in found["conflicts"][:20]]
+        console.table("One picture, two labels", ["first", "second", "kind", "agreement"], pairs)
+    suspects = [x for x in found["shortcuts"] if x["suspicious"]][:10]
+    if suspects:
+        shown = [(x["feature"], x.get("class", ""), x.get("auc", x.get("cramers_v"))) for x in suspects]
+        console.table(
+            "Possible shortcuts",
+            ["feature", "class", "AUC or Cramer's V"],
+            shown,
+        )
+    if found.get("probes"):
+        judged = [(p["view"], p["class"], p["auc"], "{} to {}".format(*p["ci95"])) for p in found["probes"]]
+        console.table("Shortcut probes", ["sees only", "class", "AUC", "95 % CI"], judged)
+    for p in found.get("probes", []):
+        if p["predicts_class"]:
+            console.warn(f"A model that sees only '{p['view']}' can predict '{p['class']}': AUC {p['auc']}.")
+
+
+def _show_overlap(result: dict[str, Any]) -> None:
+    s = result["summary"]
+    rows = [(k.replace("_", " "), v) for k, v in s.items()]
+    console.table("Overlap", ["what", "found"], rows)
+    if s["shared_of_first"]:
+        console.warn(
+            f"{s['shared_of_first']} pictures of '{s['first']}' are also in '{s['second']}': "
+            "neither is an external test set for the other."
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError):
+        raise InputError(f"{path} is missing or damaged.", "Prepare the data set again.") from None
+    if "summary" not in found:
+        raise InputError(f"{path} was written by an older version.", "Run prepare with --force.")
+    return found

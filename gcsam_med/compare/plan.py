@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from gcsam_med.compare.cost import passes_per_step
-from gcsam_med.config import RunConfig, load_config
-from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
+from gcsam_med.config import CompareOptions, RunConfig, load_config
+from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError, unknown_name
-from gcsam_med.files import write_durably
+from gcsam_med.files import is_name, write_durably
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import make_plan
@@ -64,41 +64,26 @@ class StudyPlan:
         write_durably(self.folder / PLAN_FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 
-@dataclass(frozen=True)
-class Question:
-    """What a study asks, as the user gave it."""
-
-    optimizers: tuple[str, ...]  #: Names in `OPTIMIZERS`; the first is the reference.
-    seeds: tuple[int, ...]  #: One run each.
-    folds: tuple[int | str, ...] = ()  #: Validation folds; empty for the split's own validation part.
-    models: tuple[str, ...] = ()  #: Networks; empty for the task's default.
-    #: Add the plain optimizers with as many gradient computations as the dearest of the others.
-    equal_compute: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)  #: Of all runs; see `RunConfig`.
-
-
 def make_study_plan(
-    question: Question,
+    options: CompareOptions,
+    settings: Mapping[str, Any],
     folder: Path,
     *,
     config: Path | None = None,
     sets: Sequence[str] = (),
-    split: str = "test",
 ) -> StudyPlan:
     """Work out every run of a study.
 
     Parameters
     ----------
-    question : Question
+    options : CompareOptions
         What is compared.
+    settings : mapping
+        Fields of `RunConfig` common to all runs.
     folder : Path
         Where the study will lie.
-    config : Path, optional
-        YAML file of settings common to all runs.
-    sets : sequence of str
-        ``key=value`` settings common to all runs.
-    split : str
-        ``val`` or ``test``.
+    config, sets
+        More settings common to all runs; see `load_config`.
 
     Returns
     -------
@@ -108,35 +93,34 @@ def make_study_plan(
     Raises
     ------
     InputError
-        If a name is unknown, a value is given twice, or the runs do not fit the data set.
+        If a name is unknown, or the runs do not fit the data set.
     """
-    _check_names(question)
-    base = load_config(config, question.settings, sets)
+    for name in options.optimizers:
+        if name not in OPTIMIZERS:
+            raise unknown_name("optimizer", name, OPTIMIZERS.keys())
+    base = load_config(config, settings, sets)
     if base.rho == "auto":
         raise ConfigError(
             "A comparison needs a fixed rho: --rho auto would look at validation for some runs only.",
             "Find it once with `gcsam-med train --rho auto`, then compare with --rho VALUE.",
         )
     dataset = open_prepared(base.data_root, base.dataset)
-    folds = _folds(question.folds, dataset)
+    folds = range(dataset.info.folds) if options.folds == "all" else options.folds or (None,)
+    arms = _arms(options, base)
     runs = []
-    for fold in folds:
-        for seed in question.seeds:
-            for model in question.models or (base.model,):
-                for arm, optimizer, factor in _arms(question, base):
-                    settings = base.model_copy(
-                        update={
-                            "optimizer": optimizer,
-                            "seed": seed,
-                            "fold": fold,
-                            "model": model,
-                            "epochs": round(base.epochs * factor),
-                        }
-                    )
-                    complete = make_plan(settings, dataset).config
-                    where = "" if fold is None else f"-fold{fold}"
-                    runs.append(PlannedRun(f"{complete.model}-{arm}-seed{seed}{where}", arm, complete))
-    return StudyPlan(folder, tuple(runs), split)
+    for fold, seed, model in product(folds, options.seeds, options.models or (base.model,)):
+        for arm, optimizer, factor in arms:
+            settings_of_run = {
+                "optimizer": optimizer,
+                "seed": seed,
+                "fold": fold,
+                "model": model,
+                "epochs": round(base.epochs * factor),
+            }
+            complete = make_plan(base.model_copy(update=settings_of_run), dataset).config
+            where = "" if fold is None else f"-fold{fold}"
+            runs.append(PlannedRun(f"{complete.model}-{arm}-seed{seed}{where}", arm, complete))
+    return StudyPlan(folder, tuple(runs), options.split)
 
 
 def read_study_plan(folder: Path) -> StudyPlan:
@@ -153,7 +137,7 @@ def read_study_plan(folder: Path) -> StudyPlan:
         if content["schema"] != SCHEMA:
             raise InputError(f"{path} has schema {content['schema']!r}; this version reads {SCHEMA}.")
         runs = tuple(
-            PlannedRun(_plain_name(item["name"]), str(item["arm"]), load_config(None, item["config"]))
+            PlannedRun(_name(item["name"]), str(item["arm"]), load_config(None, item["config"]))
             for item in content["runs"]
         )
         return StudyPlan(folder, runs, str(content["split"]))
@@ -178,52 +162,26 @@ def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:
     return by_name[only]
 
 
-def _plain_name(name: str) -> str:
-    # The name becomes a folder: one that leaves the folder of the study must not come from a file.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_.-]*", name):
-        raise ValueError(name)
-    return name
+def _name(value: str) -> str:
+    # The name becomes a folder: one that leads out of the study must not come from a file.
+    if not is_name(value):
+        raise ValueError(value)
+    return value
 
 
-def _check_names(question: Question) -> None:
-    for name in question.optimizers:
-        if name not in OPTIMIZERS:
-            raise unknown_name("optimizer", name, OPTIMIZERS.keys())
-    for what, values in (
-        ("optimizer", question.optimizers),
-        ("seed", question.seeds),
-        ("fold", question.folds),
-        ("model", question.models),
-    ):
-        twice = sorted({str(v) for v in values if list(values).count(v) > 1})
-        if twice:
-            raise InputError(f"The {what} {', '.join(twice)} is given more than once.")
-    if not question.seeds or not question.optimizers:
-        raise InputError("A study needs at least one optimizer and one seed.")
-
-
-def _folds(wanted: Iterable[int | str], dataset: PreparedDataset) -> tuple[int | None, ...]:
-    values = tuple(wanted)
-    if values == ("all",):
-        return tuple(range(dataset.info.folds))
-    return tuple(int(v) for v in values) or (None,)
-
-
-def _arms(question: Question, base: RunConfig) -> list[tuple[str, str, float]]:
+def _arms(options: CompareOptions, base: RunConfig) -> list[tuple[str, str, float]]:
     """Name, optimizer and factor of epochs of each arm."""
     arms: list[tuple[str, str, float]] = []
-    cost = {
-        name: passes_per_step(base.model_copy(update={"optimizer": name})) for name in question.optimizers
-    }
-    dearest = max(cost.values())
-    for name in question.optimizers:
+    cost = {name: passes_per_step(base.model_copy(update={"optimizer": name})) for name in options.optimizers}
+    most = max(cost.values())
+    for name in options.optimizers:
         arms.append((name, name, 1.0))
-        if question.equal_compute and OPTIMIZERS[name].perturbation is None and dearest > cost[name]:
-            factor = dearest / cost[name]
+        if options.equal_compute and OPTIMIZERS[name].perturbation is None and most > cost[name]:
+            factor = most / cost[name]
             arms.append((f"{name}-{factor:g}x", name, factor))
-    if question.equal_compute and len(arms) == len(question.optimizers):
+    if options.equal_compute and len(arms) == len(options.optimizers):
         raise InputError(
-            "--equal-compute has nothing to add: no plain optimizer stands beside a dearer one.",
-            "Name a plain optimizer (adam, adamw or sgd) and one that ascends.",
+            "--equal-compute has nothing to add: no plain optimizer stands beside a more expensive one.",
+            "Name a plain optimizer (adam, adamw or sgd) and a sharpness-aware one.",
         )
     return arms

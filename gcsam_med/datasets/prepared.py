@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gcsam_med.config import Name, check_name
 from gcsam_med.errors import InputError
 from gcsam_med.files import read_regular
 from gcsam_med.transforms.letterbox import Letterbox
@@ -38,7 +39,7 @@ class DatasetInfo(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     schema_version: int = Field(default=SCHEMA, alias="schema", description="Version of this file's layout.")
-    name: str = Field(description="Name under DATA_ROOT/prepared.")
+    name: Name = Field(description="Name under DATA_ROOT/prepared.")
     title: str = Field(default="", description="The data set's name for people.")
     classes: list[str] = Field(description="Class names; a label's number is its place here.")
     negative_classes: list[str] = Field(
@@ -263,7 +264,7 @@ class PlaneWriter:
 
 def prepared_root(data_root: Path, name: str) -> Path:
     """Folder of the prepared data set `name`."""
-    return Path(data_root) / "prepared" / name
+    return Path(data_root) / "prepared" / check_name(name, "a prepared data set")
 
 
 def open_prepared(data_root: Path, name: str) -> PreparedDataset:

@@ -1,5 +1,5 @@
 """From a trained run and a split to a report: figures with intervals, and everything a reader should know."""
 
-from gcsam_med.evaluation.evaluate import evaluate_run, evaluation_folder
+from gcsam_med.evaluation.evaluate import evaluate, evaluate_run, evaluation_folder
 
-__all__ = ["evaluate_run", "evaluation_folder"]
+__all__ = ["evaluate", "evaluate_run", "evaluation_folder"]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gcsam_med.config import EvaluateOptions
 from gcsam_med.evaluation.classification import Answered, answer, case_table
-from gcsam_med.evaluation.findings import UNFINISHED, Findings, Options, operating_point
+from gcsam_med.evaluation.findings import UNFINISHED, Findings, operating_point
 from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.calibration import apply_temperature, confidence
 from gcsam_med.metrics.classification import call_classes, confusion_matrix
@@ -28,7 +29,7 @@ from gcsam_med.reporting.report import Calibration, Operating
 from gcsam_med.runs.calibration import DEFAULT_THRESHOLD
 
 
-def examine(exam: Examination, options: Options, track: Track) -> Findings:
+def examine(exam: Examination, options: EvaluateOptions, track: Track) -> Findings:
     """Estimate every metric at the model's threshold, before and after its temperature."""
     examined = answer(
         exam, exam.dataset, exam.selection.rows, batch_size=options.batch_size, track=track, what="Evaluating"
@@ -51,7 +52,7 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
             np.random.default_rng(seeds),
             threshold=threshold,
             prevalence=options.prevalence,
-            n_resamples=options.n_resamples,
+            n_resamples=options.resamples,
             only=only,
         )
 
@@ -165,7 +166,7 @@ def _reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _policy(exam: Examination, options: Options, operating: Operating) -> dict[str, Any]:
+def _policy(exam: Examination, options: EvaluateOptions, operating: Operating) -> dict[str, Any]:
     two = len(exam.classes) == 2
     return {
         "positive_class": exam.classes[1] if two else None,
@@ -180,6 +181,6 @@ def _policy(exam: Examination, options: Options, operating: Operating) -> dict[s
         ),
         "prevalence": options.prevalence,
         "intervals": "95 %, named beside each figure; bootstrap and DeLong by whole groups",
-        "n_resamples": options.n_resamples,
+        "n_resamples": options.resamples,
         "seed": options.seed,
     }

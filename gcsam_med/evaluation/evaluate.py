@@ -4,77 +4,55 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gcsam_med import __version__
+from gcsam_med.config import EvaluateOptions, PathLike, chosen
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
 from gcsam_med.evaluation.evaluation_log import add_to_ledger, former_looks
-from gcsam_med.evaluation.findings import Findings, Options
+from gcsam_med.evaluation.findings import Findings
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.setup import Examination, open_examination
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
 from gcsam_med.progress import Track, silent
+from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
 
 
-def evaluate_run(
-    run_root: Path,
-    split: str = "test",
+def evaluate(
+    run: PathLike,
+    split: str | None = None,
+    options: EvaluateOptions | None = None,
     *,
-    dataset: str | None = None,
-    data_root: Path | None = None,
-    device: str = "auto",
-    batch_size: int | None = None,
-    seed: int = 0,
-    n_resamples: int = 2000,
-    threshold: float | None = None,
-    tolerance: float | None = None,
-    prevalence: float | None = None,
-    min_area: int = 0,
-    unfinished: bool = False,
+    output: PathLike | None = None,
     track: Track = silent,
+    **fields: Any,
 ) -> Report:
-    """Examine a trained run on a split.
+    """Evaluate a trained run on a split, and write its report.
 
     Parameters
     ----------
-    run_root : Path
-        ``runs/NAME``. Its evaluation log gets a line, unless the folder is read-only; nothing
-        else is written.
-    split : str
-        ``train``, ``val`` or ``test``.
-    dataset : str, optional
-        Another prepared data set, for external validation.
-    data_root : Path, optional
-        Folder of prepared data sets. Default: the one the run was trained from.
-    device : str
-        See `pick_device`.
-    batch_size : int, optional
-        Cases a forward pass.
-    seed : int
-        Of the bootstrap.
-    n_resamples : int
-        Bootstrap resamples.
-    threshold : float, optional
-        Use this instead of the one chosen on validation at the end of training.
-    tolerance : float, optional
-        Of NSD, in mm where every case's pixel spacing is known, else in pixels. Default: 1 mm or 2 pixels.
-    prevalence : float, optional
-        Also give predictive values at this prevalence (two classes).
-    min_area : int
-        Segmentation: also measure what dropping regions of fewer pixels does, as `predict` offers it.
-    unfinished : bool
-        Accept a run whose training has not ended; the report is stamped.
+    run : str or path
+        ``runs/NAME``.
+    split : str, optional
+        ``train``, ``val`` or ``test`` (default).
+    options : EvaluateOptions, optional
+        How; `split` and `fields` change it.
+    output : str or path, optional
+        Folder of the report. Default: ``RUN/evaluation/SPLIT`` (`evaluation_folder`).
     track : Track
         Shows progress.
+    **fields
+        Fields of `EvaluateOptions`, such as ``threshold=0.4``.
 
     Returns
     -------
     Report
-        For `gcsam_med.reporting.write_report`.
+        ``report.metrics["dice"].value`` and ``.ci95``, ``report.cases`` (a data frame), ...
 
     Raises
     ------
@@ -83,12 +61,33 @@ def evaluate_run(
     CheckpointError
         If the model is damaged.
     """
+    options = chosen(EvaluateOptions, options, split=split, **fields)
+    report = evaluate_run(Path(run), options=options, track=track)
+    folder = evaluation_folder(report, Path(run)) if output is None else Path(output)
+    write_report(report, folder, pdf=options.pdf)
+    return report
+
+
+def evaluate_run(
+    run_root: Path,
+    split: str | None = None,
+    options: EvaluateOptions | None = None,
+    *,
+    track: Track = silent,
+    **fields: Any,
+) -> Report:
+    """Evaluate as `evaluate` does, without writing the report."""
+    options = chosen(EvaluateOptions, options, split=split, **fields)
     exam = open_examination(
-        run_root, split, dataset=dataset, data_root=data_root, device=device, unfinished=unfinished
+        run_root,
+        options.split,
+        dataset=options.dataset,
+        data_root=options.data_root,
+        device=options.device,
+        unfinished=options.unfinished,
     )
-    options = Options(batch_size, seed, n_resamples, threshold, tolerance, prevalence, min_area)
     task = exam.model.card.task
-    if min_area and task != "segmentation":
+    if options.min_area and task != "segmentation":
         raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
     examine = segmentation_findings.examine if task == "segmentation" else classification_findings.examine
     findings = examine(exam, options, track)
@@ -129,7 +128,7 @@ def evaluate_run(
         sharpness=provenance.sharpness(exam),
         ledger=(*looks, look),
         created=now,
-        evaluated_with=provenance.evaluated_with(exam, seed),
+        evaluated_with=provenance.evaluated_with(exam, options.seed),
     )
 
 

@@ -9,25 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gcsam_med.config import EvaluateOptions
 from gcsam_med.evaluation.setup import Examination
 from gcsam_med.metrics.estimate import Estimate
 from gcsam_med.reporting.report import Calibration, Estimates, Operating
 from gcsam_med.runs.calibration import DEFAULT_THRESHOLD
 
 UNFINISHED = "training has not ended, so nothing was calibrated"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How an evaluation is made."""
-
-    batch_size: int | None = None  #: Cases a forward pass.
-    seed: int = 0  #: Of the bootstrap.
-    n_resamples: int = 2000  #: Bootstrap resamples.
-    threshold: float | None = None  #: Use this instead of the model's own.
-    tolerance: float | None = None  #: Of NSD, in mm or pixels. Default: 1 mm or 2 pixels.
-    prevalence: float | None = None  #: Also give predictive values at this prevalence.
-    min_area: int = 0  #: Segmentation: also measure masks without regions of fewer pixels; 0: not measured.
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class Findings:
     extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def operating_point(exam: Examination, options: Options) -> Operating:
+def operating_point(exam: Examination, options: EvaluateOptions) -> Operating:
     """Return the threshold: the one given, else the model's own, else 0.5 and why."""
     fitted, several = exam.calibration, exam.model.card.task == "classification" and len(exam.classes) != 2
     if several:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gcsam_med.config import PathLike, SharpnessOptions, chosen
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.setup import Examination, open_examination
 from gcsam_med.progress import Track, silent
@@ -20,24 +21,6 @@ if TYPE_CHECKING:
     from gcsam_med.metrics.batch_loss import Objective
     from gcsam_med.metrics.hessian import Spectrum, Trace, WorstLoss
     from gcsam_med.metrics.landscape import Landscape
-
-
-@dataclass(frozen=True)
-class SharpnessOptions:
-    """What is measured, and how carefully."""
-
-    #: Sharpness is a property of the training loss, so ``train`` unless there is a reason.
-    split: str = "train"
-    cases: int = 64  #: Size of the sample.
-    rho: float | None = None  #: Radius of the worst loss; None: the run's own, or 0.05.
-    eigenvalues: int = 3  #: How many of the largest.
-    trace_samples: int = 30  #: Random vectors of the trace, at least 2.
-    #: line_points, surface_points: Losses along the line and along each side of the square; 0 leaves it out.
-    line_points: int = 41
-    surface_points: int = 15
-    radius: float = 1.0  #: Half the side of both, in units of the filters' own size.
-    batch_size: int = 8  #: Cases a pass.
-    seed: int = 0  #: Of the sample and of all directions: the same for runs to be compared.
 
 
 @dataclass(frozen=True)
@@ -90,27 +73,20 @@ class Sharpness:
 
 
 def measure_sharpness(
-    run_root: Path,
-    options: SharpnessOptions | None = None,
-    *,
-    data_root: Path | None = None,
-    device: str = "auto",
-    track: Track = silent,
+    run: PathLike, options: SharpnessOptions | None = None, *, track: Track = silent, **fields: Any
 ) -> Sharpness:
     """Measure how sharp the minimum is that a run found.
 
     Parameters
     ----------
-    run_root : Path
+    run : str or path
         ``runs/NAME``.
     options : SharpnessOptions, optional
-        What to measure.
-    data_root : Path, optional
-        Folder of prepared data sets; default: the run's own.
-    device : str
-        See `pick_device`.
+        What to measure; `fields` change it.
     track : Track
         Shows progress.
+    **fields
+        Fields of `SharpnessOptions`.
 
     Returns
     -------
@@ -125,8 +101,8 @@ def measure_sharpness(
     from gcsam_med.metrics.hessian import hessian_spectrum, hessian_trace, worst_loss
     from gcsam_med.metrics.landscape import filter_direction, loss_line, loss_surface
 
-    options = options or SharpnessOptions()
-    exam = open_examination(run_root, options.split, data_root=data_root, device=device)
+    options = chosen(SharpnessOptions, options, **fields)
+    exam = open_examination(Path(run), options.split, data_root=options.data_root, device=options.device)
     rows = _sample(exam, options)
     objective = _objective(exam, rows, options)
     rho = options.rho if options.rho is not None else _own_rho(exam)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.findings import Findings, Options, operating_point
+from gcsam_med.config import EvaluateOptions
+from gcsam_med.evaluation.findings import Findings, operating_point
 from gcsam_med.evaluation.segmentation import (
     Measured,
     Measuring,
@@ -27,7 +28,7 @@ from gcsam_med.runs.calibration import DEFAULT_THRESHOLD, THRESHOLDS, nearest_th
 MIN_SUBGROUP = 10
 
 
-def examine(exam: Examination, options: Options, track: Track) -> Findings:
+def examine(exam: Examination, options: EvaluateOptions, track: Track) -> Findings:
     """Measure every case at the model's threshold, and put intervals on the metrics."""
     how = choose_measuring(exam.dataset, exam.selection.rows, options.tolerance)
     operating = operating_point(exam, options)
@@ -62,11 +63,11 @@ def examine(exam: Examination, options: Options, track: Track) -> Findings:
 
 
 def _figures(
-    cases: list[SegmentationCase], groups: np.ndarray, seeds: np.random.SeedSequence, options: Options
+    cases: list[SegmentationCase], groups: np.ndarray, seeds: np.random.SeedSequence, options: EvaluateOptions
 ) -> dict[str, Estimate]:
     # The same seed everywhere: figures of the same cases are resampled alike.
     rng = np.random.default_rng(seeds)
-    return segmentation_estimates(cases, groups, rng, n_resamples=options.n_resamples)
+    return segmentation_estimates(cases, groups, rng, n_resamples=options.resamples)
 
 
 def _part(
@@ -74,7 +75,7 @@ def _part(
     groups: np.ndarray,
     keep: np.ndarray,
     seeds: np.random.SeedSequence,
-    options: Options,
+    options: EvaluateOptions,
 ) -> dict[str, Estimate]:
     chosen = [case for case, kept in zip(cases, keep, strict=True) if kept]
     return _figures(chosen, groups[keep], seeds, options)
@@ -125,7 +126,7 @@ def _size_thirds(measured: Measured, how: Measuring) -> dict[str, np.ndarray]:
     return {"lesion size": np.where(lesion, part, "")}
 
 
-def _policy(how: Measuring, options: Options, operating: Operating) -> dict[str, Any]:
+def _policy(how: Measuring, options: EvaluateOptions, operating: Operating) -> dict[str, Any]:
     return {
         "resolution": "each image's own; probabilities are brought back by bilinear interpolation",
         "distance_unit": how.unit,
@@ -137,7 +138,7 @@ def _policy(how: Measuring, options: Options, operating: Operating) -> dict[str,
         "averaging": "mean over lesion images; lesion_sensitivity over lesions",
         **{name: row.policy for name, row in SEGMENTATION.items() if row.policy},
         "intervals": "95 %, named beside each figure; bootstrap draws whole groups",
-        "n_resamples": options.n_resamples,
+        "n_resamples": options.resamples,
         "seed": options.seed,
         "postprocessing": "none",
     }

@@ -3,7 +3,8 @@
 Every fault of a file is an `ImageFault` with a short reason; no library's error leaves this package.
 """
 
-from gcsam_med.images.picture import Frames, ImageFault, Picture
+from gcsam_med.config import Frames
+from gcsam_med.images.picture import ImageFault, Picture
 from gcsam_med.images.read import (
     IMAGE_SUFFIXES,
     decode_frames,

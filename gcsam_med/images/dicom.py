@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gcsam_med.config import Frames
 from gcsam_med.images.picture import (
     MAX_FILE_BYTES,
-    Frames,
     ImageFault,
     Picture,
     check_size,

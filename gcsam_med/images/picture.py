@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
+from gcsam_med.config import Frames
 from gcsam_med.errors import InputError
 
 # Limits on untrusted files. The largest radiographs and mammograms have about 5,000 x 6,000 pixels.
@@ -15,8 +15,6 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 40_000_000
 MAX_FRAMES = 2_000
 MIN_SIDE = 8
-
-Frames = Literal["first", "middle", "all"] | int
 
 
 class ImageFault(InputError):

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gcsam_med.images.picture import Frames, ImageFault, Picture, check_size, chosen_frames, grey_if_grey
+from gcsam_med.config import Frames
+from gcsam_med.images.picture import ImageFault, Picture, check_size, chosen_frames, grey_if_grey
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
+from gcsam_med.config import Frames
 from gcsam_med.images.dicom import decode_dicom, is_dicom
-from gcsam_med.images.picture import MAX_FILE_BYTES, Frames, ImageFault, Picture
+from gcsam_med.images.picture import MAX_FILE_BYTES, ImageFault, Picture
 from gcsam_med.images.raster import decode_raster, decode_raster_mask
 
 IMAGE_SUFFIXES = (

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from gcsam_med.config import PathLike, PredictOptions, chosen
 from gcsam_med.errors import InputError
 from gcsam_med.images import Frames, Picture, read_bytes
 from gcsam_med.images.picture import check_size, grey_if_grey
-from gcsam_med.inference.ensemble import Answer, Ensemble
+from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
 from gcsam_med.inference.inputs import DecodedImage, Input, decode, prepare_picture, safe_name
 from gcsam_med.inference.predict import BATCH, batches
 from gcsam_med.inference.results import Classification, Segmentation, classify, segment
@@ -19,6 +21,45 @@ from gcsam_med.runs import ModelCard
 from gcsam_med.runs.postprocessing import NONE, Postprocessing
 
 Source = str | os.PathLike[str] | np.ndarray
+
+
+def load(*runs: PathLike, options: PredictOptions | None = None, **fields: Any) -> Model:
+    """Load a trained run, to predict single images in memory.
+
+    Parameters
+    ----------
+    *runs : str or path
+        A run folder; several, or a folder of them, are an ensemble.
+    options : PredictOptions, optional
+        Device, operating point, test-time augmentation, dropout samples, post-processing; `fields` change it.
+    **fields
+        Fields of `PredictOptions`, such as ``device="cpu"`` or ``threshold=0.4``.
+
+    Returns
+    -------
+    Model
+        ``model.predict("a.png")`` answers about one image, ``model.predict_many(files)`` about many.
+
+    Raises
+    ------
+    InputError
+        If a folder is no finished run, or the runs do not answer the same question.
+    CheckpointError
+        If a model is damaged.
+    EnvironmentFault
+        If the device is not there.
+    """
+    if not runs:
+        raise InputError("load needs a run folder.", 'For example: load("runs/busi-unet-gcsam-seed0")')
+    options = chosen(PredictOptions, options, **fields)
+    ensemble = load_ensemble(
+        [Path(run) for run in runs],
+        device=options.device,
+        flip=options.tta == "flip",
+        mc_dropout=options.mc_dropout,
+    )
+    steps = Postprocessing(options.largest_component, options.fill_holes, options.min_area)
+    return Model(ensemble, options.threshold, steps)
 
 
 class Model:
@@ -30,8 +71,6 @@ class Model:
         self.ensemble, self.steps = ensemble, steps
         self.threshold, self.threshold_from = ensemble.threshold
         if threshold is not None:
-            if not 0 <= threshold <= 1:
-                raise InputError(f"A threshold lies between 0 and 1, but got {threshold}.")
             self.threshold, self.threshold_from = float(threshold), "given"
 
     @property

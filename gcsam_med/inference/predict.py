@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,10 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from gcsam_med import __version__
+from gcsam_med.config import Frames, PathLike, PredictOptions, chosen
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
 from gcsam_med.files import write_durably
-from gcsam_med.images import Frames, ImageFault
+from gcsam_med.images import ImageFault
 from gcsam_med.inference.dicom import dicom_output
 from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
 from gcsam_med.inference.inputs import DecodedImage, Input, decode, find_inputs
@@ -60,52 +61,37 @@ class Predicted:
     threshold_from: str  #: Where it comes from.
 
 
-@dataclass(frozen=True)
-class PredictOptions:
-    """How predictions are made."""
-
-    threshold: float | None = None  #: Default: the one evaluation chose on validation, else the model's own.
-    batch_size: int | None = None  #: Images a forward pass.
-    device: str = "auto"
-    flip: bool = False  #: Also ask about the mirrored image and average.
-    #: Samples of each network with dropout on, to average and to tell how unsure it is; 0: none.
-    mc_dropout: int = 0
-    frames: Frames = "first"  #: {"first", "middle", "all"}: Which frames of a file that holds several.
-    overlays: bool = True  #: Whether overlays are drawn.
-    steps: Postprocessing = field(default_factory=Postprocessing)  #: What is done to masks.
-    dicom_seg: bool = False  #: Also write a DICOM segmentation for each DICOM input.
-    #: Also write a DICOM structured report for each, and the segmentation it refers to.
-    dicom_sr: bool = False
-    overwrite: bool = False  #: Replace predictions of other settings.
-
-
 def predict(
-    runs: Sequence[Path],
-    inputs: Sequence[str | Path],
-    output: Path,
+    runs: PathLike | Sequence[PathLike],
+    inputs: PathLike | Sequence[PathLike],
+    output: PathLike,
     options: PredictOptions | None = None,
     *,
     track: Track = silent,
+    **fields: Any,
 ) -> Predicted:
-    """Predict images and write ``predictions.csv``, ``masks/`` and ``overlays/``.
+    """Predict images, and write masks, overlays and a table.
 
     Parameters
     ----------
-    runs : sequence of Path
+    runs : str, path, or sequence of them
         One run, or several as an ensemble; a folder of runs stands for all of them.
-    inputs : sequence of str or Path
+    inputs : str, path, or sequence of them
         Files, folders, patterns, .zip archives.
-    output : Path
-        If it holds part of the same predictions, they are completed.
+    output : str or path
+        Folder for ``predictions.csv``, ``masks/`` and ``overlays/``. If it holds part of the same
+        predictions, they are completed.
     options : PredictOptions, optional
-        How.
+        How; `fields` change it.
     track : Track
         Shows progress.
+    **fields
+        Fields of `PredictOptions`, such as ``tta="flip"``.
 
     Returns
     -------
     Predicted
-        Rows in the order of the inputs; bad files are among them with status ``failed``.
+        ``predicted.rows`` in the order of the inputs; bad files are among them with status ``failed``.
 
     Raises
     ------
@@ -118,15 +104,19 @@ def predict(
     MissingExtra
         If DICOM objects are wanted and highdicom is not installed.
     """
-    options = options or PredictOptions()
-    if options.mc_dropout == 1 or options.mc_dropout < 0:
-        raise InputError("--mc-dropout takes at least 2 samples.", "20 are usual.")
-    found = find_inputs(inputs)
-    ensemble = load_ensemble(runs, device=options.device, flip=options.flip, mc_dropout=options.mc_dropout)
+    options, output = chosen(PredictOptions, options, **fields), Path(output)
+    steps = Postprocessing(options.largest_component, options.fill_holes, options.min_area)
+    found = find_inputs([os.fspath(path) for path in several(inputs)])
+    ensemble = load_ensemble(
+        [Path(run) for run in several(runs)],
+        device=options.device,
+        flip=options.tta == "flip",
+        mc_dropout=options.mc_dropout,
+    )
     threshold, threshold_from = ensemble.threshold
     if options.threshold is not None:
         threshold, threshold_from = options.threshold, "given"
-    settings = _settings(ensemble, options, threshold, threshold_from)
+    settings = _settings(ensemble, options, steps, threshold, threshold_from)
     try:
         output.mkdir(parents=True, exist_ok=True)
         if ensemble.card.task == "segmentation":
@@ -137,12 +127,12 @@ def predict(
             _forget_lost(journal, output)
             todo = [item for item in found.items if item.key not in journal.done]
             resumed = len(found.items) - len(todo)
-            drawing = Drawing(output, options.steps, options.overlays)
+            drawing = Drawing(output, steps, options.overlays)
             stream = Stream(
                 ensemble, threshold, drawing, frames=options.frames, batch_size=options.batch_size
             )
             to_dicom = dicom_output(
-                ensemble, output, threshold, options.steps.name, options.frames,
+                ensemble, output, threshold, steps.name, options.frames,
                 seg=options.dicom_seg, sr=options.dicom_sr,
             )  # fmt: skip
             inputs_by_key = {item.key: item for item in todo}
@@ -160,8 +150,17 @@ def predict(
     return Predicted(output, rows, faults, found.renamed, resumed, threshold, threshold_from)
 
 
+def several(paths: PathLike | Sequence[PathLike]) -> Sequence[PathLike]:
+    """One path, or a sequence of them, as a sequence."""
+    return [paths] if isinstance(paths, (str, os.PathLike)) else paths
+
+
 def _settings(
-    ensemble: Ensemble, options: PredictOptions, threshold: float, threshold_from: str
+    ensemble: Ensemble,
+    options: PredictOptions,
+    steps: Postprocessing,
+    threshold: float,
+    threshold_from: str,
 ) -> dict[str, Any]:
     return {
         "schema": 1,
@@ -173,10 +172,10 @@ def _settings(
         "threshold": threshold,
         "threshold_from": threshold_from,
         "temperatures": [None if p is None else p.temperature for p in ensemble.points],
-        "flip": options.flip,
+        "flip": options.tta == "flip",
         "mc_dropout": options.mc_dropout,
         "frames": options.frames,
-        "postprocessing": options.steps.name,
+        "postprocessing": steps.name,
         "overlays": options.overlays,
         "dicom": [kind for kind in ("seg", "sr") if getattr(options, f"dicom_{kind}")],
         "use": "research only, not for clinical use",

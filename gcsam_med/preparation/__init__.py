@@ -1,6 +1,6 @@
 """From a source's files to a prepared data set: read, check, group, split, store. Imports no torch."""
 
-from gcsam_med.preparation.options import PrepareOptions
+from gcsam_med.config import PrepareOptions
 from gcsam_med.preparation.overlap import overlap
 from gcsam_med.preparation.prepare import Outcome, prepare
 from gcsam_med.preparation.shortcuts import probe

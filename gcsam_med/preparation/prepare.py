@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from gcsam_med.config import PathLike, PrepareOptions, chosen
 from gcsam_med.datasets import DATASETS, Listing, SourceSpec, table
 from gcsam_med.datasets.archive import is_archive, opened
-from gcsam_med.datasets.demo import is_synthetic
-from gcsam_med.datasets.download import sha256_of
+from gcsam_med.datasets.demo import demo_folder, is_synthetic
+from gcsam_med.datasets.download import fetch, sha256_of
 from gcsam_med.datasets.prepared import (
     AUDIT,
     IMAGES,
@@ -32,7 +33,6 @@ from gcsam_med.files import write_durably
 from gcsam_med.preparation.audit import build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.duplicates import Search, find_duplicates
-from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.privacy import identity_key
 from gcsam_med.preparation.scan import THUMB, Facts, ScanJob, scan
 from gcsam_med.preparation.splits import (
@@ -78,46 +78,34 @@ class Outcome:
 
 def prepare(
     dataset: str,
-    source: Path,
-    data_root: Path,
-    *,
-    name: str = "",
+    source: PathLike | None = None,
+    data_root: PathLike = "data",
     options: PrepareOptions | None = None,
-    images: Path | None = None,
-    splits: Path | None = None,
-    force: bool = False,
-    workers: int | None = None,
+    *,
     track: Track = silent,
+    **fields: Any,
 ) -> Outcome:
-    """Prepare a data set, or find that it is prepared already.
+    """Read, check and split a data set, and store it for training; or find that this is done already.
 
     Parameters
     ----------
     dataset : str
-        A key of `DATASETS`.
-    source : Path
-        Folder, archive or CSV file with the images.
-    data_root : Path
+        A key of `DATASETS`, as `gcsam-med list datasets` shows them.
+    source : str or path, optional
+        Folder, archive or CSV file with the images; not needed with ``download=True`` or ``demo=True``.
+    data_root : str or path
         The result goes to ``data_root/prepared/NAME``.
-    name : str, optional
-        Default: `dataset`.
     options : PrepareOptions, optional
-        What determines the result.
-    images : Path, optional
-        Folder that the paths of a table are relative to.
-    splits : Path, optional
-        A ``splits.json`` to apply instead of drawing a split.
-    force : bool
-        Prepare anew even if nothing changed.
-    workers : int, optional
-        Reading processes.
+        How; `fields` change it.
     track : Track
         Shows progress.
+    **fields
+        Fields of `PrepareOptions`, such as ``size=128``.
 
     Returns
     -------
     Outcome
-        The prepared data set and what is worth telling.
+        ``outcome.dataset`` is open for reading, ``outcome.audit`` says what was found.
 
     Raises
     ------
@@ -130,36 +118,58 @@ def prepare(
     """
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS.keys())
-    if images is not None and dataset != "table":
+    options, root = chosen(PrepareOptions, options, **fields), Path(data_root)
+    if options.images is not None and dataset != "table":
         raise InputError(f"--images belongs to --dataset table, not to {dataset}.")
+    source = _source(dataset, source, root, options, track)
     if not source.exists():
         raise InputError(f"The source {source} is not there.", "Check --source.")
-    spec, options = DATASETS[dataset], options or PrepareOptions()
-    if splits is not None:
-        options = options.model_copy(update={"splits_sha256": sha256_of(splits) if splits.is_file() else ""})
-    target = prepared_root(data_root, name or dataset)
+    spec, splits = DATASETS[dataset], options.splits
+    splits_sha256 = sha256_of(splits) if splits is not None and splits.is_file() else ""
+    recorded = {"dataset": dataset, **options.recorded(), "splits_sha256": splits_sha256}
+    name = options.name or dataset
+    target = prepared_root(root, name)
     recover(target)
-    recorded = {"dataset": dataset, **options.model_dump()}
     archive_sha256 = sha256_of(source) if is_archive(source) else ""
     differences = _option_changes(target, recorded)
     former = read_sources(target / SOURCES)
-    unchanged = former is not None and not differences and not force
+    unchanged = former is not None and not differences and not options.force
     if unchanged and former is not None and archive_sha256 and archive_sha256 == former.archive_sha256:
         return _as_it_was(target)
-    key = identity_key(data_root) if spec.private else None
+    key = identity_key(root) if spec.private else None
     with opened(source, target.parent, track) as folder:
-        listing = table.list_cases(folder, images) if dataset == "table" else spec.list_cases(folder)
+        listing = table.list_cases(folder, options.images) if dataset == "table" else spec.list_cases(folder)
         if not listing.cases and not listing.faults:
             raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
         if former is not None:
             differences += changes(
                 former, record_sources(listing, key, track=track), name_files=not spec.private
             )
-            if not differences and not force:
+            if not differences and not options.force:
                 return _as_it_was(target)
-        work = _Work(spec, options, listing, name or dataset, recorded, key)
-        outcome = work.run(target, splits, archive_sha256, workers, track)
+        work = _Work(spec, options, listing, name, recorded, key)
+        outcome = work.run(target, archive_sha256, track)
     return replace(outcome, changes=tuple(differences))
+
+
+def _source(
+    dataset: str, source: PathLike | None, data_root: Path, options: PrepareOptions, track: Track
+) -> Path:
+    """Where the images are: as given, downloaded, or generated."""
+    ways = (("--source", source is not None), ("--download", options.download), ("--demo", options.demo))
+    given = [flag for flag, on in ways if on]
+    if len(given) != 1:
+        raise InputError(
+            f"{' and '.join(given)} exclude one another."
+            if given
+            else f"prepare needs to know where the images of '{dataset}' are.",
+            "Give --source FOLDER, or --download, or --demo for synthetic images.",
+        )
+    if options.download:
+        return fetch(dataset, DATASETS[dataset], data_root / "downloads" / dataset, track)
+    if options.demo:
+        return demo_folder(dataset, data_root, options.demo_cases, options.seed, track=track)
+    return Path(str(source))
 
 
 def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
@@ -190,12 +200,10 @@ class _Work:
     recorded: dict[str, Any]
     key: bytes | None
 
-    def run(
-        self, target: Path, splits: Path | None, archive_sha256: str, workers: int | None, track: Track
-    ) -> Outcome:
+    def run(self, target: Path, archive_sha256: str, track: Track) -> Outcome:
         """Do all steps and put the result in its place."""
         with replacing(target) as folder:
-            facts, faults = self._read(folder, workers, track)
+            facts, faults = self._read(folder, track)
             if faults and not self.options.skip_bad:
                 raise DataFaults(
                     f"{len(faults)} faults in {len(self.listing.cases)} cases; nothing was changed.",
@@ -208,7 +216,7 @@ class _Work:
             conflicts = find_conflicts(facts, search, self.options.conflicts)
             facts, search, dropped = self._without_conflicts(folder, facts, search, conflicts)
             groups = _groups(facts, search)
-            division, group_ids, warnings = self._divide(facts, groups, splits)
+            division, group_ids, warnings = self._divide(facts, groups)
             manifest, left_out = build_manifest(facts, group_ids, division, private=self.spec.private)
             info = build_info(
                 manifest,
@@ -246,7 +254,7 @@ class _Work:
             PreparedDataset(target), fresh=True, audit=audit, faults=tuple(faults), warnings=tuple(warnings)
         )
 
-    def _read(self, folder: Path, workers: int | None, track: Track) -> tuple[list[Facts], list[Fault]]:
+    def _read(self, folder: Path, track: Track) -> tuple[list[Facts], list[Fault]]:
         """Read all cases and store their pixels; keep only the small facts in memory."""
         modality = self.options.modality or self.spec.modality
         job = ScanJob(
@@ -268,7 +276,7 @@ class _Work:
             PlaneWriter(folder / MASKS, square) as masks,
             PlaneWriter(folder / THUMBS, (THUMB, THUMB)) as thumbs,
         ):
-            results = scan(self.listing.cases, job, workers)
+            results = scan(self.listing.cases, job, self.options.workers)
             for found in track(results, "Reading images", len(self.listing.cases)):
                 for item in found:
                     if isinstance(item, Fault):
@@ -313,15 +321,13 @@ class _Work:
         dropped = [f for f, keep in zip(facts, kept, strict=True) if not keep]
         return [facts[row] for row in rows], replace(search, pairs=pairs), dropped
 
-    def _divide(
-        self, facts: Sequence[Facts], groups: np.ndarray, splits: Path | None
-    ) -> tuple[Division, list[str], list[str]]:
+    def _divide(self, facts: Sequence[Facts], groups: np.ndarray) -> tuple[Division, list[str], list[str]]:
         """The split: from a file, from the source, or drawn. Also the groups' names, and warnings."""
         names = [facts[group].patient or facts[group].case_id for group in groups]
         options, labels = self.options, [f.case.label for f in facts]
-        if splits is not None:
+        if options.splits is not None:
             keys = [content_key(f.source_sha256, f.case_id) for f in facts]
-            division, names, unused = apply_split_file(read_split_file(splits), keys)
+            division, names, unused = apply_split_file(read_split_file(options.splits), keys)
             warnings = [f"{unused} entries of the split file have no image here."] if unused else []
             return division, names, warnings
         unit = groups if options.split_by == "group" else np.arange(len(facts))

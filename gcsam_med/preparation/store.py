@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med import __version__
+from gcsam_med.config import PrepareOptions
 from gcsam_med.datasets import Case, Listing, SourceSpec
 from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import (
@@ -36,7 +37,6 @@ from gcsam_med.datasets.prepared import (
     PlaneWriter,
 )
 from gcsam_med.errors import InputError
-from gcsam_med.preparation.options import PrepareOptions
 from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.preparation.scan import Facts, Fingerprint
 from gcsam_med.preparation.splits import Division

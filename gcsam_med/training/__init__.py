@@ -2,7 +2,7 @@
 
 from gcsam_med.training.callbacks import Callback, EpochEnd, Progress, Start
 from gcsam_med.training.plan import Plan, make_plan
-from gcsam_med.training.run import TrainingResult, resume_training, start_training
+from gcsam_med.training.run import TrainingResult, resume, train
 
 __all__ = [
     "Callback",
@@ -12,6 +12,6 @@ __all__ = [
     "Start",
     "TrainingResult",
     "make_plan",
-    "resume_training",
-    "start_training",
+    "resume",
+    "train",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
+from gcsam_med.config import PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.files import is_leftover, remove_leftovers, write_durably
@@ -39,7 +39,7 @@ from gcsam_med.training.state import TrainingState
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MACHINE_FIELDS", "TrainingResult", "resume_training", "start_training"]
+__all__ = ["MACHINE_FIELDS", "TrainingResult", "resume", "train"]
 
 
 @dataclass(frozen=True)
@@ -74,30 +74,50 @@ class TrainingResult:
         }
 
 
-def start_training(
-    config: RunConfig, output: Path | None = None, callback: Callback | None = None
+def train(
+    dataset: str | RunConfig | None = None,
+    output: PathLike | None = None,
+    callback: Callback | None = None,
+    *,
+    config: PathLike | None = None,
+    sets: Sequence[str] = (),
+    **settings: Any,
 ) -> TrainingResult:
-    """Train from the beginning.
+    """Train a network on a prepared data set.
 
     Parameters
     ----------
-    config : RunConfig
-        What to do.
-    output : Path, optional
-        Run folder, which must be new or empty; left open: ``runs/`` and a name made of the settings.
+    dataset : str or RunConfig, optional
+        Name of a prepared data set, or all settings; may also stand in `config`.
+    output : str or path, optional
+        Run folder, which must be new or empty. Default: ``runs/`` and a name made of the settings.
     callback : Callback, optional
         Is called while it trains.
+    config : str or path, optional
+        YAML file of settings.
+    sets : sequence of str
+        ``key=value`` texts; they beat the file.
+    **settings
+        Fields of `RunConfig`, such as ``optimizer="gcsam"`` or ``epochs=20``; they beat all others.
 
     Returns
     -------
     TrainingResult
-        How it ended.
+        How it ended; ``result.folder`` is the run.
 
     Raises
     ------
     GcsamMedError
         See `gcsam_med.errors`.
     """
+    if isinstance(dataset, RunConfig):
+        return _from_start(with_overrides(dataset, settings, sets), output, callback)
+    given = settings | ({} if dataset is None else {"dataset": dataset})
+    return _from_start(load_config(None if config is None else Path(config), given, sets), output, callback)
+
+
+def _from_start(config: RunConfig, output: PathLike | None, callback: Callback | None) -> TrainingResult:
+    output = None if output is None else Path(output)
     dataset = open_prepared(config.data_root, config.dataset)
     if config.rho == "auto":
         config = _with_rho_found(config, output, callback or Callback())
@@ -107,26 +127,28 @@ def start_training(
     return _train(plan, run, None, callback or Callback())
 
 
-def resume_training(
-    folder: Path,
-    overrides: Mapping[str, Any] | None = None,
-    sets: Sequence[str] = (),
+def resume(
+    run: PathLike,
+    callback: Callback | None = None,
     *,
     extend: bool = False,
-    callback: Callback | None = None,
+    sets: Sequence[str] = (),
+    **settings: Any,
 ) -> TrainingResult:
-    """Resume a run from its newest whole checkpoint.
+    """Continue a run from its newest whole checkpoint.
 
     Parameters
     ----------
-    folder : Path
+    run : str or path
         The run folder.
-    overrides, sets
-        Settings that differ from the run's own; see `gcsam_med.training.resume` for those that may.
-    extend : bool
-        Allow more epochs and another patience as well. The learning rate follows the new schedule from here.
     callback : Callback, optional
         Is called while it trains.
+    extend : bool
+        Allow more epochs and another patience as well. The learning rate follows the new schedule from here.
+    sets : sequence of str
+        ``key=value`` texts of settings that differ from the run's own.
+    **settings
+        The same, by name; see `gcsam_med.training.resume` for those that may differ.
 
     Returns
     -------
@@ -140,18 +162,18 @@ def resume_training(
     InputError
         If there is nothing to resume, or the data set is another one.
     """
-    run = RunFolder(Path(folder))
-    if not run.config_file.is_file():
-        raise InputError(f"{folder} is not a run: it has no config.yaml.", "Give a folder made by train.")
-    former = load_config(run.config_file, {})
-    config = with_overrides(former, overrides or {}, sets)
-    made_with = read_environment(run)
+    folder = RunFolder(Path(run))
+    if not folder.config_file.is_file():
+        raise InputError(f"{run} is not a run: it has no config.yaml.", "Give a folder made by train.")
+    former = load_config(folder.config_file, {})
+    config = with_overrides(former, settings, sets)
+    made_with = read_environment(folder)
     check_settings(former, config, extend, made_with["cases_per_step"], process_count())
     dataset = open_prepared(config.data_root, config.dataset)
     check_same_data(made_with, dataset)
-    checkpoint = load_checkpoint(run.checkpoints)
+    checkpoint = load_checkpoint(folder.checkpoints)
     return _train(
-        make_plan(config, dataset), run, checkpoint, callback or Callback(), made_with, extended=extend
+        make_plan(config, dataset), folder, checkpoint, callback or Callback(), made_with, extended=extend
     )
 
 
@@ -345,19 +367,19 @@ def _with_rho_found(config: RunConfig, output: Path | None, callback: Callback) 
         )
     base = output or Path("runs") / f"{config.dataset}-{config.optimizer}-seed{config.seed}"
 
-    def train(short: RunConfig, folder: Path) -> tuple[str, float]:
+    def short_run(short: RunConfig, folder: Path) -> tuple[str, float]:
         run = RunFolder(folder)
         if not run.config_file.is_file():
-            result = start_training(short, folder, callback)
+            result = train(short, folder, callback)
         elif _same_settings(run, short):
-            result = resume_training(folder, callback=callback)
+            result = resume(folder, callback)
         else:
             raise InputError(
                 f"{folder} was made with other settings.", "Remove it, or choose another --output."
             )
         return result.metric, result.best
 
-    search = find_rho(config, base.with_name(f"{base.name}-rho-search"), train)
+    search = find_rho(config, base.with_name(f"{base.name}-rho-search"), short_run)
     listing = ", ".join(f"{rho:g}: {value:.4f}" for rho, value in search.values.items())
     callback.note(f"rho {search.chosen:g} was chosen by validation {search.metric} ({listing})")
     return config.model_copy(update={"rho": search.chosen})

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gcsam_med import __version__
-from gcsam_med.cli import doctor, run
+from gcsam_med.cli import info, run
 from tests.builders import make_prepared
 
 
@@ -148,7 +148,7 @@ def test_an_unused_nvidia_gpu_is_explained(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(doctor, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(info, "_has_nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for)
     code, payload = _look(capsys, "--data-root", str(tmp_path))

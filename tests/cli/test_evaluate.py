@@ -33,7 +33,7 @@ def test_json_prints_metrics_json_and_nothing_else(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["nowhere"], "no run folder nowhere"),
-        (["{run}", "--split", "tset"], "Unknown split 'tset'"),
+        (["{run}", "--split", "tset"], "Unknown value of --split 'tset'"),
         (["{run}", "--dataset", "nothing"], "No prepared data set 'nothing'"),
     ],
 )

@@ -17,7 +17,7 @@ def test_export_tells_what_it_wrote(tmp_path, capsys):
     assert content["files"] == sorted(p.name for p in out.iterdir())
     assert content["largest_difference"] is None
     assert "not chosen on validation" in err
-    assert "Generated images" in err
+    assert "Synthetic images" in err
 
 
 def test_a_missing_extra_is_exit_3_and_says_what_to_install(tmp_path, capsys, monkeypatch):

@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import app, main, run
-from gcsam_med.cli import list as listing
+from gcsam_med.cli import COMMANDS, main, run
+from gcsam_med.cli import info as listing
 from gcsam_med.errors import (
     CheckpointError,
     ConfigError,
@@ -23,8 +23,6 @@ from gcsam_med.errors import (
     InputError,
     MissingExtra,
 )
-
-COMMANDS = [c.name for c in app.registered_commands if c.name]
 
 
 def _python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -147,7 +145,7 @@ def test_ctrl_c_from_the_keyboard_ends_with_130() -> None:
         "import os, signal\n"
         # A process started in the background of a script ignores it from birth.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from gcsam_med.cli import list as listing, main\n"
+        "from gcsam_med.cli import info as listing, main\n"
         "listing.LISTINGS['models'] = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "main(['list', 'models'])",
     )

@@ -59,8 +59,11 @@ def test_several_runs_and_flips(image, tmp_path, capsys):
         (["{run}", "--output", "o"], "nothing to predict"),
         (["{run}", "nowhere.png", "--output", "o"], "There is no file"),
         (["{image}", "{image}", "--output", "o"], "no run folder"),
-        (["{run}", "{image}", "--output", "o", "--tta", "rotate"], "Unknown --tta"),
-        (["{run}", "{image}", "--output", "o", "--frames", "last"], "Unknown --frames"),
+        (["{run}", "{image}", "--output", "o", "--tta", "rotate"], "Unknown value of --tta 'rotate'"),
+        (
+            ["{run}", "{image}", "--output", "o", "--frames", "last"],
+            "--frames: should be",
+        ),
     ],
 )
 def test_mistakes_are_exit_2(image, tmp_path, capsys, monkeypatch, arguments, message):

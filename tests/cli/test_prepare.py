@@ -81,7 +81,7 @@ def test_faults_are_a_table_and_exit_code_2(
         (["--source", "nowhere"], 2, "nowhere is not there"),
         (["--source", ".", "--conflicts", "dorp"], 2, "Did you mean 'drop'?"),
         (["--source", ".", "--split-by", "patients"], 2, "Unknown value of --split-by"),
-        (["--source", ".", "--frames", "-1"], 2, "--frames takes"),
+        (["--source", ".", "--frames", "-1"], 2, "--frames: should be"),
         (["--source", ".", "--images", "."], 2, "belongs to --dataset table"),
     ],
 )

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from gcsam_med.cli import run
-from gcsam_med.compare.engines import run_in_processes, slurm_script
+from gcsam_med.compare.execute import run_in_processes, slurm_script
 from gcsam_med.compare.plan import read_study_plan
 from tests.builders import make_prepared
 
@@ -186,7 +186,7 @@ def test_the_slurm_script_makes_the_runs_of_the_plan(study, tmp_path):
 def test_ray_makes_the_runs(study):
     """Oracle: what was taken away is there again, made by a worker of a local Ray."""
     ray = pytest.importorskip("ray")
-    from gcsam_med.compare.engines import run_on_ray
+    from gcsam_med.compare.execute import run_on_ray
 
     folder = forget(study, "basic-unet-gcsam-seed0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -18,7 +18,7 @@ from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.calibration import calibrate_run
 from tests.builders import copied_run, make_prepared, make_run, trained_runs
 
-FAST = {"n_resamples": 200, "device": "cpu"}
+FAST = {"resamples": 200, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from torch.autograd.functional import hessian
 from torch.func import functional_call
 
 from gcsam_med.cli import run
+from gcsam_med.config import SharpnessOptions
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import flatness as module
-from gcsam_med.evaluation.flatness import SharpnessOptions, measure_sharpness
+from gcsam_med.evaluation.flatness import measure_sharpness
 from gcsam_med.evaluation.setup import open_examination
 from gcsam_med.losses import build_loss
 from tests.builders import make_prepared, make_run

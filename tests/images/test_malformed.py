@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gcsam_med.config import PrepareOptions
 from gcsam_med.errors import DataFaults
 from gcsam_med.images import ImageFault, read_image, read_mask
-from gcsam_med.preparation import PrepareOptions, prepare
+from gcsam_med.preparation import prepare
 from tests.images.malformed import encoded, picture, zoo
 
 ZOO = zoo()

@@ -14,8 +14,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from gcsam_med.cli import run as cli
+from gcsam_med.config import PredictOptions
 from gcsam_med.errors import InputError
-from gcsam_med.inference import PredictOptions, predict
+from gcsam_med.inference import predict
 from gcsam_med.inference.dicom import codes
 from gcsam_med.inference.dicom.codes import Maker
 from gcsam_med.inference.dicom.seg import segmentation

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from gcsam_med.cli import run as command
+from gcsam_med.config import PredictOptions
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.inference import PredictOptions, predict
+from gcsam_med.inference import predict
 from gcsam_med.inference.ensemble import find_runs, load_ensemble
 from gcsam_med.inference.predict import lanes
 from gcsam_med.metrics.calibration import apply_temperature

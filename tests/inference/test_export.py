@@ -13,9 +13,10 @@ import torch
 import yaml
 from PIL import Image, ImageOps
 
+from gcsam_med.config import PredictOptions
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
-from gcsam_med.inference import PredictOptions, predict
+from gcsam_med.inference import predict
 from gcsam_med.inference.export import FORMATS, export_run
 from gcsam_med.inference.export.bundle import can_be_bundled
 from gcsam_med.inference.export.graphs import TOLERANCE, check
@@ -33,7 +34,7 @@ TRACED = tuple(NETWORKS) if ALL else ("resnet18",)  # unet is traced by the othe
 def run(tmp_path_factory):
     """A run that was evaluated, so that it has an operating point and figures."""
     run = copied_run(tmp_path_factory.mktemp("export"), "segmentation")
-    report = evaluate_run(run, n_resamples=100, device="cpu")
+    report = evaluate_run(run, resamples=100, device="cpu")
     figures = evaluation_folder(report, run) / "metrics.json"
     figures.parent.mkdir(parents=True)
     figures.write_text(json.dumps(metrics_json(report)), encoding="utf-8")

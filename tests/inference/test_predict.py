@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from gcsam_med.config import PredictOptions
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run
-from gcsam_med.inference import PredictOptions, predict
+from gcsam_med.inference import predict
 from gcsam_med.inference.ensemble import load_ensemble
 from gcsam_med.runs import load_model
-from gcsam_med.runs.postprocessing import Postprocessing
 from gcsam_med.transforms.letterbox import Letterbox
 from tests.builders import copied_run, picture, trained_runs
 
@@ -87,7 +87,7 @@ def test_the_threshold_is_the_one_chosen_on_validation(images, tmp_path):
     run = copied_run(tmp_path, "segmentation")
     before = predict([run], [images], tmp_path / "a", CPU)
     assert "chosen on validation" in before.threshold_from
-    report = evaluate_run(run, n_resamples=100, device="cpu")
+    report = evaluate_run(run, resamples=100, device="cpu")
     after = predict([run], [images], tmp_path / "b", CPU)
     assert before.threshold == after.threshold == report.operating.threshold
     assert before.rows == after.rows
@@ -100,7 +100,7 @@ def test_the_threshold_is_the_one_chosen_on_validation(images, tmp_path):
 def test_classes_and_calibrated_probabilities(images, tmp_path):
     """Oracle: the call follows the threshold; probabilities sum to 1; the likelier class stays."""
     run = copied_run(tmp_path, "binary")
-    report = evaluate_run(run, n_resamples=100, device="cpu")
+    report = evaluate_run(run, resamples=100, device="cpu")
     done = predict([run], [images], tmp_path / "out", CPU)
     for row in done.rows:
         assert row["prob_benign"] + row["prob_malignant"] == pytest.approx(1, abs=1e-5)
@@ -203,7 +203,7 @@ def test_colour_archives_and_collisions(images, tmp_path):
 def test_settings_are_kept_with_the_predictions(images, tmp_path):
     """Oracle: what a reader of the folder needs to know, by name."""
     run = trained_runs()["segmentation"]
-    options = PredictOptions(device="cpu", steps=Postprocessing(largest_component=True), overlays=False)
+    options = PredictOptions(device="cpu", largest_component=True, overlays=False)
     predict([run], [images], tmp_path / "out", options)
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert content["postprocessing"] == "largest component"

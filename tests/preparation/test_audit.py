@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
+from gcsam_med.config import PrepareOptions
 from gcsam_med.errors import InputError
-from gcsam_med.preparation import Outcome, PrepareOptions, overlap, prepare, probe
+from gcsam_med.preparation import Outcome, overlap, prepare, probe
 from gcsam_med.preparation.audit import find_conflicts
 from gcsam_med.preparation.duplicates import Search
 from tests.datasets import layouts

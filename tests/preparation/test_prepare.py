@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from gcsam_med.config import PrepareOptions
 from gcsam_med.datasets import DATASETS
 from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import DataFaults, Fault, InputError
 from gcsam_med.images import read_image, read_mask
-from gcsam_med.preparation import Outcome, PrepareOptions, prepare
+from gcsam_med.preparation import Outcome, prepare
 from gcsam_med.preparation import scan as scanning
 from gcsam_med.preparation.scan import ScanJob, scan
 from gcsam_med.transforms.letterbox import Letterbox

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gcsam_med.preparation import PrepareOptions, prepare
+from gcsam_med.config import PrepareOptions
+from gcsam_med.preparation import prepare
 from gcsam_med.preparation.preview import GAP, MIN_TILE, preview
 from tests.datasets import layouts
 

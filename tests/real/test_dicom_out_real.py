@@ -9,7 +9,8 @@ import pydicom
 import pytest
 from PIL import Image
 
-from gcsam_med.inference import PredictOptions, predict
+from gcsam_med.config import PredictOptions
+from gcsam_med.inference import predict
 from tests.builders import trained_runs
 
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
+from gcsam_med.config import PredictOptions, PrepareOptions
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
-from gcsam_med.inference import PredictOptions, predict
-from gcsam_med.preparation import PrepareOptions, prepare
+from gcsam_med.inference import predict
+from gcsam_med.preparation import prepare
 from gcsam_med.reporting import write_report
 from tests.builders import make_run
 
@@ -34,7 +35,7 @@ def run(real_data, tmp_path_factory):
 
 def test_a_report_of_real_images(run, tmp_path):
     """Oracle: the contract's files; no stamp of synthetic data; every lesion image counted, none dropped."""
-    report = evaluate_run(run, n_resamples=200, device="cpu")
+    report = evaluate_run(run, resamples=200, device="cpu")
     write_report(report, tmp_path)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["synthetic"] is False

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
+from gcsam_med.config import PrepareOptions
 from gcsam_med.datasets import DATASETS
 from gcsam_med.images import ImageFault, read_image, read_mask
-from gcsam_med.preparation import Outcome, PrepareOptions, prepare
+from gcsam_med.preparation import Outcome, prepare
 from gcsam_med.preparation.duplicates import find_duplicates
 from gcsam_med.preparation.scan import fingerprint, thumbnail
 from gcsam_med.preparation.splits import divide

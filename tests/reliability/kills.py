@@ -32,7 +32,7 @@ from gcsam_med.networks import NETWORKS
 from gcsam_med.networks.table import NetworkSpec
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
-from gcsam_med.training import resume_training, start_training
+from gcsam_med.training import resume, train
 from gcsam_med.training import state as state_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
@@ -61,7 +61,7 @@ def prepare(root: Path) -> None:
         make_prepared(root, n=CASES, size=32)
     with TemporaryDirectory() as folder:
         config = Trial("adam", 0.0).config(root).model_copy(update={"epochs": 1})
-        start_training(config, Path(folder) / "run")
+        train(config, Path(folder) / "run")
 
 
 @contextmanager
@@ -121,9 +121,9 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
         if tamper is not None:
             tamper()
         if RunFolder(folder).config_file.is_file():
-            resume_training(folder)
+            resume(folder)
         else:
-            start_training(config, folder)
+            train(config, folder)
         folder.with_suffix(".done").touch()
         code = 0
     except BaseException:

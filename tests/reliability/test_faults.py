@@ -12,7 +12,7 @@ import torch
 
 from gcsam_med.errors import ConfigError, EnvironmentFault
 from gcsam_med.training import loop as loop_module
-from gcsam_med.training import start_training
+from gcsam_med.training import train
 from gcsam_med.training.resume import check_settings, differences
 from tests.reliability.kills import Trial
 
@@ -27,7 +27,7 @@ def test_memory_that_runs_out_on_a_cpu_gives_numbers(
 
     monkeypatch.setattr(loop_module, "training_step", greedy)
     with pytest.raises(EnvironmentFault, match="Out of memory with batch size 4") as said:
-        start_training(Trial("adam", 0.0).config(root), tmp_path / "r")
+        train(Trial("adam", 0.0).config(root), tmp_path / "r")
     assert "--batch-size 2 --accumulate 2" in said.value.advice
 
 

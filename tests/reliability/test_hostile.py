@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from gcsam_med.cli import run as command
-from gcsam_med.training import start_training
+from gcsam_med.training import train
 from tests.builders import make_prepared, picture
 from tests.reliability.hostile.cases import CASES
 from tests.reliability.hostile.project import COMMANDS, Project
@@ -43,7 +43,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with tiny_network():
         for number, folder in enumerate((project.run, project.other)):
             config = Trial("adam", 0.0, number).config(project.data)
-            start_training(config.model_copy(update={"epochs": 1}), folder)
+            train(config.model_copy(update={"epochs": 1}), folder)
             assert command(["evaluate", str(folder), "--device", "cpu", "--resamples", "100", "-q"]) == 0
         yield project.root
 

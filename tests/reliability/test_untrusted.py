@@ -23,7 +23,7 @@ from safetensors.torch import save
 from gcsam_med.cli import run as command
 from gcsam_med.errors import CheckpointError
 from gcsam_med.runs import load_model
-from gcsam_med.training import start_training
+from gcsam_med.training import train
 from gcsam_med.training.checkpoint import save_checkpoint
 from tests.reliability.kills import Trial
 from tests.reliability.payloads import PLAIN, payloads
@@ -35,7 +35,7 @@ PAYLOADS = payloads()
 def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound run that the tests copy and then spoil."""
     folder = tmp_path_factory.mktemp("untrusted") / "run"
-    start_training(Trial("adam", 0.0).config(root).model_copy(update={"epochs": 1}), folder)
+    train(Trial("adam", 0.0).config(root).model_copy(update={"epochs": 1}), folder)
     return folder
 
 

@@ -29,7 +29,7 @@ from gcsam_med.losses import build_loss
 from gcsam_med.networks import build_network
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
-from gcsam_med.training import resume_training, start_training
+from gcsam_med.training import resume, train
 from gcsam_med.training import state as state_module
 from gcsam_med.training.checkpoint import load_checkpoint
 from gcsam_med.training.plan import make_plan
@@ -152,10 +152,10 @@ def test_a_run_goes_on_with_another_number_of_processes(
     """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start = settings(data_root, batch_size=6 // first)
-    in_processes(first, whole, lambda: start_training(start, whole))
-    said = in_processes(first, cut, lambda: start_training(start, cut, StopAfter(7)))
+    in_processes(first, whole, lambda: train(start, whole))
+    said = in_processes(first, cut, lambda: train(start, cut, StopAfter(7)))
     assert last_state(cut)["step"] == 7
-    said += in_processes(then, cut, lambda: resume_training(cut, {"batch_size": 6 // then}))
+    said += in_processes(then, cut, lambda: resume(cut, batch_size=6 // then))
     assert_close(whole, cut)
     log = (cut / "log.txt").read_text()
     assert log.count(f"processes {first} then, {then} now") == 1
@@ -173,10 +173,10 @@ def test_two_processes_resume_bit_equal(optimizer: str, ema: float, data_root: P
     end is the same to the last bit, the epoch's mean loss over processes too."""
     config = kills.Trial(optimizer, ema).config(data_root).model_copy(update={"batch_size": 2})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    in_processes(2, whole, lambda: start_training(config, whole))
-    in_processes(2, cut, lambda: start_training(config, cut, StopAfter(9)))
+    in_processes(2, whole, lambda: train(config, whole))
+    in_processes(2, cut, lambda: train(config, cut, StopAfter(9)))
     assert last_state(cut)["step"] == 9
-    in_processes(2, cut, lambda: resume_training(cut))
+    in_processes(2, cut, lambda: resume(cut))
     one, other = kills.fingerprint(whole), kills.fingerprint(cut)
     assert [part for part in one if one[part] != other[part]] == []
 
@@ -187,7 +187,7 @@ def test_all_processes_validate_the_network_that_is_kept(data_root: Path, tmp_pa
     own statistics after an epoch's last step, but those of the first are kept."""
     config = kills.Trial("adam", 0.0).config(data_root).model_copy(update={"batch_size": 2, "epochs": 1})
     folder = tmp_path / "run"
-    in_processes(2, folder, lambda: start_training(config, folder))
+    in_processes(2, folder, lambda: train(config, folder))
     network = build_network("tiny", task="segmentation", in_channels=1, outputs=1, size=32)
     network.load_state_dict(last_state(folder)["network"])
     plan = make_plan(config, open_prepared(data_root, "toy"))
@@ -219,13 +219,13 @@ def test_a_resume_cut_off_between_its_files_keeps_the_steps(data_root: Path, tmp
     """environment.json of the new way and config.yaml of the old one must not add up to other steps."""
     folder = tmp_path / "run"
     config = kills.Trial("adam", 0.0).config(data_root).model_copy(update={"batch_size": 2})
-    in_processes(2, folder, lambda: start_training(config, folder, StopAfter(5)))
+    in_processes(2, folder, lambda: train(config, folder, StopAfter(5)))
     run = RunFolder(folder)
     facts = run.environment_file.read_text()
     run.environment_file.write_text(facts.replace('"processes": 2', '"processes": 1'))
     with pytest.raises(ConfigError, match="it took 4 cases a step, now it would take 2"):
-        resume_training(folder)
-    in_processes(1, folder, lambda: resume_training(folder, {"batch_size": 4}))
+        resume(folder)
+    in_processes(1, folder, lambda: resume(folder, batch_size=4))
     assert last_state(folder)["step"] == kills.STEPS * kills.EPOCHS
 
 
@@ -258,8 +258,8 @@ def test_torchrun_is_stopped_and_one_process_goes_on(data_root: Path, tmp_path: 
     assert f"after step {stopped};" in said
     epochs = len(pd.read_csv(folder / "history.csv")) + 1
     with pytest.raises(ConfigError, match="it took 6 cases a step") as refused:
-        resume_training(folder, {"epochs": epochs}, extend=True)
+        resume(folder, epochs=epochs, extend=True)
     assert "product is 6" in refused.value.advice
-    result = resume_training(folder, {"epochs": epochs, "batch_size": 6}, extend=True)
+    result = resume(folder, epochs=epochs, batch_size=6, extend=True)
     assert (result.epochs, result.reason) == (epochs, "epochs")
     assert result.steps > stopped

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gcsam_med.errors import MissingExtra
-from gcsam_med.training import start_training
+from gcsam_med.training import train
 from gcsam_med.training.state import draw_curves, write_history
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
@@ -21,7 +21,7 @@ def test_tensorboard_holds_the_history(tmp_path: Path) -> None:
 
     make_prepared(tmp_path, n=36, size=32)
     recorder = Recorder()
-    start_training(settings(tmp_path, tensorboard=True), tmp_path / "run", recorder)
+    train(settings(tmp_path, tensorboard=True), tmp_path / "run", recorder)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     found = [(e.step, e.value) for e in events.Scalars("val_dice")]
@@ -40,7 +40,7 @@ def test_mlflow_holds_settings_and_history_but_no_path(
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     make_prepared(tmp_path, n=36, size=32)
     recorder = Recorder()
-    start_training(settings(tmp_path, mlflow=True), tmp_path / "run", recorder)
+    train(settings(tmp_path, mlflow=True), tmp_path / "run", recorder)
     mlflow.end_run()
     (run,) = mlflow.MlflowClient().search_runs(["0"])
     assert run.data.params["optimizer"] == "gcsam"
@@ -57,7 +57,7 @@ def test_a_missing_tracker_names_the_extra(
     monkeypatch.setitem(sys.modules, module, None)
     make_prepared(tmp_path, n=36, size=32)
     with pytest.raises(MissingExtra, match="tracking"):
-        start_training(settings(tmp_path, **{setting: True}), tmp_path / "run")
+        train(settings(tmp_path, **{setting: True}), tmp_path / "run")
 
 
 def test_history_and_curves(tmp_path: Path) -> None:

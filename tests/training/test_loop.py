@@ -15,7 +15,7 @@ from gcsam_med.errors import InputError
 from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
-from gcsam_med.training import Callback, EpochEnd, Start, start_training
+from gcsam_med.training import Callback, EpochEnd, Start, train
 from tests.builders import make_prepared
 
 
@@ -67,7 +67,7 @@ class Recorder(Callback):
 def test_a_run_leaves_the_contract_s_files(data_root: Path, tmp_path: Path) -> None:
     """Oracle: the contract's list of files and columns."""
     recorder = Recorder()
-    result = start_training(settings(data_root), tmp_path / "run", recorder)
+    result = train(settings(data_root), tmp_path / "run", recorder)
     run = RunFolder.open(tmp_path / "run")
     names = {p.name for p in run.root.iterdir()} - {".lock"}
     assert names == {
@@ -92,16 +92,16 @@ def test_a_run_leaves_the_contract_s_files(data_root: Path, tmp_path: Path) -> N
 
 def test_the_configuration_of_a_run_replays_it(data_root: Path, tmp_path: Path) -> None:
     """Oracle: the first run's weights, bit for bit; the second is started from its config.yaml."""
-    start_training(settings(data_root, dropout=0.2, ema=0.9), tmp_path / "a")
+    train(settings(data_root, dropout=0.2, ema=0.9), tmp_path / "a")
     config = RunFolder(tmp_path / "a").config()
-    start_training(config, tmp_path / "b")
+    train(config, tmp_path / "b")
     assert_same_bits(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 def test_seeds_differ(data_root: Path, tmp_path: Path) -> None:
     """The control of the test above: another seed gives other weights."""
-    start_training(settings(data_root, epochs=1), tmp_path / "a")
-    start_training(settings(data_root, epochs=1, seed=1), tmp_path / "b")
+    train(settings(data_root, epochs=1), tmp_path / "a")
+    train(settings(data_root, epochs=1, seed=1), tmp_path / "b")
     first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
@@ -110,7 +110,7 @@ def test_seeds_differ(data_root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_optimizer_lowers_the_loss(optimizer: str, data_root: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    start_training(
+    train(
         settings(data_root, optimizer=optimizer, epochs=4, augment=False, lr=3e-3), tmp_path / "r", recorder
     )
     losses = [float(e.row["train_loss"]) for e in recorder.epochs]
@@ -121,7 +121,7 @@ def test_each_optimizer_lowers_the_loss(optimizer: str, data_root: Path, tmp_pat
 def test_each_loss_trains_its_task(loss: str, data_root: Path, tmp_path: Path) -> None:
     task = LOSSES[loss].task
     recorder = Recorder()
-    start_training(
+    train(
         settings(data_root, task=task, loss=loss, epochs=4, augment=False, optimizer="adam", lr=1e-3),
         tmp_path / "r",
         recorder,
@@ -131,7 +131,7 @@ def test_each_loss_trains_its_task(loss: str, data_root: Path, tmp_path: Path) -
 
 
 def test_bfloat16_and_accumulation_run(data_root: Path, tmp_path: Path) -> None:
-    result = start_training(settings(data_root, precision="bf16", accumulate=2, batch_size=3), tmp_path / "r")
+    result = train(settings(data_root, precision="bf16", accumulate=2, batch_size=3), tmp_path / "r")
     assert result.skipped == 0
     assert result.best > 0
 
@@ -140,8 +140,8 @@ def test_accumulation_equals_the_whole_batch(data_root: Path, tmp_path: Path) ->
     """Oracle: one pass over the whole batch; instance norm makes the cases independent, so float rounding is
     all that may differ (plain SGD, since Adam blows rounding up where gradients are near zero)."""
     common = {"optimizer": "sgd", "momentum": 0.0, "lr": 1e-2, "epochs": 1, "clip_norm": 0}
-    start_training(settings(data_root, **common, batch_size=6), tmp_path / "whole")
-    start_training(settings(data_root, **common, batch_size=2, accumulate=3), tmp_path / "parts")
+    train(settings(data_root, **common, batch_size=6), tmp_path / "whole")
+    train(settings(data_root, **common, batch_size=2, accumulate=3), tmp_path / "parts")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], rtol=0, atol=2e-5)
@@ -150,7 +150,7 @@ def test_accumulation_equals_the_whole_batch(data_root: Path, tmp_path: Path) ->
 def test_patience_stops(data_root: Path, tmp_path: Path) -> None:
     """A learning rate too small to change anything gives no better epoch after the first."""
     recorder = Recorder()
-    result = start_training(
+    result = train(
         settings(data_root, optimizer="sgd", momentum=0.0, lr=1e-30, epochs=9, patience=2),
         tmp_path / "r",
         recorder,
@@ -160,16 +160,16 @@ def test_patience_stops(data_root: Path, tmp_path: Path) -> None:
 
 
 def test_time_limit_ends_in_mid_epoch_with_a_model(data_root: Path, tmp_path: Path) -> None:
-    result = start_training(settings(data_root, epochs=1000, max_minutes=1e-4), tmp_path / "r")
+    result = train(settings(data_root, epochs=1000, max_minutes=1e-4), tmp_path / "r")
     assert result.reason == "max_minutes"
     assert load_model(tmp_path / "r" / "model").card.epoch == 1
 
 
 def test_a_finished_run_is_not_overwritten(data_root: Path, tmp_path: Path) -> None:
-    start_training(settings(data_root, epochs=1), tmp_path / "r")
+    train(settings(data_root, epochs=1), tmp_path / "r")
     before = weights(tmp_path / "r")
     with pytest.raises(InputError, match="finished run"):
-        start_training(settings(data_root, epochs=1, seed=3), tmp_path / "r")
+        train(settings(data_root, epochs=1, seed=3), tmp_path / "r")
     assert_same_bits(before, weights(tmp_path / "r"))
 
 
@@ -177,7 +177,7 @@ def test_a_default_folder_is_named_by_its_settings_and_numbered(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first = start_training(settings(data_root, epochs=1, fold=1))
-    second = start_training(settings(data_root, epochs=1, fold=1))
+    first = train(settings(data_root, epochs=1, fold=1))
+    second = train(settings(data_root, epochs=1, fold=1))
     assert first.folder == Path("runs/toy-unet-gcsam-seed0-fold1")
     assert second.folder == Path("runs/toy-unet-gcsam-seed0-fold1-2")

@@ -25,7 +25,7 @@ from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
-from gcsam_med.training import make_plan, start_training
+from gcsam_med.training import make_plan, train
 from gcsam_med.training.batches import Batches
 from gcsam_med.training.build import moving_average
 from gcsam_med.training.loop import lr_factor
@@ -201,7 +201,7 @@ def test_non_finite_steps_are_skipped_counted_and_in_the_end_stop(
     monkeypatch.setattr(loop_module, "training_step", poisoned)
     recorder = Recorder()
     with pytest.raises(InputError, match=r"in 4 steps in a row, up to step 9 \(its cases: ") as stopped:
-        start_training(settings(data_root, epochs=9, nonfinite_limit=4), tmp_path / "r", recorder)
+        train(settings(data_root, epochs=9, nonfinite_limit=4), tmp_path / "r", recorder)
     assert "--lr" in stopped.value.advice
     assert recorder.epochs[0].row["skipped_steps"] == 2
     assert math.isfinite(float(recorder.epochs[0].row["train_loss"]))
@@ -215,7 +215,7 @@ def test_running_out_of_memory_gives_numbers(
 
     monkeypatch.setattr(loop_module, "training_step", too_large)
     with pytest.raises(GcsamMedError, match="batch size 6") as stopped:
-        start_training(settings(data_root), tmp_path / "r")
+        train(settings(data_root), tmp_path / "r")
     assert stopped.value.exit_code == 3
     assert "--batch-size 3 --accumulate 2" in stopped.value.advice
 
@@ -272,11 +272,11 @@ def in_colour(dataset: PreparedDataset) -> None:
 
 def test_grey_weights_go_on_with_colour_images(data_root: Path, tmp_path: Path) -> None:
     """The network stays grey; training and the saved model turn colour into the same input."""
-    start_training(settings(data_root, epochs=1), tmp_path / "grey")
+    train(settings(data_root, epochs=1), tmp_path / "grey")
     in_colour(make_prepared(tmp_path / "data", n=36, size=32))
     weights = tmp_path / "grey" / "model" / "weights.safetensors"
     config = settings(tmp_path / "data", weights=weights, epochs=1, batch_size=100, augment=False)
-    start_training(config, tmp_path / "colour")
+    train(config, tmp_path / "colour")
     plan = plan_of(tmp_path / "data", weights=weights, batch_size=100, augment=False)
     model = load_model(tmp_path / "colour" / "model")
     assert model.card.in_channels == 1

@@ -12,7 +12,7 @@ import torch
 
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError, Interrupted
 from gcsam_med.runs import RunFolder
-from gcsam_med.training import Progress, resume_training, start_training
+from gcsam_med.training import Progress, resume, train
 from gcsam_med.training import checkpoint as checkpoint_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
@@ -57,16 +57,16 @@ def history(folder: Path) -> list[list[str]]:
 def test_resume_is_bit_equal(optimizer: str, ema: float, data_root: Path, tmp_path: Path) -> None:
     """Oracle: the run that was not interrupted. Stopped in mid-epoch, at an epoch's last step, and again."""
     config = settings(data_root, optimizer=optimizer, ema=ema, dropout=0.3, epochs=3, batch_size=5)
-    start_training(config, tmp_path / "whole")
+    train(config, tmp_path / "whole")
     steps = Recorder()
     with pytest.raises(Interrupted) as stopped:
-        start_training(config, tmp_path / "cut", StopAfter(2))
+        train(config, tmp_path / "cut", StopAfter(2))
     assert stopped.value.exit_code == 143
     with pytest.raises(Interrupted):
-        resume_training(tmp_path / "cut", callback=StopAfter(3))
+        resume(tmp_path / "cut", callback=StopAfter(3))
     with pytest.raises(Interrupted):
-        resume_training(tmp_path / "cut", callback=StopAfter(7))
-    resume_training(tmp_path / "cut", callback=steps)
+        resume(tmp_path / "cut", callback=StopAfter(7))
+    resume(tmp_path / "cut", callback=steps)
     assert steps.started is not None
     assert steps.started.first_step == 7
     assert_same_bits(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -82,9 +82,9 @@ def test_resume_is_bit_equal(optimizer: str, ema: float, data_root: Path, tmp_pa
 def test_a_resume_that_loses_state_is_found_out(lost: str, data_root: Path, tmp_path: Path) -> None:
     """Negative control of the test above: each part of the state matters to it."""
     config = settings(data_root, optimizer="looksam", ema=0.9, epochs=2, batch_size=5)
-    start_training(config, tmp_path / "whole")
+    train(config, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        start_training(config, tmp_path / "cut", StopAfter(2))
+        train(config, tmp_path / "cut", StopAfter(2))
     kept = load_checkpoint(tmp_path / "cut" / "checkpoints")
     assert kept is not None
     state = kept.state["parts"]
@@ -97,7 +97,7 @@ def test_a_resume_that_loses_state_is_found_out(lost: str, data_root: Path, tmp_
     else:
         state["sharpness"] = state["sharpness"] | {"steps": 0}
     save_checkpoint(tmp_path / "cut" / "checkpoints", kept.step, kept.state)
-    resume_training(tmp_path / "cut")
+    resume(tmp_path / "cut")
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert any(not torch.equal(whole[name], cut[name]) for name in whole)
 
@@ -108,7 +108,7 @@ def test_a_resume_that_loses_state_is_found_out(lost: str, data_root: Path, tmp_
 def test_signals_leave_a_checkpoint(name: signal.Signals, code: int, data_root: Path, tmp_path: Path) -> None:
     before = signal.getsignal(name)
     with pytest.raises(Interrupted) as stopped:
-        start_training(settings(data_root), tmp_path / "r", StopAfter(1, name))
+        train(settings(data_root), tmp_path / "r", StopAfter(1, name))
     assert stopped.value.exit_code == code
     kept = load_checkpoint(tmp_path / "r" / "checkpoints")
     assert kept is not None
@@ -118,46 +118,46 @@ def test_signals_leave_a_checkpoint(name: signal.Signals, code: int, data_root: 
 
 def test_an_unfinished_run_is_offered(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        start_training(settings(data_root), tmp_path / "r", StopAfter(1))
+        train(settings(data_root), tmp_path / "r", StopAfter(1))
     with pytest.raises(InputError, match="unfinished") as refused:
-        start_training(settings(data_root), tmp_path / "r")
+        train(settings(data_root), tmp_path / "r")
     assert "--resume" in refused.value.advice
 
 
 def test_other_settings_are_refused_and_named(data_root: Path, tmp_path: Path) -> None:
-    start_training(settings(data_root, epochs=1), tmp_path / "r")
+    train(settings(data_root, epochs=1), tmp_path / "r")
     with pytest.raises(ConfigError, match=r"rho: 0\.05 in the run, 0\.1 now"):
-        resume_training(tmp_path / "r", {"rho": 0.1})
+        resume(tmp_path / "r", rho=0.1)
     with pytest.raises(ConfigError) as refused:
-        resume_training(tmp_path / "r", {"epochs": 3})
+        resume(tmp_path / "r", epochs=3)
     assert "--extend" in refused.value.advice
 
 
 def test_a_finished_run_can_be_extended(data_root: Path, tmp_path: Path) -> None:
-    first = start_training(settings(data_root, epochs=1), tmp_path / "r")
-    same = resume_training(tmp_path / "r")
-    more = resume_training(tmp_path / "r", {"epochs": 3}, extend=True)
+    first = train(settings(data_root, epochs=1), tmp_path / "r")
+    same = resume(tmp_path / "r")
+    more = resume(tmp_path / "r", epochs=3, extend=True)
     assert (first.epochs, same.epochs, more.epochs) == (1, 1, 3)
 
 
 def test_another_data_set_is_refused(data_root: Path, tmp_path: Path) -> None:
-    start_training(settings(data_root, epochs=1), tmp_path / "r")
+    train(settings(data_root, epochs=1), tmp_path / "r")
     make_prepared(tmp_path / "other", n=36, size=32, seed=9)
     with pytest.raises(InputError, match="not the one the run was started with"):
-        resume_training(tmp_path / "r", {"data_root": tmp_path / "other"})
+        resume(tmp_path / "r", data_root=tmp_path / "other")
 
 
 def test_a_damaged_checkpoint_costs_the_way_from_the_one_before(data_root: Path, tmp_path: Path) -> None:
     """Oracle: the undamaged run. One flipped bit in the newest checkpoint is said and passed over."""
-    start_training(settings(data_root, epochs=3), tmp_path / "whole")
-    start_training(settings(data_root, epochs=3), tmp_path / "cut")
+    train(settings(data_root, epochs=3), tmp_path / "whole")
+    train(settings(data_root, epochs=3), tmp_path / "cut")
     (tmp_path / "cut" / "result.json").unlink()
     newest = max((tmp_path / "cut" / "checkpoints").glob("*.pt"))
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     recorder = Recorder()
-    resume_training(tmp_path / "cut", callback=recorder)
+    resume(tmp_path / "cut", callback=recorder)
     assert any("damaged" in note for note in recorder.notes)
     assert_same_bits(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 

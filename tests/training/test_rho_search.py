@@ -9,7 +9,7 @@ import pytest
 
 from gcsam_med.errors import InputError
 from gcsam_med.runs import RunFolder
-from gcsam_med.training import start_training
+from gcsam_med.training import train
 from gcsam_med.training.run import FACTORS, RhoSearch, find_rho
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
@@ -38,7 +38,7 @@ def test_the_search_asks_for_short_runs_that_differ_in_rho_alone(tmp_path: Path)
 def test_a_run_with_auto_trains_with_what_was_found(tmp_path: Path) -> None:
     make_prepared(tmp_path, n=36, size=32)
     recorder = Recorder()
-    start_training(settings(tmp_path, rho="auto", epochs=1), tmp_path / "run", recorder)
+    train(settings(tmp_path, rho="auto", epochs=1), tmp_path / "run", recorder)
     found = json.loads((tmp_path / "run-rho-search" / "search.json").read_text())
     assert RunFolder(tmp_path / "run").config().rho == found["chosen"]
     assert found["values"][f"{found['chosen']:g}"] == max(found["values"].values())
@@ -48,4 +48,4 @@ def test_a_run_with_auto_trains_with_what_was_found(tmp_path: Path) -> None:
 def test_an_optimizer_that_does_not_ascend_has_no_radius_to_find(tmp_path: Path) -> None:
     make_prepared(tmp_path, n=36, size=32)
     with pytest.raises(InputError, match="does not ascend"):
-        start_training(settings(tmp_path, rho="auto", optimizer="adam"), tmp_path / "run")
+        train(settings(tmp_path, rho="auto", optimizer="adam"), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""`gcsam-med doctor`: what is installed, which devices and data sets are there, and what is missing."""
+"""`gcsam-med list` and `doctor`: which names there are, what is installed, and what is missing."""
 
 from __future__ import annotations
 
@@ -6,23 +6,140 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from gcsam_med import __version__
-from gcsam_med.cli import console, options
-from gcsam_med.errors import GcsamMedError
+from gcsam_med.cli import completion, console
+from gcsam_med.cli.from_model import DataRoot, from_models
+from gcsam_med.errors import GcsamMedError, unknown_name
 
 DISTRIBUTION = "gcsam-med"
 OLDEST_PYTHON = (3, 11)
 # Below this a run's checkpoints and reports may not fit.
 LEAST_DISK_GB = 1.0
 GIGA, MEGA = 1e9, 1e6
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """A table to show."""
+
+    columns: tuple[str, ...]  #: The first is the name.
+    rows: list[tuple[Any, ...]]  #: One an entry.
+    entries: dict[str, dict[str, Any]]  #: The same and more, for ``--json``.
+    hint: str  #: How the names are used.
+
+
+def _datasets() -> _Listing:
+    from gcsam_med.datasets import DATASETS
+
+    entries: dict[str, dict[str, Any]] = {
+        name: {
+            "title": spec.title,
+            "modality": spec.modality,
+            "layout": spec.layout,
+            "download": spec.download is not None,
+            "kaggle": spec.kaggle or None,
+            "licence": spec.licence,
+            "citation": spec.citation,
+        }
+        for name, spec in DATASETS.items()
+    }
+
+    def got_by(entry: dict[str, Any]) -> str:
+        if entry["download"]:
+            return "--download"
+        return "--download, by Kaggle" if entry["kaggle"] else "your own files"
+
+    return _Listing(
+        ("name", "what", "images", "got by", "layout of --source"),
+        [(n, e["title"], e["modality"], got_by(e), e["layout"]) for n, e in entries.items()],
+        entries,
+        "gcsam-med prepare --dataset NAME --source FOLDER",
+    )
+
+
+def _models() -> _Listing:
+    from gcsam_med.networks import NETWORKS
+
+    entries: dict[str, dict[str, Any]] = {
+        name: {
+            "task": spec.task,
+            "summary": spec.summary,
+            "pretrained": spec.weights is not None,
+            "smallest": spec.smallest,
+            "multiple": spec.multiple,
+            "paper": spec.paper,
+        }
+        for name, spec in NETWORKS.items()
+    }
+    return _Listing(
+        ("name", "task", "--pretrained", "what", "paper"),
+        [
+            (n, e["task"], "yes" if e["pretrained"] else "no", e["summary"], e["paper"])
+            for n, e in entries.items()
+        ],
+        entries,
+        "gcsam-med train --dataset DATASET --model NAME",
+    )
+
+
+def _optimizers() -> _Listing:
+    from gcsam_med.optim import OPTIMIZERS
+
+    entries: dict[str, dict[str, Any]] = {
+        name: {
+            "summary": method.summary,
+            "passes": method.passes,
+            "copies": method.copies,
+            "rho": method.rho if method.perturbation is not None else None,
+            "equation": method.equation,
+            "paper": method.paper,
+        }
+        for name, method in OPTIMIZERS.items()
+    }
+    return _Listing(
+        ("name", "what", "passes a step", "rho", "paper"),
+        [
+            (n, e["summary"], e["passes"], "" if e["rho"] is None else f"{e['rho']:g}", e["paper"])
+            for n, e in entries.items()
+        ],
+        entries,
+        "gcsam-med train --dataset DATASET --optimizer NAME",
+    )
+
+
+LISTINGS: dict[str, Callable[[], _Listing]] = {
+    "datasets": _datasets,
+    "models": _models,
+    "optimizers": _optimizers,
+}
+
+
+@from_models
+def list_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="datasets|models|optimizers",
+            help="Which names to list.",
+            autocompletion=completion.of(None, LISTINGS),
+        ),
+    ],
+) -> None:
+    """List the data sets, models or optimizers that can be named."""
+    if what not in LISTINGS:
+        raise unknown_name("list", what, LISTINGS)
+    listing = LISTINGS[what]()
+    console.table("", listing.columns, listing.rows, result=True)
+    console.say(f"Use: {listing.hint}")
+    console.result({what: listing.entries})
 
 
 @dataclass(frozen=True)
@@ -37,17 +154,13 @@ class Check:
     advice: str = ""  #: What to do, where there is something to do.
 
 
-def doctor(
-    data_root: options.DataRoot = Path("data"),
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
+@from_models
+def doctor_command(
+    data_root: DataRoot = Path("data"),
 ) -> None:
     """Show versions, devices, memory, disk and data sets, and say what is missing."""
-    del quiet, verbose, json, debug
     checks = [*_python(), *_packages(), *_extras(), *_devices(), *_memory(), *_disk(data_root)]
-    datasets = _datasets(data_root)
+    datasets = _prepared_sets(data_root)
     missing = [c for c in checks if c.state == "missing"]
 
     shown = checks if console.voice.verbose else [c for c in checks if not _is_dull(c)]
@@ -201,7 +314,7 @@ def _disk(data_root: Path) -> Iterator[Check]:
             yield Check(what, found)
 
 
-def _datasets(data_root: Path) -> list[dict[str, Any]]:
+def _prepared_sets(data_root: Path) -> list[dict[str, Any]]:
     """Prepared data sets, damaged ones with the reason."""
     try:
         from gcsam_med.datasets.prepared import INFO, PreparedDataset
