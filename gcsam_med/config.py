@@ -212,9 +212,7 @@ class RunConfig(Options):
         json_schema_extra={"panel": _TRAINED, "complete": "prepared"},
     )
     data_root: Path = option(Path("data"), "Folder of prepared data sets.", _MACHINE)
-    task: Task | None = option(
-        None, "segmentation or classification; default: segmentation if there are masks.", _TRAINED
-    )
+    task: Task | None = option(None, "Default: segmentation if there are masks.", _TRAINED)
     classes: Annotated[list[str], BeforeValidator(_listed)] | None = option(
         None, "Use only these classes, e.g. benign,malignant; default: all that fit the task.", _TRAINED
     )
@@ -267,9 +265,7 @@ class RunConfig(Options):
     warmup_epochs: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = option(
         1.0, "Epochs of linear warm-up."
     )
-    patience: Count = option(
-        20, "Stop after this many epochs without a better validation metric; 0: never.", _OPTIMIZED
-    )
+    patience: Count = option(20, "Stop after this many epochs without improvement; 0: never.", _OPTIMIZED)
     clip_norm: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = option(
         1.0, "Clip the norm of the descent gradient; 0: never."
     )
@@ -332,9 +328,7 @@ class EvaluateOptions(Options):
     """How a run is evaluated."""
 
     split: SplitName = option("test", "train, val or test.")
-    dataset: Name | None = option(
-        None, "Another prepared data set: external validation.", complete="prepared"
-    )
+    dataset: Name | None = option(None, "External validation on this prepared data set.", complete="prepared")
     data_root: Path | None = option(None, _DATA_ROOT)
     device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.")
     batch_size: Positive | None = option(None, _BATCH)
