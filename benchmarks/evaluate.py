@@ -53,16 +53,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     arguments = parser.parse_args()
     from gcsam_med.evaluation import evaluate_run, evaluation_folder
-    from gcsam_med.evaluation.setup import open_examination
+    from gcsam_med.evaluation.context import open_evaluation
     from gcsam_med.reporting import write_report
     from gcsam_med.runs import network_outputs
 
     with tempfile.TemporaryDirectory() as folder:
         run = make(Path(folder), arguments.cases, arguments.size)
-        exam = open_examination(run, "test")
-        list(network_outputs(exam.model, exam.dataset.images, exam.selection.rows[:16]))
+        context = open_evaluation(run, "test")
+        list(network_outputs(context.model, context.dataset.images, context.selection.rows[:16]))
         start = clocks()
-        for _ in network_outputs(exam.model, exam.dataset.images, exam.selection.rows):
+        for _ in network_outputs(context.model, context.dataset.images, context.selection.rows):
             pass
         forward = clocks() - start
         start = clocks()

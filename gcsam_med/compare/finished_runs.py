@@ -14,7 +14,7 @@ import pandas as pd
 from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import InputError
-from gcsam_med.evaluation.evaluation_log import read_ledger
+from gcsam_med.evaluation.evaluation_log import read_evaluations
 from gcsam_med.files import read_json, read_regular
 from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.runs import RunFolder
@@ -37,7 +37,7 @@ class Evidence:
     cases: pd.DataFrame  #: Content of ``cases.csv``, by case id.
     result: Mapping[str, Any]  #: Content of ``result.json``.
     sharpness: Mapping[str, Any]  #: Content of ``sharpness.json``; empty where it was not measured.
-    looks: int  #: Lines of the run's ledger for this split.
+    looks: int  #: Lines of the run's evaluation log for this split.
 
     @property
     def replicate(self) -> tuple[int, int | None]:
@@ -103,7 +103,7 @@ def _read(run: RunFolder, arm: str, split: str) -> Evidence:
         sharpness = read_json(measured) if measured.is_file() else {}
         if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
             sharpness = {}
-        looks = sum(entry.get("split") == split for entry in read_ledger(run.ledger_file))
+        looks = sum(entry.get("split") == split for entry in read_evaluations(run.evaluation_log_file))
         name = run.root.resolve().name
         return Evidence(name, arm, run.config(), metrics, cases, result, sharpness, looks)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,59 +1,232 @@
-"""Examining a classification: the network's answers on the examined cases and on validation."""
+"""Evaluating a classification: predictions, metrics, calibration and curves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.evaluation.setup import Examination
-from gcsam_med.progress import Track, silent
+from gcsam_med.config import EvaluateOptions
+from gcsam_med.evaluation.context import (
+    UNFINISHED,
+    EvaluationContext,
+    TaskResult,
+    operating_point,
+)
+from gcsam_med.metrics.calibration import apply_temperature, confidence
+from gcsam_med.metrics.classification import call_classes, confusion_matrix
+from gcsam_med.metrics.curves import (
+    decision_curve,
+    precision_recall_curve,
+    reliability_curve,
+    roc_curve,
+)
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import wilson
+from gcsam_med.metrics.summary import classification_estimates, classification_metrics
+from gcsam_med.metrics.table import CLASSIFICATION, shown_in
+from gcsam_med.progress import Track
+from gcsam_med.reporting.report import Calibration, Operating
 from gcsam_med.runs import network_outputs
+from gcsam_med.runs.calibration import DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True)
-class Answered:
-    """Labels and probabilities of cases."""
+class Predictions:
+    """Labels and probabilities of the cases."""
 
     rows: np.ndarray  #: ndarray of int64, shape (n,): Rows of the data set.
-    labels: np.ndarray  #: ndarray of int64, shape (n,): In the order of the examination's classes.
+    labels: np.ndarray  #: ndarray of int64, shape (n,): Place of the class in the context's `classes`.
     probabilities: np.ndarray  #: ndarray of float64, shape (n, classes): In the same order.
 
 
-def answer(
-    exam: Examination,
-    dataset: PreparedDataset,
-    rows: np.ndarray,
-    *,
-    batch_size: int | None,
-    track: Track = silent,
-    what: str,
-) -> Answered:
-    """Ask the network about every row."""
-    stream = network_outputs(exam.model, dataset.images, rows, batch_size=batch_size, track=track, what=what)
-    found = [probability[list(exam.order)] for _, probability in stream]
-    return Answered(
-        rows,
-        exam.labels(dataset, rows),
-        np.array(found, dtype=np.float64).reshape(len(rows), len(exam.classes)),
+def _predictions(context: EvaluationContext, options: EvaluateOptions, track: Track) -> Predictions:
+    rows, n = context.selection.rows, len(context.selection.rows)
+    stream = network_outputs(
+        context.model, context.dataset.images, rows, batch_size=options.batch_size, track=track
+    )
+    found = [probability[list(context.order)] for _, probability in stream]
+    return Predictions(
+        rows, context.labels(rows), np.array(found, dtype=np.float64).reshape(n, len(context.classes))
     )
 
 
-def case_table(
-    exam: Examination, answered: Answered, calls: np.ndarray, calibrated: np.ndarray | None
+def evaluate_classification(context: EvaluationContext, options: EvaluateOptions, track: Track) -> TaskResult:
+    """Estimate every metric at the model's threshold, before and after its temperature."""
+    evaluated = _predictions(context, options, track)
+    operating = operating_point(context, options)
+    temperature = None if context.calibration is None else context.calibration.temperature
+    why_not = UNFINISHED if context.calibration is None else context.calibration.temperature_reason
+    threshold = operating.threshold if len(context.classes) == 2 else None
+    calls = call_classes(evaluated.probabilities, threshold)
+    calibrated = apply_temperature(evaluated.probabilities, temperature) if temperature is not None else None
+    groups, seeds = context.groups(evaluated.rows), np.random.SeedSequence(options.seed)
+
+    def estimate(
+        keep: np.ndarray, prob: np.ndarray, only: list[str] | None = None
+    ) -> tuple[dict[str, Estimate], list[dict[str, Estimate]]]:
+        return classification_estimates(
+            evaluated.labels[keep],
+            prob[keep],
+            groups[keep],
+            np.random.default_rng(seeds),
+            threshold=threshold,
+            prevalence=options.prevalence,
+            n_resamples=options.resamples,
+            only=only,
+        )
+
+    everyone = np.ones(len(evaluated.rows), dtype=bool)
+    overall, by_class = estimate(everyone, evaluated.probabilities)
+    after = None
+    if calibrated is not None:
+        after = estimate(everyone, calibrated, shown_in("calibration", "classification"))[0]
+    return TaskResult(
+        metrics=overall,
+        per_class=dict(zip(context.classes, by_class, strict=True)),
+        cases=_case_table(context, evaluated, calls, calibrated),
+        rows=evaluated.rows,
+        policy=_policy(context, options, operating),
+        operating=_transfer(context, operating, evaluated),
+        curves=_curves(context, evaluated),
+        confusion=confusion_matrix(evaluated.labels, calls, len(context.classes)),
+        calibration=_calibration(evaluated, calibrated, overall, after, temperature, why_not),
+        estimate_part=lambda keep: estimate(
+            keep, evaluated.probabilities, shown_in("subgroups", "classification")
+        )[0],
+    )
+
+
+def _transfer(context: EvaluationContext, operating: Operating, evaluated: Predictions) -> Operating:
+    """Add what the threshold gives where it was chosen and where it is used."""
+    if len(context.classes) != 2:
+        return operating
+
+    def at(cases: Predictions, threshold: float) -> dict[str, float | None]:
+        names = shown_in("transfer", "classification")
+        return classification_metrics(cases.labels, cases.probabilities, threshold, names)[0]
+
+    transfer: dict[str, Mapping[str, float | None]] = {}
+    fitted = context.calibration
+    if (
+        fitted is not None
+        and fitted.at_threshold
+        and operating.chosen_on != "given"
+        and context.split != "val"
+    ):
+        transfer["validation"] = fitted.at_threshold
+    transfer[context.split] = at(evaluated, operating.threshold)
+    transfer[f"{context.split} at 0.5"] = at(evaluated, DEFAULT_THRESHOLD)
+    return Operating(
+        operating.threshold, operating.rule, operating.chosen_on, operating.n, operating.reason, transfer
+    )
+
+
+def _curves(context: EvaluationContext, evaluated: Predictions) -> dict[str, pd.DataFrame]:
+    shown = [1] if len(context.classes) == 2 else range(len(context.classes))
+    roc, pr = [], []
+    for k in shown:
+        positive, score = evaluated.labels == k, evaluated.probabilities[:, k]
+        r, c = roc_curve(positive, score), precision_recall_curve(positive, score)
+        if r is None or c is None:
+            continue
+        roc.append(
+            pd.DataFrame(
+                {
+                    "class": context.classes[k],
+                    "false_positive_rate": 1 - r.specificity,
+                    "sensitivity": r.sensitivity,
+                    "threshold": r.threshold,
+                }
+            )
+        )
+        pr.append(
+            pd.DataFrame(
+                {
+                    "class": context.classes[k],
+                    "recall": c.recall,
+                    "precision": c.precision,
+                    "threshold": c.threshold,
+                }
+            )
+        )
+    curves = {"roc": pd.concat(roc), "pr": pd.concat(pr)} if roc else {}
+    if len(context.classes) == 2:
+        d = decision_curve(evaluated.labels == 1, evaluated.probabilities[:, 1])
+        curves["decision"] = pd.DataFrame(
+            {"threshold": d.threshold, "model": d.model, "treat_all": d.treat_all}
+        )
+    return curves
+
+
+def _calibration(
+    evaluated: Predictions,
+    calibrated: np.ndarray | None,
+    before: Mapping[str, Estimate],
+    after: Mapping[str, Estimate] | None,
+    temperature: float | None,
+    why_not: str,
+) -> Calibration:
+    return Calibration(
+        temperature,
+        why_not,
+        {name: before[name] for name in shown_in("calibration", "classification")},
+        after or {},
+        _reliability(evaluated.labels, evaluated.probabilities),
+        _reliability(evaluated.labels, calibrated) if calibrated is not None else None,
+    )
+
+
+def _reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    curve = reliability_curve(*confidence(labels, probabilities))
+    ends = [wilson(share * n, n) for share, n in zip(curve.observed, curve.count, strict=True)]
+    return pd.DataFrame(
+        {
+            "predicted": curve.predicted,
+            "observed": curve.observed,
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
+            "n": curve.count,
+        }
+    )
+
+
+def _policy(context: EvaluationContext, options: EvaluateOptions, operating: Operating) -> dict[str, Any]:
+    two = len(context.classes) == 2
+    return {
+        "positive_class": context.classes[1] if two else None,
+        "threshold": operating.threshold if two else None,
+        "call": operating.rule,
+        "averaging": "of the positive class" if two else "macro: mean over classes; accuracy over cases",
+        "brier": "squared error of the positive class" if two else "summed over classes, 0 to 2",
+        **{name: row.policy for name, row in CLASSIFICATION.items() if row.policy},
+        "probabilities": (
+            "prob_ columns and all figures: as the network gives them; calibrated_ columns: after "
+            "temperature scaling fitted on validation"
+        ),
+        "prevalence": options.prevalence,
+        "intervals": "95 %, named beside each figure; bootstrap and DeLong by whole groups",
+        "n_resamples": options.resamples,
+        "seed": options.seed,
+    }
+
+
+def _case_table(
+    context: EvaluationContext, evaluated: Predictions, calls: np.ndarray, calibrated: np.ndarray | None
 ) -> pd.DataFrame:
     """Return ``cases.csv``: one row a case, in manifest order."""
-    manifest = exam.dataset.manifest.iloc[answered.rows]
+    manifest = context.dataset.manifest.iloc[evaluated.rows]
     table = pd.DataFrame(
         {column: manifest[column].to_numpy(dtype=str) for column in ("case_id", "group_id", "label")}
     )
-    table["predicted"] = np.array(exam.classes)[calls]
-    table["correct"] = (calls == answered.labels).astype(int)
-    for k, name in enumerate(exam.classes):
-        table[f"prob_{name}"] = answered.probabilities[:, k]
+    table["predicted"] = np.array(context.classes)[calls]
+    table["correct"] = (calls == evaluated.labels).astype(int)
+    for k, name in enumerate(context.classes):
+        table[f"prob_{name}"] = evaluated.probabilities[:, k]
     if calibrated is not None:
-        for k, name in enumerate(exam.classes):
+        for k, name in enumerate(context.classes):
             table[f"calibrated_{name}"] = calibrated[:, k]
     return table

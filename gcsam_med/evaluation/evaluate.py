@@ -1,23 +1,34 @@
-"""The whole of `evaluate`: open, examine, and gather everything into one report."""
+"""The whole of `evaluate`: open run and data, evaluate, and gather everything into one report."""
 
 from __future__ import annotations
 
+import io
+import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gcsam_med import __version__
 from gcsam_med.config import EvaluateOptions, PathLike, chosen
 from gcsam_med.errors import InputError
-from gcsam_med.evaluation import classification_findings, provenance, segmentation_findings
-from gcsam_med.evaluation.evaluation_log import add_to_ledger, former_looks
-from gcsam_med.evaluation.findings import Findings
+from gcsam_med.evaluation.classification import evaluate_classification
+from gcsam_med.evaluation.context import (
+    MAX_JSON_BYTES,
+    EvaluationContext,
+    TaskResult,
+    open_evaluation,
+    read_audit,
+    read_json_or_empty,
+)
+from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation
 from gcsam_med.evaluation.gallery import gallery
-from gcsam_med.evaluation.setup import Examination, open_examination
+from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
+from gcsam_med.files import read_regular
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
@@ -78,7 +89,7 @@ def evaluate_run(
 ) -> Report:
     """Evaluate as `evaluate` does, without writing the report."""
     options = chosen(EvaluateOptions, options, split=split, **fields)
-    exam = open_examination(
+    context = open_evaluation(
         run_root,
         options.split,
         dataset=options.dataset,
@@ -86,61 +97,61 @@ def evaluate_run(
         device=options.device,
         unfinished=options.unfinished,
     )
-    task = exam.model.card.task
+    task = context.model.card.task
     if options.min_area and task != "segmentation":
         raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
-    examine = segmentation_findings.examine if task == "segmentation" else classification_findings.examine
-    findings = examine(exam, options, track)
-    looks = former_looks(exam.run, task, exam.split, exam.dataset.info.content_sha256)
+    of_task = evaluate_segmentation if task == "segmentation" else evaluate_classification
+    result = of_task(context, options, track)
+    former = former_evaluations(context.run, task, context.split, context.dataset.info.content_sha256)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    look = {
+    entry = {
         "time": now,
-        "run": exam.run.root.resolve().name,
+        "run": context.run.root.resolve().name,
         "task": task,
-        "dataset": exam.dataset.info.name,
-        "dataset_sha256": exam.dataset.info.content_sha256,
-        "split": exam.split,
-        "n_cases": len(findings.rows),
-        "weights_sha256": exam.model.card.weights_sha256,
+        "dataset": context.dataset.info.name,
+        "dataset_sha256": context.dataset.info.content_sha256,
+        "split": context.split,
+        "n_cases": len(result.rows),
+        "weights_sha256": context.model.card.weights_sha256,
         "tool_version": __version__,
     }
-    logged = add_to_ledger(exam.run, look)
+    logged = log_evaluation(context.run, entry)
     return Report(
         task=task,
-        model=_model_facts(exam),
-        data=_data_facts(exam, findings),
-        metrics=findings.metrics,
-        per_class=findings.per_class,
-        cases=findings.cases,
-        policy=findings.policy,
-        operating=findings.operating,
-        notices=notices(exam, findings, looks, logged),
-        curves=findings.curves,
-        confusion=findings.confusion,
-        calibration=findings.calibration,
-        subgroups=subgroups(exam, findings, track),
-        gallery=gallery(exam, findings, track),
-        postprocessing=findings.postprocessing,
-        history=provenance.history(exam),
-        environment=provenance.environment(exam),
-        config=provenance.config(exam),
-        audit=provenance.audit(exam),
-        sharpness=provenance.sharpness(exam),
-        ledger=(*looks, look),
+        model=_model_facts(context),
+        data=_data_facts(context, result),
+        metrics=result.metrics,
+        per_class=result.per_class,
+        cases=result.cases,
+        policy=result.policy,
+        operating=result.operating,
+        notices=notices(context, result, former, logged),
+        curves=result.curves,
+        confusion=result.confusion,
+        calibration=result.calibration,
+        subgroups=subgroups(context, result, track),
+        gallery=gallery(context, result, track),
+        postprocessing=result.postprocessing,
+        history=_history(context),
+        environment=_environment(context),
+        config=_config(context),
+        audit=read_audit(context),
+        sharpness=_sharpness(context),
+        evaluations=(*former, entry),
         created=now,
-        evaluated_with=provenance.evaluated_with(exam, options.seed),
+        evaluated_with=_evaluated_with(context, options.seed),
     )
 
 
-def _model_facts(exam: Examination) -> ModelFacts:
-    card = exam.model.card
+def _model_facts(context: EvaluationContext) -> ModelFacts:
+    card = context.model.card
     return ModelFacts(
-        run=exam.run.root.resolve().name,
+        run=context.run.root.resolve().name,
         network=card.model,
         optimizer=card.optimizer,
         epoch=card.epoch,
         size=card.size,
-        parameters=sum(p.numel() for p in exam.model.network.parameters()),
+        parameters=sum(p.numel() for p in context.model.network.parameters()),
         trained_on=card.dataset,
         synthetic=card.synthetic,
         weights_sha256=card.weights_sha256,
@@ -148,25 +159,25 @@ def _model_facts(exam: Examination) -> ModelFacts:
     )
 
 
-def _data_facts(exam: Examination, findings: Findings) -> DataFacts:
-    info = exam.dataset.info
-    labels = findings.cases["label"].to_numpy(dtype=str)
-    names = exam.classes if exam.model.card.task == "classification" else info.classes
+def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
+    info = context.dataset.info
+    labels = result.cases["label"].to_numpy(dtype=str)
+    names = context.classes if context.model.card.task == "classification" else info.classes
     counts = {name: int((labels == name).sum()) for name in names}
-    if exam.model.card.task == "segmentation":
+    if context.model.card.task == "segmentation":
         counts = {name: n for name, n in counts.items() if n}
         counts |= {"no label": int((labels == "").sum())} if (labels == "").any() else {}
     return DataFacts(
         name=info.name,
         title=info.title or info.name,
-        split=exam.split,
-        external=exam.external,
+        split=context.split,
+        external=context.external,
         modality=info.modality,
-        n_cases=len(findings.rows),
-        n_groups=len(np.unique(exam.groups(findings.rows))),
+        n_cases=len(result.rows),
+        n_groups=len(np.unique(context.groups(result.rows))),
         group_kind=info.group_kind,
         classes=counts,
-        excluded=exam.selection.excluded,
+        excluded=context.selection.excluded,
         synthetic=info.synthetic,
         splits=info.counts,
         mask_target=info.mask_target,
@@ -183,3 +194,47 @@ def evaluation_folder(report: Report, run_root: Path) -> Path:
     material = report.data
     name = f"{material.name}-{material.split}" if material.external else material.split
     return RunFolder(Path(run_root)).evaluation(name)
+
+
+def _history(context: EvaluationContext) -> pd.DataFrame | None:
+    """Read ``history.csv``; None where there is none, or it cannot be read."""
+    try:
+        table = pd.read_csv(io.BytesIO(read_regular(context.run.history_file, MAX_JSON_BYTES)))
+    except (OSError, ValueError):
+        return None
+    return table if {"epoch"} <= set(table.columns) and len(table) else None
+
+
+def _environment(context: EvaluationContext) -> dict[str, Any]:
+    """Read ``environment.json``; empty where there is none."""
+    return read_json_or_empty(context.run.environment_file)
+
+
+def _sharpness(context: EvaluationContext) -> dict[str, Any]:
+    """Read ``sharpness.json`` where it was measured of these weights; else empty."""
+    content = read_json_or_empty(context.run.sharpness / "sharpness.json")
+    return content if content.get("weights_sha256") == context.model.card.weights_sha256 else {}
+
+
+def _config(context: EvaluationContext) -> dict[str, Any]:
+    """Return the run's settings without its folders: they may name a person."""
+    return context.config.model_dump(mode="json", exclude={"data_root", "weights"})
+
+
+def _evaluated_with(context: EvaluationContext, seed: int) -> dict[str, Any]:
+    """Describe the evaluation itself."""
+    import numpy as np
+    import scipy
+    import sklearn
+    import torch
+
+    return {
+        "gcsam_med": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "scikit_learn": sklearn.__version__,
+        "device": context.model.device.type,
+        "seed": seed,
+    }

@@ -16,8 +16,8 @@ from gcsam_med.runs import RunFolder
 MAX_BYTES = 64 * 2**20
 
 
-def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """Read a ledger; lines that are not whole (a crash while writing) are skipped."""
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Read an evaluation log; lines that are not whole (a crash while writing) are skipped."""
     try:
         text = read_regular(path, MAX_BYTES).decode("utf-8", errors="replace")
     except OSError:
@@ -33,18 +33,21 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> bool:
+def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
     """Append one evaluation to a run's log; False if the folder is read-only."""
     line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     # One write in append mode: two evaluations at once do not tear each other's lines.
     try:
         # Without waiting, should a pipe without a reader stand there.
-        descriptor = os.open(run.ledger_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+        descriptor = os.open(
+            run.evaluation_log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644
+        )
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return False
         raise EnvironmentFault(
-            f"{run.ledger_file} cannot be written: {error.strerror}.", "Move it away, or allow to write it."
+            f"{run.evaluation_log_file} cannot be written: {error.strerror}.",
+            "Move it away, or allow to write it.",
         ) from error
     try:
         os.write(descriptor, line)
@@ -53,7 +56,7 @@ def add_to_ledger(run: RunFolder, entry: Mapping[str, Any]) -> bool:
     return True
 
 
-def former_looks(run: RunFolder, task: str, split: str, dataset_sha256: str) -> list[dict[str, Any]]:
+def former_evaluations(run: RunFolder, task: str, split: str, dataset_sha256: str) -> list[dict[str, Any]]:
     """Collect every evaluation on this split of these data by this run and the runs beside it.
 
     Parameters
@@ -70,12 +73,12 @@ def former_looks(run: RunFolder, task: str, split: str, dataset_sha256: str) -> 
     list of dict
         Sorted by time.
     """
-    ledgers = sorted(run.root.resolve().parent.glob(f"*/{run.ledger_file.name}"))
-    looks = [
+    logs = sorted(run.root.resolve().parent.glob(f"*/{run.evaluation_log_file.name}"))
+    former = [
         entry
-        for path in ledgers
-        for entry in read_ledger(path)
+        for path in logs
+        for entry in read_evaluations(path)
         if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"))
         == (task, split, dataset_sha256)
     ]
-    return sorted(looks, key=lambda entry: str(entry.get("time", "")))
+    return sorted(former, key=lambda entry: str(entry.get("time", "")))

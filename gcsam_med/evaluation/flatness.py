@@ -12,7 +12,7 @@ import numpy as np
 
 from gcsam_med.config import PathLike, SharpnessOptions, chosen
 from gcsam_med.errors import InputError
-from gcsam_med.evaluation.setup import Examination, open_examination
+from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.progress import Track, silent
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ def measure_sharpness(
     from gcsam_med.metrics.landscape import filter_direction, loss_line, loss_surface
 
     options = chosen(SharpnessOptions, options, **fields)
-    exam = open_examination(Path(run), options.split, data_root=options.data_root, device=options.device)
-    rows = _sample(exam, options)
-    objective = _objective(exam, rows, options)
-    rho = options.rho if options.rho is not None else _own_rho(exam)
+    context = open_evaluation(Path(run), options.split, data_root=options.data_root, device=options.device)
+    rows = _sample(context, options)
+    objective = _objective(context, rows, options)
+    rho = options.rho if options.rho is not None else _own_rho(context)
     first = filter_direction(objective, options.seed)
     line = surface = None
     if options.line_points:
@@ -116,9 +116,9 @@ def measure_sharpness(
             objective, first, second, radius=options.radius, points=options.surface_points, track=track
         )
     return Sharpness(
-        run=exam.run.root.resolve().name,
-        optimizer=exam.model.card.optimizer,
-        loss_name=_loss_name(exam),
+        run=context.run.root.resolve().name,
+        optimizer=context.model.card.optimizer,
+        loss_name=_loss_name(context),
         split=options.split,
         cases=len(rows),
         loss=objective.loss(objective.weights),
@@ -127,16 +127,16 @@ def measure_sharpness(
         worst=worst_loss(objective, rho, seed=options.seed, track=track),
         line=line,
         surface=surface,
-        synthetic=exam.dataset.info.synthetic,
-        weights_sha256=exam.model.card.weights_sha256,
+        synthetic=context.dataset.info.synthetic,
+        weights_sha256=context.model.card.weights_sha256,
     )
 
 
-def _sample(exam: Examination, options: SharpnessOptions) -> np.ndarray:
-    rows = exam.selection.rows
-    if exam.model.card.task == "segmentation":
+def _sample(context: EvaluationContext, options: SharpnessOptions) -> np.ndarray:
+    rows = context.selection.rows
+    if context.model.card.task == "segmentation":
         # Images without a lesion take part in evaluation, but not in the loss that was minimized.
-        rows = rows[exam.dataset.manifest["has_mask"].to_numpy()[rows]]
+        rows = rows[context.dataset.manifest["has_mask"].to_numpy()[rows]]
     if len(rows) == 0:
         raise InputError(
             f"The {options.split} split has no case to measure the loss on.", "Try another --split."
@@ -145,23 +145,25 @@ def _sample(exam: Examination, options: SharpnessOptions) -> np.ndarray:
     return np.asarray(rows[np.sort(chosen)])
 
 
-def _objective(exam: Examination, rows: np.ndarray, options: SharpnessOptions) -> Objective:
+def _objective(context: EvaluationContext, rows: np.ndarray, options: SharpnessOptions) -> Objective:
     import torch
 
     from gcsam_med.losses import build_loss
     from gcsam_med.metrics.batch_loss import Objective
 
-    model, device = exam.model, exam.model.device
-    loss = build_loss(_loss_name(exam), smoothing=exam.config.label_smoothing).to(device)
+    model, device = context.model, context.model.device
+    loss = build_loss(_loss_name(context), smoothing=context.config.label_smoothing).to(device)
     batches = []
     for start in range(0, len(rows), options.batch_size):
         part = rows[start : start + options.batch_size]
         if model.card.task == "segmentation":
-            targets = torch.from_numpy(exam.dataset.masks(part)).unsqueeze(1).float()
+            targets = torch.from_numpy(context.dataset.masks(part)).unsqueeze(1).float()
         else:
-            names = exam.dataset.manifest["label"].to_numpy()[part]
+            names = context.dataset.manifest["label"].to_numpy()[part]
             targets = torch.tensor([model.card.classes.index(name) for name in names])
-        batches.append((model.tensor(exam.dataset.images(part)), targets.to(device), len(part) / len(rows)))
+        batches.append(
+            (model.tensor(context.dataset.images(part)), targets.to(device), len(part) / len(rows))
+        )
 
     def loss_of(
         network: Callable[..., torch.Tensor], batch: tuple[torch.Tensor, torch.Tensor, float]
@@ -172,14 +174,14 @@ def _objective(exam: Examination, rows: np.ndarray, options: SharpnessOptions) -
     return Objective(model.network, loss_of, batches)
 
 
-def _loss_name(exam: Examination) -> str:
+def _loss_name(context: EvaluationContext) -> str:
     from gcsam_med.losses import default_loss
 
-    return exam.config.loss or default_loss(exam.model.card.task)
+    return context.config.loss or default_loss(context.model.card.task)
 
 
-def _own_rho(exam: Examination) -> float:
-    rho = exam.config.rho
+def _own_rho(context: EvaluationContext) -> float:
+    rho = context.config.rho
     return float(rho) if isinstance(rho, float | int) and rho > 0 else 0.05
 
 

@@ -1,34 +1,40 @@
-"""Cases worth looking at: what went wrong, and what went well."""
+"""Cases worth looking at: what went wrong, what went well, and where a classifier looked.
+
+The last is Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.evaluation.findings import Findings
-from gcsam_med.evaluation.gradcam import grad_cam
-from gcsam_med.evaluation.setup import Examination
+from gcsam_med.evaluation.context import EvaluationContext, TaskResult
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, to_rgb
 from gcsam_med.reporting.report import Exhibit
 from gcsam_med.runs import network_outputs
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
 A_KIND = 4
 SIDE = 400  # pixels of a picture's longer side
 
 
-def gallery(exam: Examination, findings: Findings, track: Track = silent) -> tuple[Exhibit, ...]:
+def gallery(context: EvaluationContext, result: TaskResult, track: Track = silent) -> tuple[Exhibit, ...]:
     """Choose cases by their figures and draw them.
 
     Parameters
     ----------
-    exam : Examination
+    context : EvaluationContext
         Model and data.
-    findings : Findings
+    result : TaskResult
         Figures by case.
     track : Track
         Shows progress.
@@ -38,19 +44,19 @@ def gallery(exam: Examination, findings: Findings, track: Track = silent) -> tup
     tuple of Exhibit
         At most ``A_KIND`` a kind, failures first.
     """
-    segmentation = exam.model.card.task == "segmentation"
-    chosen = list(_choose_masks(findings.cases) if segmentation else _choose_calls(findings))
+    segmentation = context.model.card.task == "segmentation"
+    chosen = list(_choose_masks(result.cases) if segmentation else _choose_calls(result))
     places = np.array(sorted({place for _, place in chosen}), dtype=np.int64)
     if not len(places):
         return ()
     if segmentation:
-        drawn = _draw_masks(exam, findings, places, track)
+        drawn = _draw_masks(context, result, places, track)
     else:
-        drawn = _draw_calls(exam, findings, places)
+        drawn = _draw_calls(context, result, places)
     exhibits = []
     for kind, place in chosen:
-        case = findings.cases.iloc[place]
-        caption = _mask_caption(case) if segmentation else _call_caption(findings, case)
+        case = result.cases.iloc[place]
+        caption = _mask_caption(case) if segmentation else _call_caption(case)
         label = str(case["label"])
         alt = f"{kind}: image {case['case_id']}, {label or 'no label'}. {caption}"
         exhibits.append(Exhibit(kind, str(case["case_id"]), label, caption, drawn[place], alt))
@@ -74,8 +80,8 @@ def _choose_masks(cases: pd.DataFrame) -> Iterator[tuple[str, int]]:
     yield from (("Highest Dice", int(i)) for i in best)
 
 
-def _choose_calls(findings: Findings) -> Iterator[tuple[str, int]]:
-    cases = findings.cases
+def _choose_calls(result: TaskResult) -> Iterator[tuple[str, int]]:
+    cases = result.cases
     sure = np.array([case[f"prob_{case['predicted']}"] for _, case in cases.iterrows()], dtype=float)
     right = cases["correct"].to_numpy() == 1
     order = np.argsort(-sure, kind="stable")
@@ -90,37 +96,39 @@ def _choose_calls(findings: Findings) -> Iterator[tuple[str, int]]:
 
 
 def _draw_masks(
-    exam: Examination, findings: Findings, places: np.ndarray, track: Track
+    context: EvaluationContext, result: TaskResult, places: np.ndarray, track: Track
 ) -> dict[int, np.ndarray]:
-    rows = findings.rows[places]
+    rows = result.rows[places]
     drawn = {}
-    stream = network_outputs(exam.model, exam.dataset.images, rows, track=track, what="Drawing cases")
+    stream = network_outputs(context.model, context.dataset.images, rows, track=track, what="Drawing cases")
     for place, (row, square) in zip(places, stream, strict=True):
-        picture = view(exam.dataset, row)
+        picture = view(context.dataset, row)
         shape = picture.shape[:2]
-        mask = exam.dataset.geometry(row).restore(square) >= findings.operating.threshold
-        truth = exam.dataset.original_mask(row)
+        mask = context.dataset.geometry(row).restore(square) >= result.operating.threshold
+        truth = context.dataset.original_mask(row)
         drawn[int(place)] = draw_outlines(
             picture, [(_fit(truth, shape), TRUTH, False), (_fit(mask, shape), PREDICTION, True)]
         )
     return drawn
 
 
-def _draw_calls(exam: Examination, findings: Findings, places: np.ndarray) -> dict[int, np.ndarray]:
+def _draw_calls(context: EvaluationContext, result: TaskResult, places: np.ndarray) -> dict[int, np.ndarray]:
     """Draw each image, and beside it what speaks for the called class."""
     import torch
 
     drawn = {}
-    rows = findings.rows[places]
-    classes = exam.model.card.classes
-    called = [classes.index(str(name)) for name in findings.cases["predicted"].iloc[places]]
-    batch = exam.model.tensor(exam.dataset.images(rows))
-    cams = grad_cam(exam.model.network, batch, torch.tensor(called, device=batch.device))
+    rows = result.rows[places]
+    classes = context.model.card.classes
+    called = [classes.index(str(name)) for name in result.cases["predicted"].iloc[places]]
+    batch = context.model.tensor(context.dataset.images(rows))
+    cams = grad_cam(context.model.network, batch, torch.tensor(called, device=batch.device))
     for i, (place, row) in enumerate(zip(places, rows, strict=True)):
-        picture = to_rgb(view(exam.dataset, int(row)))
+        picture = to_rgb(view(context.dataset, int(row)))
         if cams is not None:
             gap = np.full((picture.shape[0], 6, 3), 128, np.uint8)
-            picture = np.concatenate([picture, gap, _heat(exam.dataset, int(row), picture, cams[i])], axis=1)
+            picture = np.concatenate(
+                [picture, gap, _heat(context.dataset, int(row), picture, cams[i])], axis=1
+            )
         drawn[int(place)] = picture
     return drawn
 
@@ -161,7 +169,90 @@ def _mask_caption(case: pd.Series) -> str:
     return f"Dice {case['dice']:.2f}, HD95 {case['hd95']:.1f} {case['distance_unit']}."
 
 
-def _call_caption(findings: Findings, case: pd.Series) -> str:
-    del findings
+def _call_caption(case: pd.Series) -> str:
     called = str(case["predicted"])
     return f"Truth {case['label']}, called {called} with probability {case[f'prob_{called}']:.2f}."
+
+
+def last_spatial_layer(network: nn.Module, batch: torch.Tensor) -> nn.Module | None:
+    """Find the last layer whose output still is a map, (B, C, H, W) with more than one place.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any classifier.
+    batch : Tensor, shape (B, C, H, W)
+        An input.
+
+    Returns
+    -------
+    torch.nn.Module or None
+        None for networks of tokens (a ViT), where such a map means nothing.
+    """
+    import torch
+
+    last: list[nn.Module] = []
+
+    def note(module: nn.Module, _: object, output: object) -> None:
+        if not isinstance(output, torch.Tensor):
+            return
+        if output.ndim == 3:  # tokens: what was a map before them is only the way they were cut
+            last.clear()
+        elif output.ndim == 4 and output.shape[2] * output.shape[3] > 1 and module is not network:
+            last[:] = [module]
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        with torch.inference_mode():
+            network(batch[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return last[0] if last else None
+
+
+def grad_cam(network: nn.Module, batch: torch.Tensor, classes: torch.Tensor) -> np.ndarray | None:
+    """Return where each image speaks for a class.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In eval mode; its weights and their gradients are left alone.
+    batch : Tensor, shape (B, C, S, S)
+        Standardized images.
+    classes : Tensor of int64, shape (B,)
+        The class to explain of each image.
+
+    Returns
+    -------
+    ndarray of float32, shape (B, S, S), or None
+        In [0, 1], each image by its own maximum (0 where nothing speaks for the class); None if the network
+        keeps no map.
+    """
+    import torch
+    from torch.nn import functional
+
+    layer = last_spatial_layer(network, batch)
+    if layer is None:
+        return None
+    kept: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        kept.append(output)
+        # What follows may work in place; it gets a copy.
+        return output.clone()
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits = network(batch.clone().requires_grad_())
+            score = logits.gather(1, classes[:, None]).sum()
+            (gradient,) = torch.autograd.grad(score, kept[-1])
+    finally:
+        hook.remove()
+    weight = gradient.mean(dim=(2, 3), keepdim=True)
+    cam = (weight * kept[-1].detach()).sum(dim=1, keepdim=True).clamp_(min=0)
+    cam = functional.interpolate(cam.float(), size=batch.shape[-2:], mode="bilinear", align_corners=False)
+    top = cam.amax(dim=(2, 3), keepdim=True)
+    maps: np.ndarray = torch.where(top > 0, cam / top.clamp(min=1e-12), cam)[:, 0].cpu().numpy()
+    return maps

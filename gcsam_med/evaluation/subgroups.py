@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from gcsam_med.evaluation.findings import Findings
-from gcsam_med.evaluation.setup import Examination
+from gcsam_med.evaluation.context import EvaluationContext, TaskResult
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import Subgroup
 
@@ -25,14 +24,14 @@ SMALL = 10
 MISSING = "not stated"
 
 
-def subgroups(exam: Examination, findings: Findings, track: Track = silent) -> tuple[Subgroup, ...]:
+def subgroups(context: EvaluationContext, result: TaskResult, track: Track = silent) -> tuple[Subgroup, ...]:
     """Estimate the main figures in every subgroup.
 
     Parameters
     ----------
-    exam : Examination
+    context : EvaluationContext
         For the manifest.
-    findings : Findings
+    result : TaskResult
         Of all cases.
     track : Track
         Shows progress.
@@ -42,10 +41,10 @@ def subgroups(exam: Examination, findings: Findings, track: Track = silent) -> t
     tuple of Subgroup
         In the order of the columns; a part of fewer than ``SMALL`` cases is marked small.
     """
-    groups = exam.groups(findings.rows)
+    groups = context.groups(result.rows)
     parts = [
         (column, value, values == value)
-        for column, values in _columns(exam, findings)
+        for column, values in _columns(context, result)
         for value in dict.fromkeys(sorted(values.tolist(), key=_sort_key))
         if value
     ]
@@ -53,17 +52,15 @@ def subgroups(exam: Examination, findings: Findings, track: Track = silent) -> t
     for column, value, keep in track(parts, "Subgroups", total=len(parts)):
         n = int(keep.sum())
         found.append(
-            Subgroup(
-                column, value, n, len(set(groups[keep].tolist())), n < SMALL, findings.estimate_part(keep)
-            )
+            Subgroup(column, value, n, len(set(groups[keep].tolist())), n < SMALL, result.estimate_part(keep))
         )
     return tuple(found)
 
 
-def _columns(exam: Examination, findings: Findings) -> Iterator[tuple[str, np.ndarray]]:
+def _columns(context: EvaluationContext, result: TaskResult) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each attribute with one text a case; empty where the case belongs to no part."""
-    manifest = exam.dataset.manifest.iloc[findings.rows]
-    yield from findings.extra_columns.items()
+    manifest = context.dataset.manifest.iloc[result.rows]
+    yield from result.extra_columns.items()
     for column in manifest.columns:
         if column in BOOKKEEPING or column.endswith("_sha256"):
             continue

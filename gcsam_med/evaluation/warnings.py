@@ -1,13 +1,11 @@
-"""What a reader must know before using a number, the weightiest first."""
+"""What a reader must know before using a number, the most serious first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gcsam_med.evaluation.findings import Findings
-from gcsam_med.evaluation.provenance import audit
-from gcsam_med.evaluation.setup import Examination
+from gcsam_med.evaluation.context import EvaluationContext, TaskResult, read_audit
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count
 
@@ -15,25 +13,18 @@ FEW_GROUPS = 30
 FEW_OF_A_CLASS = 10
 
 
-_NOT_LOGGED = Notice(
-    "not-logged",
-    "Not counted in the evaluation log",
-    "The run folder is read-only, so this evaluation is not counted among those of this split.",
-)
-
-
 def notices(
-    exam: Examination, findings: Findings, looks: Sequence[dict[str, Any]], logged: bool = True
+    context: EvaluationContext, result: TaskResult, former: Sequence[dict[str, Any]], logged: bool
 ) -> tuple[Notice, ...]:
-    """Collect everything that limits what the figures mean.
+    """Collect everything that limits what the metrics mean.
 
     Parameters
     ----------
-    exam : Examination
+    context : EvaluationContext
         Model and data.
-    findings : Findings
-        Figures.
-    looks : sequence of dict
+    result : TaskResult
+        Metrics.
+    former : sequence of dict
         Evaluations of this split so far, without this one.
     logged : bool
         Whether this evaluation could be written into the evaluation log.
@@ -41,264 +32,223 @@ def notices(
     Returns
     -------
     tuple of Notice
-        The weightiest first; the one on clinical use is always there and comes last.
+        The most serious first; the one on clinical use is always there and comes last.
     """
-    found = [
-        *_synthetic(exam),
-        *_unfinished(exam),
-        *_leak(exam),
-        *_split(exam),
-        *_conflicts(exam),
-        *_size(exam, findings),
-        *_missed(findings),
-        *_ledger(exam, looks),
-        *([] if logged else [_NOT_LOGGED]),
-        *_operating(findings),
-        *_external(exam),
-        *_excluded(exam),
-    ]
-    found.append(
+    return (
+        *_synthetic(context),
+        *_unfinished(context),
+        *_overlap(context),
+        *_split(context),
+        *_conflicts(context),
+        *_size(context, result),
+        *_missed(result),
+        *_evaluated_before(context, former, logged),
+        *_threshold(result),
+        *_external(context),
+        *_excluded(context),
         Notice(
             "research-only",
             "Not for clinical use",
-            "This is research software. No figure here says that the model is safe or useful for patients.",
+            "This is research software. No metric here says that the model is safe or useful for patients.",
             stamp=True,
-        )
+        ),
     )
-    return tuple(found)
 
 
-def _synthetic(exam: Examination) -> list[Notice]:
-    data, model = exam.dataset.info.synthetic, exam.model.card.synthetic
-    if not (data or model):
-        return []
-    what = "trained and examined on" if data and model else ("examined on" if data else "trained on")
-    return [
-        Notice(
+def _synthetic(context: EvaluationContext) -> Iterator[Notice]:
+    data, model = context.dataset.info.synthetic, context.model.card.synthetic
+    if data or model:
+        what = "trained and evaluated on" if data and model else ("evaluated on" if data else "trained on")
+        yield Notice(
             "synthetic",
             "Synthetic images",
-            f"The model was {what} generated images. The figures show that the software works and say "
+            f"The model was {what} generated images. The metrics show that the software works and say "
             "nothing about real images.",
             stamp=True,
         )
-    ]
 
 
-def _unfinished(exam: Examination) -> list[Notice]:
-    if exam.calibration is not None:
-        return []
-    return [
-        Notice(
+def _unfinished(context: EvaluationContext) -> Iterator[Notice]:
+    if context.calibration is None:
+        yield Notice(
             "unfinished",
             "Unfinished run",
-            f"Training has not ended: these are the weights of epoch {exam.model.card.epoch}, the best so "
-            f"far of {exam.config.epochs}. No threshold or temperature was chosen. Nothing here should be "
+            f"Training has not ended: these are the weights of epoch {context.model.card.epoch}, the best so "
+            f"far of {context.config.epochs}. No threshold or temperature was chosen. Nothing here should be "
             "published.",
             stamp=True,
         )
-    ]
 
 
-def _leak(exam: Examination) -> list[Notice]:
-    """Cases, or groups, that the model was trained on."""
-    if exam.split == "train" and not exam.external:
-        return [
-            Notice(
-                "training-cases",
-                "Training cases",
-                "These are the cases the model was trained on: the figures say how well it remembers, not "
-                "how well it generalises.",
-                stamp=True,
-            )
-        ]
-    if exam.home is None:
-        return [
-            Notice(
-                "overlap-unknown",
-                "Overlap with training not checked",
-                f"Whether examined images were trained on could not be checked. {exam.home_note}",
-                stamp=True,
-            )
-        ]
-    trained = exam.home.manifest.iloc[exam.home.rows("train", exam.config.fold)]
-    examined = exam.dataset.manifest.iloc[exam.selection.rows]
-    same = 0
-    for column in ("source_sha256", "pixel_sha256"):
-        if column in trained and column in examined:
-            same = max(same, int(examined[column].isin(trained[column]).sum()))
-    found = []
+def _overlap(context: EvaluationContext) -> Iterator[Notice]:
+    """Cases, or groups, that the model was trained on, or that choices were made on."""
+    if context.split == "train" and not context.external:
+        yield Notice(
+            "training-cases",
+            "Training cases",
+            "These are the cases the model was trained on: the metrics say how well it remembers, not how "
+            "well it generalises.",
+            stamp=True,
+        )
+        return
+    if context.split == "val" and not context.external:
+        chosen = "the epoch, the threshold and the temperature" if context.calibration else "the epoch"
+        yield Notice(
+            "validation-cases",
+            "Validation cases",
+            f"On these cases {chosen} of this model were chosen: the metrics are too good. Only the test "
+            "split shows how well it generalises.",
+            stamp=True,
+        )
+    if context.home is None:
+        yield Notice(
+            "overlap-unknown",
+            "Overlap with training not checked",
+            f"Whether evaluated images were trained on could not be checked. {context.home_note}",
+            stamp=True,
+        )
+        return
+    trained = context.home.manifest.iloc[context.home.rows("train", context.config.fold)]
+    evaluated = context.dataset.manifest.iloc[context.selection.rows]
+    hashes = [c for c in ("source_sha256", "pixel_sha256") if c in trained and c in evaluated]
+    same = max((int(evaluated[column].isin(trained[column]).sum()) for column in hashes), default=0)
     if same:
-        found.append(
-            Notice(
-                "trained-on",
-                f"{same} images were trained on",
-                f"{count(same, 'examined image is', 'examined images are')} the same as a training image. "
-                "The figures are too good.",
-                stamp=True,
-            )
+        yield Notice(
+            "trained-on",
+            f"{same} images were trained on",
+            f"{count(same, 'evaluated image is', 'evaluated images are')} the same as a training image. "
+            "The metrics are too good.",
+            stamp=True,
         )
-    shared = 0 if exam.external else int(examined["group_id"].isin(trained["group_id"]).sum())
-    if shared and exam.dataset.info.group_kind != "image":
-        found.append(
-            Notice(
-                "shared-groups",
-                "Groups on both sides",
-                f"{count(shared, 'examined case belongs', 'examined cases belong')} to a group with training "
-                "cases. The figures are too good.",
-                stamp=True,
-            )
+    shared = 0 if context.external else int(evaluated["group_id"].isin(trained["group_id"]).sum())
+    if shared and context.dataset.info.group_kind != "image":
+        yield Notice(
+            "shared-groups",
+            "Groups on both sides",
+            f"{count(shared, 'evaluated case belongs', 'evaluated cases belong')} to a group with training "
+            "cases. The metrics are too good.",
+            stamp=True,
         )
-    return found
 
 
-def _split(exam: Examination) -> list[Notice]:
-    if exam.external:
-        return []
-    if exam.dataset.info.group_kind == "image":
-        return [
-            Notice(
-                "image-level-split",
-                "Split by image",
-                "Images of one patient, or near-duplicates, may lie on both sides of the split. The figures "
-                "are likely too good; split by group before publishing.",
-                stamp=True,
-            )
-        ]
-    if exam.dataset.info.group_kind == "near-duplicate":
-        return [
-            Notice(
-                "no-patients",
-                "Patients are not known",
-                "The data set does not say which images are of one patient. The split keeps near-duplicate "
-                "images together; unlike images of one patient may still lie on both sides.",
-            )
-        ]
-    return []
+def _split(context: EvaluationContext) -> Iterator[Notice]:
+    if context.external:
+        return
+    if context.dataset.info.group_kind == "image":
+        yield Notice(
+            "image-level-split",
+            "Split by image",
+            "Images of one patient, or near-duplicates, may lie on both sides of the split. The metrics "
+            "are likely too good; split by group before publishing.",
+            stamp=True,
+        )
+    elif context.dataset.info.group_kind == "near-duplicate":
+        yield Notice(
+            "no-patients",
+            "Patients are not known",
+            "The data set does not say which images are of one patient. The split keeps near-duplicate "
+            "images together; unlike images of one patient may still lie on both sides.",
+        )
 
 
-def _conflicts(exam: Examination) -> list[Notice]:
+def _conflicts(context: EvaluationContext) -> Iterator[Notice]:
     """Near-identical images with different labels, as the data set's audit found them."""
-    summary = audit(exam).get("summary")
+    summary = read_audit(context).get("summary")
     n = summary.get("label_conflicts", 0) if isinstance(summary, dict) else 0
-    if not isinstance(n, int) or n < 1:
-        return []
-    return [
-        Notice(
+    if isinstance(n, int) and n > 0:
+        yield Notice(
             "label-conflicts",
             "One picture, two labels",
             f"The audit found {count(n, 'pair')} of nearly identical images with different labels in the "
             "data set. No model can be right about both.",
         )
-    ]
 
 
-def _size(exam: Examination, findings: Findings) -> list[Notice]:
-    groups = len(set(exam.groups(findings.rows).tolist()))
-    found = []
+def _size(context: EvaluationContext, result: TaskResult) -> Iterator[Notice]:
+    groups = len(set(context.groups(result.rows).tolist()))
     if groups < FEW_GROUPS:
-        found.append(
-            Notice(
-                "few-cases",
-                "Few cases",
-                f"The figures rest on {count(len(findings.rows), 'case')} in {count(groups, 'group')}. "
-                "Read the intervals, not the figures.",
-            )
+        yield Notice(
+            "few-cases",
+            "Few cases",
+            f"The metrics rest on {count(len(result.rows), 'case')} in {count(groups, 'group')}. "
+            "Read the intervals, not the single numbers.",
         )
-    labels = findings.cases["label"].to_numpy(dtype=str)
-    rare = [
-        f"{name} ({n})"
-        for name in findings.per_class
-        if 0 < (n := int((labels == name).sum())) < FEW_OF_A_CLASS
-    ]
-    absent = [
-        name for name in exam.classes if exam.model.card.task == "classification" and name not in labels
-    ]
+    labels = result.cases["label"].to_numpy(dtype=str)
+    counts = {name: int((labels == name).sum()) for name in result.per_class}
+    rare = [f"{name} ({n})" for name, n in counts.items() if 0 < n < FEW_OF_A_CLASS]
     if rare and groups >= FEW_GROUPS:
-        found.append(
-            Notice(
-                "rare-classes", "Few cases of a class", f"Fewer than {FEW_OF_A_CLASS} of: {', '.join(rare)}."
-            )
+        text = f"Fewer than {FEW_OF_A_CLASS} of: {', '.join(rare)}."
+        yield Notice("rare-classes", "Few cases of a class", text)
+    absent = [name for name in context.classes if name not in labels]
+    if absent and context.model.card.task == "classification":
+        yield Notice(
+            "absent-classes",
+            "Classes without a case",
+            f"No case of: {', '.join(absent)}. Metrics that need them are not defined.",
         )
-    if absent:
-        found.append(
-            Notice(
-                "absent-classes",
-                "Classes without a case",
-                f"No case of: {', '.join(absent)}. Figures that need them are not defined.",
-            )
-        )
-    return found
 
 
-def _missed(findings: Findings) -> list[Notice]:
-    missed = findings.metrics.get("missed_cases")
+def _missed(result: TaskResult) -> Iterator[Notice]:
+    missed = result.metrics.get("missed_cases")
     if missed is None or not missed.value:
-        return []
+        return
     n = round(missed.value * missed.n)
-    return [
-        Notice(
-            "missed",
-            f"{count(n, 'lesion image was', 'lesion images were')} missed",
-            f"On {n} of {count(missed.n, 'lesion image')} nothing was marked. They score Dice 0 and are in "
-            "every mean.",
-        )
-    ]
+    yield Notice(
+        "missed",
+        f"{count(n, 'lesion image was', 'lesion images were')} missed",
+        f"On {n} of {count(missed.n, 'lesion image')} nothing was marked. They score Dice 0 and are in "
+        "every mean.",
+    )
 
 
-def _ledger(exam: Examination, looks: Sequence[dict[str, Any]]) -> list[Notice]:
-    if exam.split != "test" or not looks:
-        return []
-    models = len({entry.get("weights_sha256") for entry in looks} | {exam.model.card.weights_sha256})
-    times = len(looks) + 1
-    return [
-        Notice(
+def _evaluated_before(
+    context: EvaluationContext, former: Sequence[dict[str, Any]], logged: bool
+) -> Iterator[Notice]:
+    if context.split == "test" and former:
+        weights = {entry.get("weights_sha256") for entry in former}
+        models = len(weights | {context.model.card.weights_sha256})
+        times = len(former) + 1
+        yield Notice(
             "test-set-reused",
             f"Test set used {times} times",
             f"This test split has been evaluated {times} times with {count(models, 'model')} from this "
-            "folder of runs. If any choice was made after looking, the figures are optimistic.",
+            "folder of runs. If any choice was made after seeing the results, the metrics are optimistic.",
             stamp=models > 1,
         )
-    ]
+    if not logged:
+        yield Notice(
+            "not-logged",
+            "Not counted in the evaluation log",
+            "The run folder is read-only, so this evaluation is not counted among those of this split.",
+        )
 
 
-def _operating(findings: Findings) -> list[Notice]:
-    operating = findings.operating
+def _threshold(result: TaskResult) -> Iterator[Notice]:
+    operating = result.operating
     if operating.chosen_on == "default" and operating.rule.startswith("0.5"):
-        return [
-            Notice(
-                "default-threshold",
-                "Threshold not chosen on validation",
-                f"0.5 is used, because {operating.reason[:1].lower()}{operating.reason[1:].rstrip('.')}.",
-            )
-        ]
-    return []
+        yield Notice(
+            "default-threshold",
+            "Threshold not chosen on validation",
+            f"0.5 is used, because {operating.reason[:1].lower()}{operating.reason[1:].rstrip('.')}.",
+        )
 
 
-def _external(exam: Examination) -> list[Notice]:
-    if not exam.external:
-        return []
-    return [
-        Notice(
+def _external(context: EvaluationContext) -> Iterator[Notice]:
+    if context.external:
+        yield Notice(
             "external",
             "External data",
-            f"The model was trained on '{exam.model.card.dataset}' and examined on "
-            f"'{exam.dataset.info.name}'. Other devices, patients and ways to outline lesions are part of "
-            "what the figures show.",
+            f"The model was trained on '{context.model.card.dataset}' and evaluated on "
+            f"'{context.dataset.info.name}'. Other devices, patients and ways to outline lesions are part "
+            "of what the metrics show.",
         )
-    ]
 
 
-def _excluded(exam: Examination) -> list[Notice]:
-    excluded = exam.selection.excluded
-    if not excluded:
-        return []
-    n = sum(excluded.values())
-    reasons = "; ".join(f"{k} {reason}" for reason, k in excluded.items())
-    share = n / (n + len(exam.selection.rows))
-    return [
-        Notice(
-            "excluded",
-            f"{count(n, 'case')} left out",
-            f"{reasons}. That is {share:.0%} of the split.",
-        )
-    ]
+def _excluded(context: EvaluationContext) -> Iterator[Notice]:
+    excluded = context.selection.excluded
+    if excluded:
+        n = sum(excluded.values())
+        reasons = "; ".join(f"{k} {reason}" for reason, k in excluded.items())
+        share = n / (n + len(context.selection.rows))
+        title = f"{count(n, 'case')} left out"
+        yield Notice("excluded", title, f"{reasons}. That is {share:.0%} of the split.")

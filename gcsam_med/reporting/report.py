@@ -158,7 +158,7 @@ class Report:
     audit: Mapping[str, Any] = field(default_factory=dict)
     #: Content of ``sharpness.json``; empty where it was not measured.
     sharpness: Mapping[str, Any] = field(default_factory=dict)
-    ledger: tuple[Mapping[str, Any], ...] = ()  #: Evaluations of this split so far, this one last.
+    evaluations: tuple[Mapping[str, Any], ...] = ()  #: Evaluations of this split so far, this one last.
     created: str = ""  #: UTC time in ISO form.
     #: Versions, device and seed of the evaluation itself.
     evaluated_with: Mapping[str, Any] = field(default_factory=dict)

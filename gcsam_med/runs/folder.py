@@ -66,7 +66,7 @@ class RunFolder:
         return self.root / "sharpness"
 
     @property
-    def ledger_file(self) -> Path:
+    def evaluation_log_file(self) -> Path:
         """One JSON line for every evaluation of a split: how often the test set was looked at."""
         return self.root / "evaluations.jsonl"
 

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
-from gcsam_med.evaluation.setup import open_examination
+from gcsam_med.evaluation.context import open_evaluation
 from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.runs import RunFolder
 from gcsam_med.runs.calibration import load_calibration
@@ -64,15 +64,17 @@ def test_the_contract_s_files_and_names(segmentation, tmp_path):
 def test_figures_are_those_of_the_masks_at_the_original_resolution(segmentation):
     """Oracle: Dice and IoU recomputed here from probabilities brought back to the original pixels."""
     run, report = segmentation
-    exam = open_examination(run, "test", device="cpu")
+    context = open_evaluation(run, "test", device="cpu")
     threshold = report.operating.threshold
     expected = []
-    for row in exam.selection.rows:
-        truth = exam.dataset.original_mask(int(row))
+    for row in context.selection.rows:
+        truth = context.dataset.original_mask(int(row))
         if not truth.any():
             continue
-        square = exam.model.probabilities(exam.model.tensor(exam.dataset.images([row])))[0, 0].numpy()
-        mask = exam.dataset.geometry(int(row)).restore(square) >= threshold
+        square = context.model.probabilities(context.model.tensor(context.dataset.images([row])))[
+            0, 0
+        ].numpy()
+        mask = context.dataset.geometry(int(row)).restore(square) >= threshold
         assert mask.shape == truth.shape
         expected.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
     assert report.metrics["dice"].value == pytest.approx(np.mean(expected), abs=1e-3)
@@ -100,12 +102,14 @@ def test_normals_count_in_detection_and_not_in_dice(segmentation):
 def test_small_regions_dropped_are_measured(tmp_path):
     """Oracle: SciPy's labels of the thresholded probabilities, half of whose regions are dropped."""
     run = copied_run(tmp_path, "segmentation")
-    exam = open_examination(run, "test", device="cpu")
+    context = open_evaluation(run, "test", device="cpu")
     found = []
-    for row in map(int, exam.selection.rows):
-        square = exam.model.probabilities(exam.model.tensor(exam.dataset.images([row])))[0, 0].numpy()
-        regions, _ = ndimage.label(exam.dataset.geometry(row).restore(square) >= 0.2, np.ones((3, 3)))
-        found.append((regions, np.bincount(regions.ravel()), exam.dataset.original_mask(row)))
+    for row in map(int, context.selection.rows):
+        square = context.model.probabilities(context.model.tensor(context.dataset.images([row])))[
+            0, 0
+        ].numpy()
+        regions, _ = ndimage.label(context.dataset.geometry(row).restore(square) >= 0.2, np.ones((3, 3)))
+        found.append((regions, np.bincount(regions.ravel()), context.dataset.original_mask(row)))
     least = int(np.median(np.concatenate([area[1:] for _, area, _ in found]))) + 1
     expected = []
     for regions, area, truth in found:
@@ -234,7 +238,7 @@ def test_a_read_only_run_is_evaluated_and_said_not_to_be_counted(tmp_path, monke
     monkeypatch.setattr(os, "open", refuse)
     report = evaluate_run(run, **FAST)
     monkeypatch.undo()
-    assert not RunFolder(run).ledger_file.exists()
+    assert not RunFolder(run).evaluation_log_file.exists()
     assert "not-logged" in {notice.key for notice in report.notices}
     assert {p.name for p in write_report(report, tmp_path / "out")} >= {"report.html", "metrics.json"}
 
@@ -265,8 +269,8 @@ def test_a_model_without_calibration_is_refused_and_can_be_calibrated_anew(tmp_p
     assert path.read_bytes() == before
 
 
-def test_figures_repeat_and_the_ledger_counts(tmp_path):
-    """Oracle: the same command gives the same figures; only time and the ledger's count differ."""
+def test_figures_repeat_and_evaluations_are_counted(tmp_path):
+    """Oracle: the same command gives the same figures; only time and the count of evaluations differ."""
     run = copied_run(tmp_path, "binary")
     first, second = (metrics_json(evaluate_run(run, **FAST)) for _ in range(2))
     assert first["metrics"] == second["metrics"]
@@ -274,7 +278,7 @@ def test_figures_repeat_and_the_ledger_counts(tmp_path):
     keys = [{n["key"] for n in content["notices"]} for content in (first, second)]
     assert "test-set-reused" not in keys[0]
     assert "test-set-reused" in keys[1]
-    assert len(RunFolder(run).ledger_file.read_text().splitlines()) == 2
+    assert len(RunFolder(run).evaluation_log_file.read_text().splitlines()) == 2
 
 
 def test_subgroups_partition_the_cases(segmentation):

@@ -1,4 +1,4 @@
-from gcsam_med.evaluation.evaluation_log import add_to_ledger, former_looks, read_ledger
+from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation, read_evaluations
 from gcsam_med.runs import RunFolder
 
 
@@ -8,14 +8,14 @@ def test_looks_of_all_runs_beside_are_counted_and_torn_lines_skipped(tmp_path):
     for run in runs:
         run.root.mkdir()
     look = {"time": "2026-01-01T00:00:00", "task": "segmentation", "split": "test", "dataset_sha256": "d"}
-    add_to_ledger(runs[0], look)
-    add_to_ledger(runs[1], look | {"time": "2025-01-01T00:00:00", "run": "b"})
-    add_to_ledger(runs[1], look | {"split": "val"})
-    add_to_ledger(runs[1], look | {"dataset_sha256": "other"})
-    with runs[0].ledger_file.open("a") as file:
+    log_evaluation(runs[0], look)
+    log_evaluation(runs[1], look | {"time": "2025-01-01T00:00:00", "run": "b"})
+    log_evaluation(runs[1], look | {"split": "val"})
+    log_evaluation(runs[1], look | {"dataset_sha256": "other"})
+    with runs[0].evaluation_log_file.open("a") as file:
         file.write('{"time": "2026-')
-    looks = former_looks(runs[0], "segmentation", "test", "d")
+    looks = former_evaluations(runs[0], "segmentation", "test", "d")
     assert len(looks) == 2
     assert looks[0]["run"] == "b"
-    assert len(read_ledger(runs[0].ledger_file)) == 1
-    assert read_ledger(tmp_path / "nowhere") == []
+    assert len(read_evaluations(runs[0].evaluation_log_file)) == 1
+    assert read_evaluations(tmp_path / "nowhere") == []

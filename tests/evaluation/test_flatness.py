@@ -15,8 +15,8 @@ from gcsam_med.cli import run
 from gcsam_med.config import SharpnessOptions
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import flatness as module
+from gcsam_med.evaluation.context import open_evaluation
 from gcsam_med.evaluation.flatness import measure_sharpness
-from gcsam_med.evaluation.setup import open_examination
 from gcsam_med.losses import build_loss
 from tests.builders import make_prepared, make_run
 
@@ -27,19 +27,19 @@ def test_the_measures_are_those_of_the_run_s_loss(tmp_path: Path, monkeypatch: p
     """Oracle: the explicit Hessian of the sample's mean loss, all weights but two fixed."""
     data = make_prepared(tmp_path, n=30, size=32)
     folder = make_run(tmp_path, data, "classification", classes=["benign", "malignant"])
-    exam = open_examination(folder, "train")
-    for name, parameter in exam.model.network.named_parameters():
+    context = open_evaluation(folder, "train")
+    for name, parameter in context.model.network.named_parameters():
         parameter.requires_grad_(name == "fc.1.bias")
-    monkeypatch.setattr(module, "open_examination", lambda *args, **rest: exam)
+    monkeypatch.setattr(module, "open_evaluation", lambda *args, **rest: context)
     measured = measure_sharpness(
         folder, SharpnessOptions(cases=8, eigenvalues=2, trace_samples=400, batch_size=3)
     )
 
-    rows = module._sample(exam, SharpnessOptions(cases=8))
-    labels = exam.dataset.manifest["label"].to_numpy()[rows]
-    targets = torch.tensor([exam.model.card.classes.index(x) for x in labels])
-    images = exam.model.tensor(exam.dataset.images(rows))
-    network, loss = exam.model.network, build_loss("cross-entropy")
+    rows = module._sample(context, SharpnessOptions(cases=8))
+    labels = context.dataset.manifest["label"].to_numpy()[rows]
+    targets = torch.tensor([context.model.card.classes.index(x) for x in labels])
+    images = context.model.tensor(context.dataset.images(rows))
+    network, loss = context.model.network, build_loss("cross-entropy")
 
     def mean_loss(bias: torch.Tensor) -> torch.Tensor:
         return loss(functional_call(network, {"fc.1.bias": bias}, (images,)), targets)

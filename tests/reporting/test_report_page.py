@@ -92,7 +92,7 @@ def evil_report(kind):
         audit={EVIL: [{EVIL: EVIL}], "b": EVIL},
         config={EVIL: EVIL},
         environment={EVIL: {EVIL: EVIL}},
-        ledger=({"run": EVIL}, {"run": EVIL}),
+        evaluations=({"run": EVIL}, {"run": EVIL}),
     )
 
 

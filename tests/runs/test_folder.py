@@ -24,7 +24,7 @@ def test_the_files_are_where_the_contract_says(tmp_path):
     assert {name: path.relative_to(run.root).as_posix() for name, path in relative.items()} == {
         name: name for name in relative
     }
-    own = [run.curves_file, run.ledger_file]
+    own = [run.curves_file, run.evaluation_log_file]
     assert all(path.parent == run.root for path in own)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from gcsam_med.datasets.prepared import INFO, MANIFEST, PreparedDataset
 from gcsam_med.errors import InputError
-from gcsam_med.evaluation.setup import open_examination
+from gcsam_med.evaluation.context import open_evaluation
 from tests.builders import make_prepared, make_run
 
 
@@ -31,13 +31,13 @@ def test_segmentation_takes_lesions_and_negatives_but_no_unknown_truth(run, tmp_
         table.loc[test_lesion, "has_mask"] = False
 
     edit_manifest(tmp_path / "data", change)
-    exam = open_examination(run, "test")
-    labels = exam.dataset.manifest["label"].to_numpy()[exam.selection.rows]
-    all_test = exam.dataset.rows("test")
-    assert exam.selection.excluded == {"without a mask": 1}
+    context = open_evaluation(run, "test")
+    labels = context.dataset.manifest["label"].to_numpy()[context.selection.rows]
+    all_test = context.dataset.rows("test")
+    assert context.selection.excluded == {"without a mask": 1}
     assert len(labels) == len(all_test) - 1
     assert (labels == "normal").sum() == (
-        exam.dataset.manifest["label"].to_numpy()[all_test] == "normal"
+        context.dataset.manifest["label"].to_numpy()[all_test] == "normal"
     ).sum()
 
 
@@ -51,10 +51,13 @@ def test_classification_takes_labels_the_model_knows(tmp_path):
             "label", t["label"].mask(t["case_id"] == t["case_id"][t["split"] == "test"].iloc[0], "")
         ),
     )
-    exam = open_examination(run, "test")
-    assert set(exam.dataset.manifest["label"].to_numpy()[exam.selection.rows]) == {"benign", "malignant"}
-    assert exam.selection.excluded["without a label"] == 1
-    assert exam.selection.excluded["of a class the model does not know"] >= 2
+    context = open_evaluation(run, "test")
+    assert set(context.dataset.manifest["label"].to_numpy()[context.selection.rows]) == {
+        "benign",
+        "malignant",
+    }
+    assert context.selection.excluded["without a label"] == 1
+    assert context.selection.excluded["of a class the model does not know"] >= 2
 
 
 @pytest.mark.parametrize(
@@ -65,9 +68,9 @@ def test_the_positive_class_comes_second(tmp_path, classes, expected):
     """Oracle: the rule, by hand; a class that is negative by the data set's word is not the positive one."""
     dataset = make_prepared(tmp_path / "data", n=30)
     run = make_run(tmp_path / "runs", dataset, "classification", classes=classes)
-    exam = open_examination(run, "test")
-    assert exam.classes == expected
-    assert [exam.model.card.classes[i] for i in exam.order] == list(expected)
+    context = open_evaluation(run, "test")
+    assert context.classes == expected
+    assert [context.model.card.classes[i] for i in context.order] == list(expected)
 
 
 def test_a_data_set_prepared_anew_is_refused(run, tmp_path):
@@ -77,19 +80,19 @@ def test_a_data_set_prepared_anew_is_refused(run, tmp_path):
     info["content_sha256"] = "0" * 64
     path.write_text(json.dumps(info))
     with pytest.raises(InputError, match="prepared anew"):
-        open_examination(run, "test")
-    external = open_examination(run, "test", dataset="toy")
+        open_evaluation(run, "test")
+    external = open_evaluation(run, "test", dataset="toy")
     assert external.external
     assert external.home is None
 
 
-def test_external_data_have_their_own_folder_and_keep_the_run_s_validation(run, tmp_path):
-    """Oracle: the contract's folder OTHER-test."""
+def test_external_data_leave_the_run_s_own_data_known(run, tmp_path):
+    """Oracle: the data set the run was trained on."""
     make_prepared(tmp_path / "data", n=30, name="other", seed=5)
-    exam = open_examination(run, "test", dataset="other")
-    assert exam.folder_name == "other-test"
-    assert exam.home is not None
-    assert exam.home.info.name == "toy"
+    context = open_evaluation(run, "test", dataset="other")
+    assert context.external
+    assert context.home is not None
+    assert context.home.info.name == "toy"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_what_does_not_fit_is_said(run, tmp_path, change, message):
     make_prepared(tmp_path / "data", n=9, name="small", size=16)
     make_prepared(tmp_path / "data", n=9, name="plain", with_masks=False)
     with pytest.raises(InputError, match=message):
-        open_examination(run, **{"split": "test", **change})
+        open_evaluation(run, **{"split": "test", **change})
 
 
 def test_an_empty_split_is_said(run, tmp_path):
@@ -116,4 +119,4 @@ def test_an_empty_split_is_said(run, tmp_path):
         tmp_path / "data", lambda t: t.__setitem__("split", np.where(t["split"] == "test", "val", t["split"]))
     )
     with pytest.raises(InputError, match="no case to evaluate"):
-        open_examination(run, "test")
+        open_evaluation(run, "test")

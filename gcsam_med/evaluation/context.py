@@ -1,24 +1,33 @@
-"""Which model meets which cases: opening a run, finding its data, and choosing the rows that take part."""
+"""What an evaluation works on (run, data, cases that take part), its options, and what it gives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from gcsam_med.config import RunConfig
-from gcsam_med.datasets.prepared import SPLITS, PreparedDataset, Split, open_prepared
+from gcsam_med.config import EvaluateOptions, RunConfig
+from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, open_prepared
 from gcsam_med.datasets.selection import Selection, class_order, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
+from gcsam_med.files import read_json
+from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.reporting.report import Calibration, Estimates, Operating
 from gcsam_med.runs import RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import CalibrationFile, load_calibration
+from gcsam_med.runs.calibration import DEFAULT_THRESHOLD, CalibrationFile, load_calibration
+
+MAX_JSON_BYTES = 8 * 2**20
+UNFINISHED = "training has not ended, so nothing was calibrated"
 
 
 @dataclass(frozen=True)
-class Examination:
-    """A model and the cases it is examined on."""
+class EvaluationContext:
+    """A model and the cases it is evaluated on."""
 
     run: RunFolder  #: Where it lies.
     config: RunConfig  #: How it was trained.
@@ -39,14 +48,9 @@ class Examination:
         """Whether the data are others than those it was trained on."""
         return self.dataset is not self.home
 
-    @property
-    def folder_name(self) -> str:
-        """Name under ``RUN/evaluation``."""
-        return f"{self.dataset.info.name}-{self.split}" if self.external else self.split
-
-    def labels(self, dataset: PreparedDataset, rows: np.ndarray) -> np.ndarray:
+    def labels(self, rows: np.ndarray) -> np.ndarray:
         """Class numbers in the order of `classes`, shape (n,)."""
-        names = dataset.manifest["label"].to_numpy()[rows]
+        names = self.dataset.manifest["label"].to_numpy()[rows]
         return np.array([self.classes.index(name) for name in names], dtype=np.int64)
 
     def groups(self, rows: np.ndarray) -> np.ndarray:
@@ -54,7 +58,7 @@ class Examination:
         return self.dataset.manifest["group_id"].to_numpy(dtype=str)[rows]
 
 
-def open_examination(
+def open_evaluation(
     run_root: Path,
     split: str,
     *,
@@ -62,8 +66,8 @@ def open_examination(
     data_root: Path | None = None,
     device: str = "auto",
     unfinished: bool = False,
-) -> Examination:
-    """Open a run and the data it is to be examined on.
+) -> EvaluationContext:
+    """Open a run and the data it is to be evaluated on.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ def open_examination(
 
     Returns
     -------
-    Examination
+    EvaluationContext
         Ready to run.
 
     Raises
@@ -135,7 +139,9 @@ def open_examination(
         raise InputError(f"The {split} split of '{data.info.name}' has no case to evaluate: {why}.")
     order = class_order(model.card.classes, data.info)
     classes = tuple(model.card.classes[i] for i in order)
-    return Examination(run, config, model, calibration, data, split, chosen, home, home_note, classes, order)
+    return EvaluationContext(
+        run, config, model, calibration, data, split, chosen, home, home_note, classes, order
+    )
 
 
 def _home(root: Path, trained_from: Path, model: TrainedModel) -> tuple[PreparedDataset | None, str]:
@@ -171,3 +177,54 @@ def _check_fit(model: TrainedModel, dataset: PreparedDataset) -> None:
             f"The model takes squares of {card.size} pixels; '{info.name}' holds squares of {info.size}.",
             f"Prepare it again with --size {card.size}, under another name.",
         )
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The task's part of a `Report` (fields of the same names), and what the common part needs."""
+
+    metrics: dict[str, Estimate]
+    per_class: dict[str, dict[str, Estimate]]
+    cases: pd.DataFrame
+    rows: np.ndarray  #: ndarray of int64, shape (n,): Rows of the data set, in the order of `cases`.
+    policy: dict[str, Any]
+    operating: Operating
+    curves: dict[str, pd.DataFrame]
+    #: Main metrics of the cases where a bool array (n,) is true.
+    estimate_part: Callable[[np.ndarray], dict[str, Estimate]]
+    confusion: np.ndarray | None = None
+    calibration: Calibration | None = None
+    postprocessing: Mapping[str, Estimates] = field(default_factory=dict)
+    #: Further subgroups that are not in the manifest, one value a case; empty text means none.
+    extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def operating_point(context: EvaluationContext, options: EvaluateOptions) -> Operating:
+    """Return the threshold: the one given, else the model's own, else 0.5 and why."""
+    fitted, several = (
+        context.calibration,
+        context.model.card.task == "classification" and len(context.classes) != 2,
+    )
+    if several:
+        return Operating(0.0, "the likeliest class is called", "default", 0, "more than two classes")
+    if options.threshold is not None:
+        return Operating(options.threshold, "given on the command line", "given", 0)
+    if fitted is None:
+        return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", 0, UNFINISHED)
+    return Operating(
+        fitted.threshold, fitted.rule, "validation" if fitted.chosen else "default", fitted.n, fitted.reason
+    )
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none, or it cannot be read."""
+    try:
+        content = read_json(path, MAX_JSON_BYTES)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_audit(context: EvaluationContext) -> dict[str, Any]:
+    """Read the data set's ``audit.json``; empty where there is none."""
+    return read_json_or_empty(context.dataset.root / AUDIT)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from gcsam_med.evaluation.gradcam import grad_cam, last_spatial_layer
+from gcsam_med.evaluation.gallery import grad_cam, last_spatial_layer
 from gcsam_med.networks import NETWORKS, build_network
 
 
