@@ -5,6 +5,7 @@ Every fault of a file is an `ImageFault` with a short reason; no library's error
 
 from gcsam_med.config import Frames
 from gcsam_med.images.picture import ImageFault, Picture
+from gcsam_med.images.raster import MaskRule, orientation
 from gcsam_med.images.read import (
     IMAGE_SUFFIXES,
     decode_frames,
@@ -21,11 +22,13 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Frames",
     "ImageFault",
+    "MaskRule",
     "Picture",
     "decode_frames",
     "decode_mask",
     "find_images",
     "has_two_values",
+    "orientation",
     "read_bytes",
     "read_frames",
     "read_image",

@@ -20,6 +20,7 @@ import numpy as np
 
 from gcsam_med.config import Frames
 from gcsam_med.images.picture import (
+    BIT_DEPTHS,
     MAX_FILE_BYTES,
     ImageFault,
     Picture,
@@ -141,7 +142,27 @@ def _header(data: bytes, name: str) -> Dataset:
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")) or not rows:
         raise ImageFault("no-pixels", name, "the DICOM file holds no image (a report or a directory?).")
     check_size(columns, rows, name)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        _guess_transfer_syntax(dataset, name)
     return dataset
+
+
+def _guess_transfer_syntax(dataset: Dataset, name: str) -> None:
+    """Take pixels of the right number of bytes for uncompressed, in the encoding that the header has."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
+    bits = values * int(dataset.get("NumberOfFrames") or 1) * int(dataset.get("BitsAllocated") or 0)
+    if len(dataset.get("PixelData") or b"") not in (-(-bits // 8), 2 * -(-bits // 16)):
+        raise ImageFault(
+            "no-transfer-syntax",
+            name,
+            "the file does not say how its pixels are encoded.",
+            "Export it again.",
+        )
+    implicit, little = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if little is not False else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def _inflated(data: bytes, name: str) -> bytes:
@@ -177,11 +198,20 @@ def _frame(dataset: Dataset, frame: int, name: str) -> np.ndarray:
         return grey_levels(raw, dataset, frame)
     if photometric == "PALETTE COLOR":
         coloured = apply_color_lut(raw, dataset)[..., :3]
-        return grey_if_grey((coloured >> 8).astype(np.uint8) if coloured.dtype.itemsize > 1 else coloured)
+        # Some writers put 8-bit entries into 16-bit words (PS3.3 C.7.6.3.1.5, note).
+        shift = 0 if coloured.dtype.itemsize == 1 or _palette_top(dataset) < 256 else 8
+        return grey_if_grey((coloured >> shift).astype(np.uint8))
     if raw.ndim == 3 and raw.shape[2] == 3:
-        stored = int(dataset.get("BitsStored") or 8)
-        return grey_if_grey(raw if raw.dtype == np.uint8 else (raw >> max(stored - 8, 0)).astype(np.uint8))
+        bits = 8 if raw.dtype == np.uint8 else next(b for b in BIT_DEPTHS if int(raw.max()) < 2**b)
+        return grey_if_grey((raw >> (bits - 8)).astype(np.uint8))
     raise ImageFault("unsupported", name, "its photometric interpretation is not grey, palette or colour.")
+
+
+def _palette_top(dataset: Dataset) -> int:
+    """Largest entry of the 16-bit palettes."""
+    kind = np.dtype("<u2" if dataset.original_encoding[1] is not False else ">u2")
+    tables = (dataset.get(f"{c}PaletteColorLookupTableData") for c in ("Red", "Green", "Blue"))
+    return max((int(np.frombuffer(table, kind).max()) for table in tables if table), default=2**16)
 
 
 def _check_codestream(dataset: Dataset, frame: int, name: str) -> None:
@@ -196,7 +226,7 @@ def _check_codestream(dataset: Dataset, frame: int, name: str) -> None:
     count = int(dataset.get("NumberOfFrames") or 1)
     stream = get_frame(dataset.PixelData, frame, number_of_frames=count)
     found = codestream_size(stream)
-    if found is not None and not stream.rstrip(b"\0").endswith(END_OF_IMAGE):
+    if found is not None and not stream.rstrip(b"\0\xff").endswith(END_OF_IMAGE):
         # Decoders fill what is missing with grey and say nothing.
         raise ImageFault("truncated", name, "the compressed image ends early.", "Export the file again.")
     expected = int(dataset.Columns), int(dataset.Rows)
@@ -286,7 +316,7 @@ def _levels(values: np.ndarray, raw: np.ndarray, dataset: Dataset, frame: int) -
         looked_up = np.asarray(apply_voi(modality, header))
         bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
         level = looked_up.astype(np.float64) * (255.0 / (2**bits - 1))
-    elif header.get("WindowWidth") is not None and header.get("WindowCenter") is not None:
+    elif header.get("WindowCenter") is not None and _first(header.get("WindowWidth") or 0) > 0:
         level = 255.0 * _window(modality.astype(np.float64), header)
     elif raw.dtype == np.uint8 and modality.dtype == np.uint8:
         level = modality.astype(np.float64)

@@ -14,7 +14,11 @@ from gcsam_med.errors import InputError
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 40_000_000
 MAX_FRAMES = 2_000
-MIN_SIDE = 8
+MIN_SIDE = 3
+
+# A deep image is divided by the full scale of the smallest of these depths that holds its maximum, so that a
+# 12-bit radiograph in a 16-bit file is neither black nor stretched to its own extremes.
+BIT_DEPTHS = (8, 10, 12, 14, 16)
 
 
 class ImageFault(InputError):

@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gcsam_med.config import Frames
-from gcsam_med.images.picture import ImageFault, Picture, check_size, chosen_frames, grey_if_grey
+from gcsam_med.errors import InputError
+from gcsam_med.images.picture import (
+    BIT_DEPTHS,
+    ImageFault,
+    Picture,
+    check_size,
+    chosen_frames,
+    grey_if_grey,
+)
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
-# A deep grey image is divided by the full scale of the smallest of these depths that holds its maximum,
-# so that a 12-bit radiograph in a 16-bit file is neither black nor stretched to its own extremes.
-BIT_DEPTHS = (8, 10, 12, 14, 16)
 LARGEST_LABEL = 20  # a mask whose maximum is not above this is a map of label numbers, not a picture
+MOST_LABELS = 64  # nor is one with every number from 0 to its maximum, below this
+MOST_BETWEEN = 0.25  # share of pixels of a mask that may be neither dark nor bright
+LEAST_LABEL_PIXELS, LEAST_LABEL_SHARE = 9, 5e-4
+EXIF_ORIENTATION, TIFF_PHOTOMETRIC, MIN_IS_WHITE = 0x0112, 262, 0
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """What is foreground in a mask file."""
+
+    values: str = ""  #: Grey values ("1-255", "127,255") or "alpha"; empty: found by itself.
+    invert: bool = False  #: Whether foreground and background change places.
+
+    def numbers(self) -> list[int]:
+        """The grey values that `values` lists."""
+        found: list[int] = []
+        for part in self.values.split(","):
+            match = re.fullmatch(r" *(\d{1,3})(?: *- *(\d{1,3}))? *", part, re.ASCII)
+            if match is None:
+                raise InputError(
+                    f"--mask-values takes grey values such as 255, 127,255 or 1-255, or alpha; not "
+                    f"'{self.values}'."
+                )
+            found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        return found
 
 
 def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[Picture]:
@@ -42,16 +74,71 @@ def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[
         yield Picture(pixels=pixels, kind=kind, notes=notes + several, frame=frame, n_frames=n_frames)
 
 
-def decode_raster_mask(data: bytes, name: str) -> np.ndarray:
+def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
     """Decode a mask of any mode to bool (H, W); see `gcsam_med.images.decode_mask`."""
     with _opened(data, name) as image:
-        lossy = image.format == "JPEG"
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageFault("several-pages", name, "a mask should be one picture, but has several pages.")
+        lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
+        alpha = (
+            np.asarray(ImageOps.exif_transpose(image).getchannel("A")) if "A" in image.getbands() else None
+        )
         pixels, _ = _page(image, 0, name)
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    if rule.values == "alpha":
+        if alpha is None:
+            raise ImageFault("no-alpha", name, "--mask-values alpha, but the mask has no transparency.")
+        chosen = alpha > 127
+    elif rule.values:
+        chosen = np.isin(grey, rule.numbers())
+    else:
+        _check_mask(grey, alpha, name, lossy=lossy)
+        top = int(grey.max())
+        chosen = grey > (127 if lossy else 0 if _are_labels(grey, top) else top / 2)
+    return ~chosen if rule.invert else chosen
+
+
+def _are_labels(grey: np.ndarray, top: int) -> bool:
+    """Tell a map of label numbers (0, 1, 2, ...) from a picture."""
+    return top <= LARGEST_LABEL or (top < MOST_LABELS and len(np.unique(grey)) == top + 1)
+
+
+def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy: bool) -> None:
+    """Refuse what can be a mask in several ways, or in none."""
     top = int(grey.max())
+    if alpha is not None and grey.min() == top and alpha.min() < 128 <= alpha.max():
+        said = "the mask has one colour; its outline is in the transparency."
+        raise ImageFault("alpha", name, said, "--mask-values alpha takes it from there.")
+    if top <= LARGEST_LABEL or len(np.unique(grey)) <= 2 or _are_labels(grey, top):
+        return
+    between = (grey > 0.1 * top) & (grey < 0.9 * top)
+    if between.mean() > MOST_BETWEEN:
+        raise ImageFault(
+            "not-a-mask",
+            name,
+            "it has many grey values, as a picture has; are images and masks swapped?",
+            "--images GLOB and --masks GLOB say which is which.",
+        )
     if lossy:
-        return grey > 127
-    return grey > (0 if top <= LARGEST_LABEL else top / 2)
+        return
+    # Greys from interpolation change from pixel to pixel; a label is the same all around.
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    flat = between & (maximum_filter(grey, 3) == minimum_filter(grey, 3))
+    if flat.sum() >= max(LEAST_LABEL_PIXELS, LEAST_LABEL_SHARE * grey.size):
+        levels = [0, *np.unique(grey[flat]).tolist()[:4], top]
+        raise ImageFault(
+            "levels",
+            name,
+            f"areas of the grey values {', '.join(map(str, levels))}; which of them are foreground?",
+            f"--mask-values 1-{top} takes all but 0, --mask-values {top} only the brightest.",
+        )
+
+
+def orientation(data: bytes) -> int:
+    """The EXIF orientation of a picture: 1 (or absent) is upright."""
+    with _opened(data, "") as image:
+        return int(image.getexif().get(EXIF_ORIENTATION) or 1)
 
 
 @contextmanager
@@ -91,7 +178,10 @@ def _page(image: Image.Image, frame: int, name: str) -> tuple[np.ndarray, tuple[
     upright = ImageOps.exif_transpose(image)
     mode = upright.mode
     if mode.startswith("I"):
-        return _from_deep(np.asarray(upright), name), ("deep-grey",)
+        values = np.asarray(upright)
+        if getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == MIN_IS_WHITE:  # Pillow inverts 8 bits only
+            values = 2**16 - 1 - values.astype(np.int32)
+        return _from_deep(values, name), ("deep-grey",)
     if mode == "F":
         raise ImageFault("float-pixels", name, "pixels are floating-point numbers of an unknown range.")
     if mode in ("1", "L"):

@@ -14,8 +14,9 @@ import numpy as np
 from gcsam_med.config import Frames
 from gcsam_med.images.dicom import decode_dicom, is_dicom
 from gcsam_med.images.picture import MAX_FILE_BYTES, ImageFault, Picture
-from gcsam_med.images.raster import decode_raster, decode_raster_mask
+from gcsam_med.images.raster import MaskRule, decode_raster, decode_raster_mask
 
+BY_ITSELF = MaskRule()
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2",
     ".pgm", ".ppm", ".dcm", ".dicom", ".ima",
@@ -153,31 +154,22 @@ def read_mask(path: Path) -> np.ndarray:
     return decode_mask(read_bytes(path), path.name)
 
 
-def decode_mask(data: bytes, name: str) -> np.ndarray:
-    """Decode a mask from its file's bytes.
+def decode_mask(data: bytes, name: str, rule: MaskRule = BY_ITSELF) -> np.ndarray:
+    """Decode a mask from its file's bytes (`name` is the file, for messages): bool, shape (H, W).
 
-    Parameters
-    ----------
-    data : bytes
-        A PNG, JPEG, TIFF or BMP file of any mode.
-    name : str
-        The file, for messages.
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
-        Foreground. Of a map of small label numbers (up to 20) every number but 0; of a picture what is
-        brighter than half of its maximum, so that greys from interpolation fall to the nearer side. Alpha
-        does not count.
+    Foreground is what `rule` says. Without a rule, it is every number but 0 of a map of small label numbers
+    (0, 1, 2, ...), and of a picture what is brighter than half of its maximum, so that greys from
+    interpolation fall to the nearer side. Alpha does not count.
 
     Raises
     ------
     ImageFault
-        If the file cannot be used.
+        If the file cannot be used, or can be read in several ways. Reasons besides those of images:
+        ``mask-format`` (DICOM), ``several-pages``, ``alpha``, ``levels``, ``not-a-mask``.
     """
     if is_dicom(data, name):
         raise ImageFault("mask-format", name, "a mask should be a PNG, TIFF, BMP or JPEG, but is DICOM.")
-    return decode_raster_mask(data, name)
+    return decode_raster_mask(data, name, rule)
 
 
 def read_bytes(path: Path) -> bytes:

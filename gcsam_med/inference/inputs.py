@@ -19,8 +19,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gcsam_med.errors import InputError
-from gcsam_med.images import IMAGE_SUFFIXES, Frames, ImageFault, Picture, decode_frames, read_bytes
+from gcsam_med.images import (
+    IMAGE_SUFFIXES,
+    Frames,
+    ImageFault,
+    Picture,
+    decode_frames,
+    find_images,
+    read_bytes,
+)
 from gcsam_med.images.picture import MAX_FILE_BYTES, to_grey
+from gcsam_med.images.read import is_image_name, may_be_dicom
 from gcsam_med.runs.references import image_statistics
 from gcsam_med.transforms.letterbox import Letterbox
 
@@ -31,7 +40,7 @@ ARCHIVE_SUFFIX = ".zip"
 MAX_NAME = 120
 # Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
 COLOURED = 0.2
-_DICOM_MARK = b"DICM"
+PREDICTIONS, MASKS, OVERLAYS = "predictions.csv", "masks", "overlays"  # what predict writes
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{i}" for kind in ("com", "lpt") for i in range(1, 10))}
 
 
@@ -75,10 +84,10 @@ class _Found:
     load: Callable[[], bytes]
 
 
-def find_inputs(arguments: Sequence[str | Path]) -> Inputs:
+def find_inputs(arguments: Sequence[str | Path], output: Path | None = None) -> Inputs:
     """Find the images in files, folders (hidden ones left out), patterns (``scans/*.png``) and archives.
 
-    A file that was given twice is taken once.
+    A file that was given twice is taken once; what lies in `output` is not taken from a folder.
 
     Raises
     ------
@@ -87,7 +96,7 @@ def find_inputs(arguments: Sequence[str | Path]) -> Inputs:
     """
     found: dict[str, _Found] = {}
     for argument in arguments:
-        for item in _expand(str(argument)):
+        for item in _expand(str(argument), output):
             found.setdefault(item.key, item)
     if not found:
         raise InputError(
@@ -97,10 +106,10 @@ def find_inputs(arguments: Sequence[str | Path]) -> Inputs:
     return _name(list(found.values()))
 
 
-def _expand(argument: str) -> Iterator[_Found]:
+def _expand(argument: str, output: Path | None) -> Iterator[_Found]:
     path = Path(argument)
     if path.is_dir():
-        yield from _walk(path)
+        yield from _walk(path, output)
     elif path.exists() or not any(c in argument for c in "*?["):
         if not path.exists():
             raise InputError(f"There is no file or folder {argument}.", "Check the spelling and the folder.")
@@ -112,28 +121,20 @@ def _expand(argument: str) -> Iterator[_Found]:
             raise InputError(f"The pattern '{argument}' matches no file.", "Check it, or give a folder.")
         for match in matches:
             if match.is_dir():
-                yield from _walk(match)
+                yield from _walk(match, output)
             else:
                 yield from _open(match, PurePosixPath(match.as_posix().lstrip("/")))
 
 
-def _walk(folder: Path) -> Iterator[_Found]:
-    """Search a folder; what is no image by its name (or DICOM by its content) is passed over."""
-    for path in sorted(folder.rglob("*")):
+def _walk(folder: Path, output: Path | None) -> Iterator[_Found]:
+    """Search a folder for images and archives; what predict wrote, now or before, is no input."""
+    archives = (p for p in folder.rglob("*") if p.name.lower().endswith(ARCHIVE_SUFFIX) and p.is_file())
+    written = [p.parent for p in folder.rglob(PREDICTIONS) if (p.parent / MASKS).is_dir()]
+    for path in sorted({*find_images(folder, leave_out=output), *archives}):
         inner = path.relative_to(folder)
-        if any(part.startswith(".") for part in inner.parts) or not path.is_file():
-            continue
-        suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES or suffix == ARCHIVE_SUFFIX or (not suffix and _looks_dicom(path)):
+        hidden = any(part.startswith(".") for part in inner.parts)
+        if path.is_file() and not hidden and not any(path.is_relative_to(place) for place in written):
             yield from _open(path, PurePosixPath(folder.name, *inner.parts))
-
-
-def _looks_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == _DICOM_MARK
-    except OSError:
-        return False
 
 
 def _open(path: Path, inner: PurePosixPath) -> Iterator[_Found]:
@@ -160,7 +161,7 @@ def _members(path: Path) -> Iterator[_Found]:
         raise InputError(f"{path} is not a sound .zip archive: {error}.") from error
     for member in sorted(members, key=lambda m: m.filename):
         inner = PurePosixPath(member.filename.replace("\\", "/"))
-        if member.is_dir() or inner.suffix.lower() not in IMAGE_SUFFIXES:
+        if member.is_dir() or not (is_image_name(inner.name) or _member_is_dicom(path, member)):
             continue
         if any(part.startswith((".", "__MACOSX")) and part != ".." for part in inner.parts):
             continue
@@ -168,6 +169,16 @@ def _members(path: Path) -> Iterator[_Found]:
         yield _Found(
             f"{path}/{member.filename}", PurePosixPath(path.stem) / inner, key, _member_loader(path, member)
         )
+
+
+def _member_is_dicom(path: Path, member: zipfile.ZipInfo) -> bool:
+    if not may_be_dicom(member.filename):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _member_loader(path: Path, member: zipfile.ZipInfo) -> Callable[[], bytes]:

@@ -23,10 +23,8 @@ from gcsam_med.files import write_durably
 from gcsam_med.images import ImageFault
 from gcsam_med.inference.dicom import dicom_output
 from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
-from gcsam_med.inference.inputs import DecodedImage, Input, decode, find_inputs
+from gcsam_med.inference.inputs import MASKS, OVERLAYS, PREDICTIONS, DecodedImage, Input, decode, find_inputs
 from gcsam_med.inference.results import (
-    MASKS,
-    OVERLAYS,
     Drawing,
     classification_row,
     classify,
@@ -38,7 +36,7 @@ from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.runs.postprocessing import Postprocessing
 
-PREDICTIONS, SETTINGS, JOURNAL = "predictions.csv", "predictions.json", "predictions.jsonl"
+SETTINGS, JOURNAL = "predictions.json", "predictions.jsonl"
 BATCH = 8
 # More lanes would only cost memory: each holds a batch and the network's activations for it.
 MOST_LANES = 4
@@ -106,7 +104,7 @@ def predict(
     """
     options, output = chosen(PredictOptions, options, **fields), Path(output)
     steps = Postprocessing(options.largest_component, options.fill_holes, options.min_area)
-    found = find_inputs([os.fspath(path) for path in several(inputs)])
+    found = find_inputs([os.fspath(path) for path in several(inputs)], output)
     ensemble = load_ensemble(
         [Path(run) for run in several(runs)],
         device=options.device,

@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image
 
 from gcsam_med.inference.ensemble import Answer
-from gcsam_med.inference.inputs import DecodedImage, Input
+from gcsam_med.inference.inputs import MASKS, OVERLAYS, DecodedImage, Input
 from gcsam_med.reporting.drawing import overlay
 from gcsam_med.runs.postprocessing import NONE, Postprocessing, to_mask
 
-MASKS, OVERLAYS = "masks", "overlays"
 # Above this mutual information (nats; of a mask, its mean where foreground is possible) the models disagree.
 DISAGREEMENT = 0.05
 # From this probability on, foreground is possible.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -289,3 +290,61 @@ def _bytes(dataset: Dataset) -> bytes:
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def test_eight_bit_palettes_in_sixteen_bit_words_are_not_black() -> None:
+    """PS3.3 C.7.6.3.1.5, note; oracle: the palette, looked up by hand."""
+    entries = np.arange(21, 21 + 256, dtype="<u2").clip(max=180)
+    tags = {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in ("Red", "Green", "Blue")}
+    dataset = dataset_of(dicom(GREY.tobytes(), PhotometricInterpretation="PALETTE COLOR", **tags))
+    for colour in ("Red", "Green", "Blue"):
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", entries.tobytes())
+        dataset[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
+    np.testing.assert_array_equal(read(_bytes(dataset)).pixels, entries[GREY].astype(np.uint8))
+
+
+@pytest.mark.parametrize("padding", [b"\xff" * 3, b"\0" * 3, b"\xff\0\xff"])
+def test_a_frame_padded_after_its_end_is_whole(padding: bytes) -> None:
+    """Oracle: the same frame without padding."""
+    jpeg = encoded(Image.fromarray(GREY), "JPEG", quality=90)
+    plain, padded = (dicom(encapsulate([x]), syntax=JPEGBaseline8Bit) for x in (jpeg, jpeg + padding))
+    np.testing.assert_array_equal(read(padded).pixels, read(plain).pixels)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_missing_transfer_syntax_is_that_of_the_header(implicit: bool) -> None:
+    """Without the tag, or without any file meta information; oracle: the file that has it."""
+    data = dicom(DEEP.tobytes(), **SIXTEEN)
+    dataset = dataset_of(data)
+    expected = read(data).pixels
+    meta = dataset.file_meta
+    del meta.TransferSyntaxUID
+    stream = io.BytesIO()
+    if implicit:
+        del dataset.file_meta
+    dataset.save_as(stream, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    np.testing.assert_array_equal(read(stream.getvalue()).pixels, expected)
+
+
+def test_compressed_pixels_without_a_transfer_syntax_are_refused() -> None:
+    dataset = dataset_of(dicom(encapsulate([b"\xff\xd8\xff\xd9"]), syntax=JPEGBaseline8Bit))
+    del dataset.file_meta.TransferSyntaxUID
+    stream = io.BytesIO()
+    dataset.save_as(stream, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    with pytest.raises(ImageFault, match="does not say how its pixels are encoded"):
+        read(stream.getvalue())
+
+
+def test_a_window_without_width_is_none() -> None:
+    """Oracle: the same file without a window."""
+    plain = dicom(DEEP.tobytes(), **SIXTEEN)
+    flat = dicom(DEEP.tobytes(), WindowCenter=1000, WindowWidth=0, **SIXTEEN)
+    np.testing.assert_array_equal(read(flat).pixels, read(plain).pixels)
+
+
+def test_tiny_images_and_twelve_bits_of_colour_in_sixteen() -> None:
+    """3 x 3 pixels; colour is brought to 8 bits from the depth that it uses."""
+    colour = np.arange(27, dtype="<u2").reshape(3, 3, 3) * 150
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    data = dicom(colour.tobytes(), Rows=3, Columns=3, **tags, **SIXTEEN)
+    np.testing.assert_array_equal(read(data).pixels, (colour >> 4).astype(np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from gcsam_med.images import ImageFault, decode_frames, decode_mask, read_frames, read_image
+from gcsam_med.errors import InputError
+from gcsam_med.images import ImageFault, MaskRule, decode_frames, decode_mask, read_frames, read_image
 from tests.images.malformed import encoded, picture
 
 GREY = picture()
@@ -130,7 +132,7 @@ def test_every_label_of_a_map_is_foreground_and_interpolated_greys_are_halved() 
     labels = np.zeros((16, 16), dtype=np.uint8)
     labels[:4], labels[8:12] = 1, 2
     np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(labels), "PNG"), "m"), labels > 0)
-    ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    ramp = np.tile((np.arange(600) - 250).clip(0, 85) * 3, (16, 1)).astype(np.uint8)
     np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(ramp), "PNG"), "m"), ramp > 127)
 
 
@@ -148,3 +150,75 @@ def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path: Path, kind: s
     Image.fromarray(np.arange(0, 240, dtype=np.uint8).reshape(12, 20)).save(path, format=kind)
     with Image.open(path, formats=[kind]) as image:
         np.testing.assert_array_equal(read_image(path).grey, np.asarray(image.convert("L")))
+
+
+def test_sixteen_bit_tiff_with_white_as_zero(tmp_path: Path) -> None:
+    """Oracle: the same picture with black as zero."""
+    values = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
+    Image.fromarray(values).save(tmp_path / "black.tif")
+    Image.fromarray(65535 - values).save(tmp_path / "white.tif", tiffinfo={262: 0})
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "white.tif").pixels, read_image(tmp_path / "black.tif").pixels
+    )
+
+
+def mask_levels(*levels: int) -> np.ndarray:
+    """Blocks of 10 x 10 pixels of these values on 0."""
+    grey = np.zeros((40, 60), dtype=np.uint8)
+    for i, level in enumerate(levels):
+        grey[10:20, 10 * i + 5 : 10 * i + 15] = level
+    return grey
+
+
+def alpha_mask() -> Image.Image:
+    whole = Image.new("RGBA", (60, 40), "white")
+    whole.putalpha(Image.fromarray(mask_levels(255)))
+    return whole
+
+
+AMBIGUOUS: dict[str, tuple[Image.Image, str, dict[str, int]]] = {
+    "levels": (Image.fromarray(mask_levels(127, 255)), "levels", {"1-255": 200, "255": 100, "127": 100}),
+    "alpha": (alpha_mask(), "alpha", {"alpha": 100}),
+    "a picture": (Image.fromarray(picture(40, 60)), "not-a-mask", {}),
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_a_mask_that_can_be_read_in_several_ways_is_refused_with_the_option(kind: str) -> None:
+    """Oracle: the pixels of each value, counted by hand."""
+    image, reason, rules = AMBIGUOUS[kind]
+    data = encoded(image, "PNG")
+    with pytest.raises(ImageFault) as caught:
+        decode_mask(data, "m.png")
+    assert caught.value.reason == reason
+    assert "--" in caught.value.advice
+    for values, pixels in rules.items():
+        assert decode_mask(data, "m.png", MaskRule(values)).sum() == pixels
+        assert decode_mask(data, "m.png", MaskRule(values, invert=True)).sum() == 2400 - pixels
+
+
+def test_greys_of_interpolation_and_of_jpeg_and_instance_numbers_are_no_levels() -> None:
+    """Oracle: the mask that they were made from."""
+    plain = mask_levels(255, 255)
+    large = Image.fromarray(plain).resize((240, 160), Image.Resampling.BICUBIC)
+    expected = np.asarray(Image.fromarray(plain).resize((240, 160), Image.Resampling.NEAREST)) > 0
+    smooth = decode_mask(encoded(large, "PNG"), "m.png")
+    assert (smooth != expected).mean() < 0.02
+    jpeg = decode_mask(encoded(Image.fromarray(plain), "JPEG", quality=70), "m.jpg")
+    assert (jpeg != (plain > 0)).sum() <= 4
+    numbers = np.arange(30, dtype=np.uint8).repeat(80).reshape(40, 60)
+    assert decode_mask(encoded(Image.fromarray(numbers), "PNG"), "m.png").sum() == 2400 - 80
+
+
+def test_several_pages_are_no_mask() -> None:
+    stream = io.BytesIO()
+    page = Image.fromarray(mask_levels(255))
+    page.save(stream, format="TIFF", save_all=True, append_images=[page])
+    with pytest.raises(ImageFault, match="several pages"):
+        decode_mask(stream.getvalue(), "m.tif")
+
+
+@pytest.mark.parametrize("values", ["1-", "red", "1;2", "9999"])
+def test_mask_values_are_grey_values(values: str) -> None:
+    with pytest.raises(InputError, match="takes grey values"):
+        MaskRule(values).numbers()

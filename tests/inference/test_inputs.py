@@ -36,6 +36,32 @@ def test_files_folders_patterns_and_archives(tmp_path):
     assert find_inputs([tmp_path / "z.zip"]).items[0].load() == b"x"
 
 
+def test_dicom_is_known_by_its_content_in_folders_and_archives(tmp_path):
+    """Files named by UID, whose last number looks like a suffix, and .IMA; oracle: listed by hand."""
+    content = b"\0" * 128 + b"DICM"
+    written = ("1.2.826.0.1.3680043.10.999.1", "1.2.826.0.1.3680043.10.999.2", "IM000002.IMA", "x.dcm")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for name in written:
+            touch(tmp_path / "study" / name, content)
+            archive.writestr(name, content)
+        touch(tmp_path / "study" / "1.2.3", b"text")
+        archive.writestr("1.2.3", b"text")
+    for source in ("study", "study.zip"):
+        found = {item.label.rpartition("/")[2] for item in find_inputs([tmp_path / source]).items}
+        assert found == set(written)
+
+
+def test_what_predict_wrote_is_no_input(tmp_path):
+    """Its own output inside the input, and that of a run before."""
+    touch(tmp_path / "scans" / "a.png")
+    for output in ("out", "before"):
+        touch(tmp_path / "scans" / output / "masks" / "a.png")
+        touch(tmp_path / "scans" / output / "overlays" / "a.png")
+    touch(tmp_path / "scans" / "before" / "predictions.csv")
+    found = find_inputs([tmp_path / "scans"], tmp_path / "scans" / "out")
+    assert [item.name for item in found.items] == ["a"]
+
+
 def test_a_file_given_twice_is_taken_once(tmp_path):
     """Oracle: counted by hand."""
     file = touch(tmp_path / "a.png")
