@@ -182,6 +182,10 @@ class PrepareOptions(Options):
     modality: Literal["ultrasound", "xray", "photo"] | None = option(
         None, "Chooses transforms, and grey or colour; for --dataset folder and table.", _MADE
     )
+    positive: str = option("", "The class that is the finding; default: recognised by its name.", _MADE)
+    negative: Annotated[list[str], BeforeValidator(_listed)] | None = option(
+        None, "Classes without the finding, comma-separated; default: recognised by name.", _MADE
+    )
     seed: Seed = option(0, "Random seed of the split.", _MADE)
     folds: Annotated[int, Field(ge=2, le=50)] = option(
         5, "Number of folds over the cases outside the test split; fold 0 validates by default.", _MADE
@@ -197,6 +201,7 @@ class PrepareOptions(Options):
         """Give the options that determine the result, as ``dataset.json`` keeps them."""
         names = (
             "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
+            "positive", "negative",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

@@ -75,6 +75,7 @@ def compare(
         looks=sum(one.looks for one in evidence),
         versions=tuple(sorted({str(one.metrics["run"]["tool_version"]) for one in evidence})),
         created=created,
+        policy=metrics["policy"],
     )
     return replace(comparison, notices=tuple(notices(comparison)))
 

@@ -124,8 +124,15 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         raise ValueError("task")
     if not all(value is None or math.isfinite(value) for value in values.values()):
         raise ValueError("metrics")
+    policy = metrics.get("policy", {})
+    stated = {
+        "distance_unit": "mm" if policy.get("distance_unit") == "mm" else "px",
+        "nsd_tolerance": float(policy.get("nsd_tolerance") or 0),
+        "positive_class": str(policy.get("positive_class") or ""),
+    }
     return {
         **known,
+        "policy": stated,
         "synthetic": bool(metrics["synthetic"]),
         "run": known_run,
         "metrics": {name: {"value": value} for name, value in values.items()},
@@ -164,6 +171,8 @@ def _comparable(found: list[Evidence]) -> list[Evidence]:
                 faults.append(
                     f"{other.name} has {what} {other.metrics[what]}, {first.name} {first.metrics[what]}"
                 )
+        if other.metrics["policy"] != first.metrics["policy"]:
+            faults.append(f"{other.name} was evaluated with another positive class, unit or tolerance")
         if other.metrics["run"]["dataset_sha256"] != first.metrics["run"]["dataset_sha256"]:
             faults.append(f"{other.name} was evaluated on another content of the data than {first.name}")
         elif list(other.cases.index) != list(first.cases.index):

@@ -52,6 +52,7 @@ DATASETS: dict[str, SourceSpec] = {
         modality="xray",
         anatomy="lung",
         positive="COVID",
+        negative_classes=("normal",),
         layout="COVID/images/, Normal/images/, ... with CLASS/masks/ and CLASS.metadata.xlsx if there",
         mask_target="lung",
         mask_size="resize",

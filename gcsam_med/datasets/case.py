@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from gcsam_med.errors import Fault, InputError
+from gcsam_med.errors import Fault, InputError, unknown_name
 
 Modality = Literal["ultrasound", "xray", "photo"]
 MaskSize = Literal["refuse", "resize"]
@@ -19,8 +19,9 @@ MASK_STEM = re.compile(r"^(?P<image>.+?)_(mask|segmentation|seg)(_\d+)?$", re.IG
 # Class names of images without a finding, in lower case, for sources whose classes are not known before.
 HEALTHY = frozenset(
     {"normal", "normals", "healthy", "negative", "no finding", "no_finding", "nofinding", "no tumor"}
-    | {"notumor", "no_tumor", "no lesion", "no_lesion", "control", "controls"}
+    | {"notumor", "no_tumor", "no lesion", "no_lesion", "control", "controls", "neg"}
 )
+BENIGN, MALIGNANT = frozenset({"benign"}), frozenset({"malignant", "cancer", "malign"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,16 @@ class Download:
 
 
 @dataclass(frozen=True)
+class ClassRoles:
+    """Which class is the finding, which are without it."""
+
+    positive: str  #: The finding; empty where it is not known, or classes are no disease against health.
+    negative: tuple[str, ...]  #: Classes without the finding: healthy.
+    empty_masks: tuple[str, ...]  #: Classes whose images may hold nothing to outline.
+    note: str  #: What a person should know about it; empty if there is nothing to say.
+
+
+@dataclass(frozen=True)
 class SourceSpec:
     """A data set that `prepare` knows: one row of `DATASETS`."""
 
@@ -75,7 +86,7 @@ class SourceSpec:
     licence: str  #: To be quoted with results; what the source says where it names no licence.
     citation: str  #: What to cite with results.
     positive: str = ""  #: The class that is the finding; empty where classes are not disease against health.
-    negative_classes: tuple[str, ...] = ()  #: Classes whose images hold no lesion by definition.
+    negative_classes: tuple[str, ...] = ()  #: Classes without the finding, beside those recognised by name.
     mask_target: str = "lesion"  #: What masks outline.
     #: {"refuse", "resize"}: Whether masks of another size than their image are a fault or are brought to the
     #: image's size.
@@ -85,10 +96,45 @@ class SourceSpec:
     download: Download | None = None  #: Public address.
     kaggle: str = ""  #: Kaggle's name of the data set, where it is there.
 
-    def healthy(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """Those of `classes` whose images hold no lesion by definition."""
-        known = {name.casefold() for name in self.negative_classes} | (HEALTHY if self.private else set())
-        return tuple(c for c in classes if c.casefold() in known)
+    def roles(self, classes: Sequence[str], positive: str = "", negative: Sequence[str] = ()) -> ClassRoles:
+        """Say which class is positive and which are negative: as given, by this row, or by usual names.
+
+        Raises
+        ------
+        InputError
+            If `positive` or `negative` names no class, or one class is both.
+        """
+        for name in (positive, *negative):
+            if name and name not in classes:
+                raise unknown_name("class", name, classes)
+        if positive in negative:
+            raise InputError(f"'{positive}' cannot be both positive and negative.", "Name it once.")
+        known = HEALTHY | {name.casefold() for name in self.negative_classes}
+        healthy = [c for c in classes if c in negative or (c.casefold() in known and c != positive)]
+        others = [c for c in classes if c not in healthy]
+        found = [c for c in others if positive in ("", c) and c.casefold() == self.positive.casefold()]
+        if not found and any(c.casefold() in BENIGN for c in classes):
+            found = [c for c in others if c.casefold() in MALIGNANT]
+        if not found and len(classes) == 2 and len(others) == 1:
+            found = others
+        chosen = positive or (found[0] if len(found) == 1 else "")
+        lesions = self.mask_target == "lesion"
+        empty_masks = tuple(c for c in healthy if lesions and c.casefold() not in BENIGN)
+        known_before = bool(positive) or chosen.casefold() == self.positive.casefold() != ""
+        note = "" if known_before else _role_note(classes, chosen, healthy)
+        return ClassRoles(chosen, tuple(healthy), empty_masks, note)
+
+
+def _role_note(classes: Sequence[str], positive: str, negative: Sequence[str]) -> str:
+    if positive:
+        others = f", {' and '.join(repr(n) for n in negative)} negative" if negative else ""
+        return f"'{positive}' is taken as the positive class{others}; --positive and --negative change it."
+    if len(classes) == 2:
+        return (
+            f"Which of '{classes[0]}' and '{classes[1]}' is the finding is not known; a classification needs "
+            "it. Say it with --positive NAME."
+        )
+    return ""
 
 
 def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> Path:

@@ -42,8 +42,14 @@ class DatasetInfo(BaseModel):
     name: Name = Field(description="Name under DATA_ROOT/prepared.")
     title: str = Field(default="", description="The data set's name for people.")
     classes: list[str] = Field(description="Class names; a label's number is its place here.")
+    positive_class: str = Field(
+        default="", description="The class that is the finding; empty where it is not known."
+    )
     negative_classes: list[str] = Field(
-        default_factory=list, description="Classes whose images hold no lesion by definition."
+        default_factory=list, description="Classes without the finding: healthy."
+    )
+    empty_mask_classes: list[str] = Field(
+        default_factory=list, description="Classes whose images may hold nothing to outline."
     )
     modality: Literal["ultrasound", "xray", "photo"] = Field(description="Chooses the transforms.")
     channels: Literal[1, 3] = Field(description="1 grey, 3 colour.")

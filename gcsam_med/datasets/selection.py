@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset
+from gcsam_med.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def select_cases(
     rows : ndarray of int, shape (n,)
         The rows to choose from, such as a split.
     task : {"segmentation", "classification"}
-        Segmentation takes cases with a mask, and healthy cases (of a negative class; they hold no lesion).
+        Segmentation takes cases with a mask, and healthy ones: without a mask, of a class whose images may
+        hold nothing to outline.
         Classification takes cases of the classes it knows.
     classes : sequence of str, optional
         Segmentation: take these alone. Classification: the classes it knows; default: all.
@@ -59,12 +61,13 @@ def select_cases(
             keep[these] = False
 
     if task == "segmentation":
-        negative = np.isin(label, dataset.info.negative_classes)
+        unmasked = ~cases["has_mask"].to_numpy(dtype=bool)
+        nothing = unmasked & np.isin(label, dataset.info.empty_mask_classes)
         if classes is not None:
             leave_out(~np.isin(label, list(classes)), "of a class the run leaves out")
         elif not healthy:
-            leave_out(negative, "of a class without lesions")
-        leave_out(~cases["has_mask"].to_numpy(dtype=bool) & ~negative, "without a mask")
+            leave_out(nothing, f"without a {dataset.info.mask_target}")
+        leave_out(unmasked & ~nothing, "without a mask")
     else:
         leave_out(label == "", "without a label")
         known = dataset.info.classes if classes is None else list(classes)
@@ -72,11 +75,40 @@ def select_cases(
     return Selection(np.asarray(rows)[keep], excluded)
 
 
-def class_order(names: Sequence[str], info: DatasetInfo) -> tuple[int, ...]:
-    """Return the order of a model's classes in which, of two, the second is the positive one.
+def positive_class(names: Sequence[str], info: DatasetInfo) -> str:
+    """Return the positive one of two classes.
 
-    The positive class is the one that is not negative by the data set's own word; else the second.
+    Parameters
+    ----------
+    names : sequence of str
+        The classes of a classification.
+    info : DatasetInfo
+        Says which class is the finding and which are without it.
+
+    Returns
+    -------
+    str
+        Empty for more than two classes.
+
+    Raises
+    ------
+    InputError
+        If the data set does not say it: sensitivity, threshold and more depend on it.
     """
-    if len(names) == 2 and names[1] in info.negative_classes and names[0] not in info.negative_classes:
-        return (1, 0)
-    return tuple(range(len(names)))
+    if len(names) != 2:
+        return ""
+    if info.positive_class in names:
+        return info.positive_class
+    left = [name for name in names if name not in info.negative_classes]
+    if len(left) == 1:
+        return left[0]
+    raise InputError(
+        f"Which of '{names[0]}' and '{names[1]}' is the finding, the data set '{info.name}' does not say; "
+        "sensitivity, threshold and other metrics depend on it.",
+        "Say it with: gcsam-med prepare ... --positive NAME (the split and trained models stay as they are).",
+    )
+
+
+def class_order(names: Sequence[str], positive: str) -> tuple[int, ...]:
+    """Return the order of a model's classes in which, of two, the second is the positive one."""
+    return (1, 0) if positive and names[0] == positive else tuple(range(len(names)))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gcsam_med.config import EvaluateOptions, RunConfig
 from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, open_prepared
-from gcsam_med.datasets.selection import Selection, class_order, select_cases
+from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.files import read_json
@@ -137,7 +137,9 @@ def open_evaluation(
     if not len(chosen.rows):
         why = "; ".join(f"{n} {reason}" for reason, n in chosen.excluded.items()) or "it is empty"
         raise InputError(f"The {split} split of '{data.info.name}' has no case to evaluate: {why}.")
-    order = class_order(model.card.classes, data.info)
+    fitted = calibration.positive_class if calibration is not None else ""
+    positive = "" if segmentation else fitted or positive_class(model.card.classes, data.info)
+    order = class_order(model.card.classes, positive)
     classes = tuple(model.card.classes[i] for i in order)
     return EvaluationContext(
         run, config, model, calibration, data, split, chosen, home, home_note, classes, order

@@ -60,15 +60,16 @@ class Metric:
     #: Classification, kind ranks: from (positive, score, groups) to an `Estimate`, instead of the bootstrap.
     interval: Callable[..., Any] | None = None
     overall: Literal["two classes", "any"] = "any"  #: Classification: for how many classes it is given.
+    of_positive: bool = False  #: Classification: of two classes, it is of the positive one and names it.
     by_class: bool = True  #: Classification, kinds counts and ranks: also given for each class.
 
     def heading(self, policy: Mapping[str, Any]) -> str:
-        """Return title and unit, such as ``HD95 (mm)`` or ``NSD (within 2 px)``.
+        """Return title and unit or class, such as ``HD95 (mm)`` or ``Sensitivity (COVID)``.
 
         Parameters
         ----------
         policy : mapping
-            ``policy`` of ``metrics.json``, which holds ``distance_unit`` and ``nsd_tolerance``.
+            ``policy`` of ``metrics.json``: ``distance_unit``, ``nsd_tolerance`` and ``positive_class``.
         """
         unit = str(policy.get("distance_unit", "px"))
         text = {
@@ -76,6 +77,8 @@ class Metric:
             "area": f"{unit}²",
             "tolerance": f"within {policy.get('nsd_tolerance', 0):g} {unit}",
         }.get(self.unit)
+        if self.of_positive:
+            text = policy.get("positive_class")
         return f"{self.title} ({text})" if text else self.title
 
 
@@ -262,6 +265,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="counts",
         function=calls.sensitivity,
         shown=("console", "summary", "subgroups", "transfer"),
+        of_positive=True,
     ),
     "specificity": Metric(
         title="Specificity",
@@ -270,6 +274,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="counts",
         function=calls.specificity,
         shown=("console", "summary", "subgroups", "transfer"),
+        of_positive=True,
     ),
     "precision": Metric(
         title="Precision (PPV)",
@@ -277,6 +282,7 @@ CLASSIFICATION: dict[str, Metric] = {
         undefined="Not defined if no case is called positive.",
         kind="counts",
         function=calls.precision,
+        of_positive=True,
     ),
     "npv": Metric(
         title="NPV",
@@ -284,6 +290,7 @@ CLASSIFICATION: dict[str, Metric] = {
         undefined="Not defined if no case is called negative.",
         kind="counts",
         function=calls.npv,
+        of_positive=True,
     ),
     "f1": Metric(
         title="F1",
@@ -292,6 +299,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="counts",
         function=calls.f1,
         shown=("console", "card"),
+        of_positive=True,
     ),
     "mcc": Metric(
         title="MCC",
@@ -318,6 +326,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="ranks",
         function=average_precision_of_weights,
         shown=("console", "summary"),
+        of_positive=True,
     ),
     "brier": Metric(
         title="Brier score",
@@ -358,6 +367,7 @@ CLASSIFICATION: dict[str, Metric] = {
         function=sensitivity_at_90_specificity,
         overall="two classes",
         by_class=False,
+        of_positive=True,
     ),
     "ppv_at_prevalence": Metric(
         title="PPV at the stated prevalence",
@@ -366,6 +376,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="estimate",
         function=calls.ppv_estimate,
         overall="two classes",
+        of_positive=True,
     ),
     "npv_at_prevalence": Metric(
         title="NPV at the stated prevalence",
@@ -374,6 +385,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="estimate",
         function=calls.npv_estimate,
         overall="two classes",
+        of_positive=True,
     ),
 }
 

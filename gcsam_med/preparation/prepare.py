@@ -14,6 +14,7 @@ import numpy as np
 from gcsam_med.config import PathLike, PrepareOptions, chosen
 from gcsam_med.datasets import DATASETS, Listing, SourceSpec, table
 from gcsam_med.datasets.archive import is_archive, opened
+from gcsam_med.datasets.case import ClassRoles
 from gcsam_med.datasets.demo import demo_folder, is_synthetic
 from gcsam_med.datasets.download import fetch, sha256_of
 from gcsam_med.datasets.prepared import (
@@ -147,7 +148,8 @@ def prepare(
             )
             if not differences and not options.force:
                 return _as_it_was(target)
-        work = _Work(spec, options, listing, name, recorded, key)
+        roles = spec.roles(listing.classes, options.positive, options.negative or ())
+        work = _Work(spec, options, listing, roles, name, recorded, key)
         outcome = work.run(target, archive_sha256, track)
     return replace(outcome, changes=tuple(differences))
 
@@ -196,6 +198,7 @@ class _Work:
     spec: SourceSpec
     options: PrepareOptions
     listing: Listing
+    roles: ClassRoles
     name: str
     recorded: dict[str, Any]
     key: bytes | None
@@ -223,6 +226,7 @@ class _Work:
                 name=self.name,
                 spec=self.spec,
                 listing=self.listing,
+                roles=self.roles,
                 options=self.options,
                 recorded=self.recorded,
                 folds=division.folds,
@@ -249,7 +253,8 @@ class _Work:
             (folder / AUDIT).write_text(json.dumps(audit, indent=2) + "\n", encoding="utf-8")
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
-        warnings = [*self.listing.notes, *warnings, *_warnings(audit, left_out, self.options)]
+        said = [*self.listing.notes, *([self.roles.note] if self.roles.note else [])]
+        warnings = [*said, *warnings, *_warnings(audit, left_out, self.options)]
         return Outcome(
             PreparedDataset(target), fresh=True, audit=audit, faults=tuple(faults), warnings=tuple(warnings)
         )
@@ -261,7 +266,7 @@ class _Work:
             root=self.listing.root,
             size=self.options.size,
             channels=3 if modality == "photo" else 1,
-            negative_classes=self.spec.healthy(self.listing.classes),
+            empty_mask_classes=self.roles.empty_masks,
             mask_size=self.options.mask_size or self.spec.mask_size,
             frames=self.options.frames,
             key=self.key,

@@ -171,7 +171,7 @@ class ScanJob:
     root: Path  #: Folder that the cases' paths are relative to.
     size: int  #: Side of the square.
     channels: int  #: 1 or 3.
-    negative_classes: tuple[str, ...] = ()  #: Classes whose masks may be empty.
+    empty_mask_classes: tuple[str, ...] = ()  #: Classes whose masks may be empty.
     #: {"refuse", "resize"}: What to do with masks of another size than their image.
     mask_size: MaskSize = "refuse"
     frames: Frames = "first"  #: Which frames of multi-frame files.
@@ -306,7 +306,7 @@ def scan_case(case: Case, job: ScanJob) -> Result:
     sizes = {p.pixels.shape[:2] for p in pictures}
     union, mask_sha256, mask_faults = _mask_union(case, job, sizes.pop() if len(sizes) == 1 else None)
     faults += mask_faults
-    if union is not None and not union.any() and case.label not in job.negative_classes and not faults:
+    if union is not None and not union.any() and case.label not in job.empty_mask_classes and not faults:
         what = f"the mask of a '{case.label}' image" if case.label else "the mask"
         faults.append(Fault(case.masks[0], "empty-mask", f"{what} is empty."))
     if faults:

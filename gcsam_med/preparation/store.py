@@ -24,6 +24,7 @@ import pandas as pd
 from gcsam_med import __version__
 from gcsam_med.config import PrepareOptions
 from gcsam_med.datasets import Case, Listing, SourceSpec
+from gcsam_med.datasets.case import ClassRoles
 from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import (
     IMAGES,
@@ -208,6 +209,7 @@ def build_info(
     name: str,
     spec: SourceSpec,
     listing: Listing,
+    roles: ClassRoles,
     options: PrepareOptions,
     recorded: dict[str, Any],
     folds: int,
@@ -221,7 +223,9 @@ def build_info(
         name=name,
         title=spec.title + (" (synthetic demonstration images)" if synthetic else ""),
         classes=list(listing.classes),
-        negative_classes=list(spec.healthy(listing.classes)),
+        positive_class=roles.positive,
+        negative_classes=list(roles.negative),
+        empty_mask_classes=list(roles.empty_masks),
         modality=modality,
         channels=3 if modality == "photo" else 1,
         size=options.size,

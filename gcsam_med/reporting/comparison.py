@@ -115,6 +115,8 @@ class Comparison:
     looks: int  #: Evaluations of this split by these runs and their neighbours.
     versions: tuple[str, ...]  #: Versions of gcsam-med the runs were trained with.
     created: str  #: UTC time in ISO form.
+    #: Units, tolerance and positive class, from the policy of the evaluations.
+    policy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shown(self) -> tuple[Pair, ...]:

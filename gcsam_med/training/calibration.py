@@ -13,7 +13,7 @@ import numpy as np
 
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset, Split, open_prepared
-from gcsam_med.datasets.selection import class_order, select_cases
+from gcsam_med.datasets.selection import class_order, positive_class, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.metrics.calibration import fit_temperature
@@ -141,7 +141,8 @@ def _classification(
 ) -> CalibrationFile:
     names = model.card.classes
     rows = select_cases(dataset, dataset.rows("val", config.fold), "classification", names).rows
-    order = class_order(names, dataset.info)
+    positive = positive_class(names, dataset.info)
+    order = class_order(names, positive)
     stream = network_outputs(model, dataset.images, rows, track=track, what="Choosing the threshold")
     probabilities = np.array([p[list(order)] for _, p in stream], dtype=np.float64).reshape(-1, len(names))
     place = {names[column]: i for i, column in enumerate(order)}
@@ -158,7 +159,7 @@ def _classification(
     facts = {"n": n, "temperature": temperature, "temperature_reason": why_not}
     if len(names) != 2:
         return _file(model, rule="the likeliest class is called", reason="more than two classes", **facts)
-    facts["positive_class"] = names[order[1]]
+    facts["positive_class"] = positive
     if not few:
         try:
             point = choose_threshold(labels == 1, probabilities[:, 1])

@@ -9,7 +9,7 @@ import torch
 
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
-from gcsam_med.datasets.selection import select_cases
+from gcsam_med.datasets.selection import positive_class, select_cases
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.losses import check_loss, default_loss
 from gcsam_med.networks import NETWORKS, default_model, find_network, input_channels
@@ -137,7 +137,7 @@ def _classes(config: RunConfig, dataset: PreparedDataset, task: str) -> list[str
                 raise unknown_name(f"class of '{dataset.info.name}'", name, known)
         chosen = [name for name in known if name in config.classes]
     elif task == "segmentation":
-        chosen = [name for name in known if name not in dataset.info.negative_classes]
+        chosen = [name for name in known if name not in dataset.info.empty_mask_classes]
     else:
         chosen = list(known)
     if task == "classification" and len(chosen) < 2:
@@ -145,6 +145,8 @@ def _classes(config: RunConfig, dataset: PreparedDataset, task: str) -> list[str
             f"Classification needs at least two classes; '{dataset.info.name}' offers {chosen or 'none'}.",
             "Prepare it with labels, or use --task segmentation.",
         )
+    if task == "classification":
+        positive_class(chosen, dataset.info)  # asked for before hours of training
     return chosen
 
 

@@ -109,7 +109,8 @@ def _header_metrics(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "type": key,
             "value": round(float(metrics[key]["value"]), 4),
-            "name": f"{METRICS[found['task']][key].title} (95 % interval {_interval(metrics[key])})",
+            "name": f"{METRICS[found['task']][key].heading(found['policy'])} "
+            f"(95 % interval {_interval(metrics[key])})",
         }
         for key in shown_in("card", found["task"])
         if metrics.get(key, {}).get("value") is not None
