@@ -20,17 +20,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gcsam_med.metrics.intervals import bootstrap, mean_of, resample_groups, weighted
+from gcsam_med.metrics.paired import delong_test, paired_bootstrap, wilcoxon_signed_rank
+from gcsam_med.metrics.roc import auc_of_weights, delong_auc
+from gcsam_med.metrics.seeds import crossed_effects
 from gcsam_med.metrics.segmentation import MaskPair
-from gcsam_med.metrics.statistics import (
-    bootstrap_auc,
-    crossed_effects,
-    delong_auc,
-    delong_test,
-    mean_of,
-    paired_bootstrap,
-    resample_groups,
-    wilcoxon_signed_rank,
-)
 from gcsam_med.metrics.summary import (
     SegmentationCase,
     classification_estimates,
@@ -93,7 +87,7 @@ def main() -> None:
         draws = resample_groups(group, rng, strata=positive)
         timed(
             f"AUC of {N_MANY} cases ({name}), 2,000 resamples, BCa",
-            partial(bootstrap_auc, positive, score, draws),
+            partial(bootstrap, weighted(auc_of_weights(positive, score), draws), draws),
         )
     draws = resample_groups(np.arange(N_MANY), rng)
     timed(f"DeLong interval of {N_MANY} cases", lambda: delong_auc(positive, score))

@@ -12,8 +12,8 @@ import numpy as np
 from gcsam_med.compare.cost import passes_per_step
 from gcsam_med.compare.finished_runs import Evidence
 from gcsam_med.compare.paired_cases import Sample, sample_of
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.statistics import cohens_dz, holm
+from gcsam_med.metrics.intervals import Estimate
+from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Cost, NamedTest, Pair
 from gcsam_med.reporting.report import Notice

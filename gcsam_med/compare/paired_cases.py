@@ -9,25 +9,19 @@ from functools import cached_property
 import numpy as np
 
 from gcsam_med.compare.finished_runs import Evidence
-from gcsam_med.metrics.statistics import (
+from gcsam_med.metrics.intervals import (
     Estimate,
-    PairedTest,
     Resamples,
-    SeedEffects,
     Statistic,
-    auc_of_weights,
     bootstrap,
-    crossed_effects,
-    crossed_statistic,
-    delong_test,
     function_of_sums,
-    mcnemar,
     mean_of,
-    paired_bootstrap,
     resample_groups,
     weighted,
-    wilcoxon_signed_rank,
 )
+from gcsam_med.metrics.paired import PairedTest, delong_test, mcnemar, paired_bootstrap, wilcoxon_signed_rank
+from gcsam_med.metrics.roc import auc_of_weights
+from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic
 from gcsam_med.metrics.table import main_metric
 
 

@@ -16,16 +16,10 @@ from gcsam_med.evaluation.context import (
     TaskResult,
     operating_point,
 )
-from gcsam_med.metrics.calibration import apply_temperature, confidence
+from gcsam_med.metrics.calibration import apply_temperature, confidence, decision_curve, reliability_curve
 from gcsam_med.metrics.classification import call_classes, confusion_matrix
-from gcsam_med.metrics.curves import (
-    decision_curve,
-    precision_recall_curve,
-    reliability_curve,
-    roc_curve,
-)
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.intervals import wilson
+from gcsam_med.metrics.intervals import Estimate, wilson
+from gcsam_med.metrics.roc import precision_recall_curve, roc_curve
 from gcsam_med.metrics.summary import classification_estimates, classification_metrics
 from gcsam_med.metrics.table import CLASSIFICATION, shown_in
 from gcsam_med.progress import Track

@@ -16,7 +16,7 @@ from gcsam_med.datasets.selection import Selection, class_order, positive_class,
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.files import read_json
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reporting.report import Calibration, Estimates, Operating
 from gcsam_med.runs import RunFolder, TrainedModel, load_model
 from gcsam_med.runs.calibration import DEFAULT_THRESHOLD, CalibrationFile, load_calibration

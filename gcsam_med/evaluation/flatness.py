@@ -18,9 +18,7 @@ from gcsam_med.progress import Track, silent
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.metrics.batch_loss import Objective
-    from gcsam_med.metrics.hessian import Spectrum, Trace, WorstLoss
-    from gcsam_med.metrics.landscape import Landscape
+    from gcsam_med.metrics.hessian import Landscape, Objective, Spectrum, Trace, WorstLoss
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,14 @@ def measure_sharpness(
     InputError
         If the run or its data do not fit.
     """
-    from gcsam_med.metrics.hessian import hessian_spectrum, hessian_trace, worst_loss
-    from gcsam_med.metrics.landscape import filter_direction, loss_line, loss_surface
+    from gcsam_med.metrics.hessian import (
+        filter_direction,
+        hessian_spectrum,
+        hessian_trace,
+        loss_line,
+        loss_surface,
+        worst_loss,
+    )
 
     options = chosen(SharpnessOptions, options, **fields)
     context = open_evaluation(Path(run), options.split, data_root=options.data_root, device=options.device)
@@ -149,7 +153,7 @@ def _objective(context: EvaluationContext, rows: np.ndarray, options: SharpnessO
     import torch
 
     from gcsam_med.losses import build_loss
-    from gcsam_med.metrics.batch_loss import Objective
+    from gcsam_med.metrics.hessian import Objective
 
     model, device = context.model, context.model.device
     loss = build_loss(_loss_name(context), smoothing=context.config.label_smoothing).to(device)

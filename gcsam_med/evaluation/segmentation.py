@@ -12,7 +12,7 @@ import pandas as pd
 from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, operating_point
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.segmentation import MaskPair
 from gcsam_med.metrics.summary import SegmentationCase, measure_case, segmentation_estimates
 from gcsam_med.metrics.table import SEGMENTATION, shown_in

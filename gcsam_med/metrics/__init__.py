@@ -1,11 +1,10 @@
-"""Pure functions from predictions to figures, each with its definition and its policy for edge cases.
+"""Pure functions from predictions to metrics, each with its definition and its policy for edge cases.
 
-``segmentation``, ``surface`` and ``detection`` take masks; ``classification``, ``curves`` and ``calibration``
-take labels and probabilities; ``bootstrap``, ``intervals``, ``delong``, ``paired`` and ``seeds`` (all
-gathered in ``statistics``) say how sure a figure is; ``summary`` does it all for a whole test set.
-``sharpness``, ``landscape`` and ``objective`` look at the network itself and are the only ones to need torch.
-Nothing here reads files or draws.
+``table`` holds a row a metric and is the place to begin; ``summary`` takes all of them for a test set.
+``segmentation``, ``surface`` and ``regions`` take masks; ``classification``, ``roc`` and ``calibration`` take
+labels and probabilities; ``intervals`` says how sure a metric is, ``paired`` and ``seeds`` compare models.
+``hessian`` looks at the network itself and is the only one to need torch. Nothing here reads files or draws.
 
-Two rules hold everywhere. A figure that is not defined for the data at hand is ``None``, never NaN and never
-a made-up 0 or 1. A case never vanishes from a mean without being counted.
+Two rules hold everywhere. A metric that is not defined for the data at hand is ``None``, never NaN and
+never a made-up 0 or 1. A case never vanishes from a mean without being counted.
 """

@@ -1,22 +1,49 @@
-"""Whether probabilities mean what they say: expected calibration error, and its repair by one temperature."""
+"""Whether probabilities mean what they say: reliability, calibration error, temperature, decision curve."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.bootstrap import replicate, widened_z
-from gcsam_med.metrics.classification import CalledCases, check_probabilities
-from gcsam_med.metrics.curves import assign_bins, bin_edges
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.group_resampling import Resamples
-from gcsam_med.metrics.weighted_statistics import function_of_sums
+from gcsam_med.metrics.classification import CalledCases, check_probabilities, check_scores
+from gcsam_med.metrics.intervals import Estimate, Resamples, function_of_sums, replicate, widened_z
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+N_BINS = 10
 
 # Logarithm of the smallest probability that is told from 0: a float32 softmax underflows beyond.
 _LOG_FLOOR = float(np.log(1e-30))
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityCurve:
+    """What was predicted against what happened, in bins of the predicted probability; empty bins left out."""
+
+    #: predicted, observed: Mean probability and share of positives in each bin.
+    predicted: Floats
+    observed: Floats
+    count: Ints  #: Cases in each bin.
+    #: lower, upper: Edges of each bin.
+    lower: Floats
+    upper: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionCurve:
+    """Net benefit of acting on a model, of acting on everyone and on no one (always 0)."""
+
+    #: Probability at which one would act, in (0, 1): it says how many needless actions one true finding is
+    #: worth.
+    threshold: Floats
+    #: model, treat_all: Net benefit per case: true findings less needless actions at the threshold's rate of
+    #: exchange.
+    model: Floats
+    treat_all: Floats
 
 
 def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Floats]:
@@ -197,3 +224,97 @@ def apply_temperature(prob: npt.ArrayLike, temperature: float) -> Floats:
 def _logits(prob: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         return np.maximum(np.log(prob), _LOG_FLOOR)
+
+
+def reliability_curve(positive: npt.ArrayLike, prob: npt.ArrayLike) -> ReliabilityCurve:
+    """Return mean predicted probability and observed share in 10 bins of equal width.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Whether what the probability is of happened.
+    prob : array_like of float, shape [N]
+        In [0, 1].
+
+    Returns
+    -------
+    ReliabilityCurve
+        Empty bins are left out.
+
+    Raises
+    ------
+    ValueError
+        If a probability lies outside [0, 1].
+    """
+    truth, p = check_scores(positive, prob)
+    edges = bin_edges(p)
+    bins = assign_bins(p, edges)
+    count = np.bincount(bins, minlength=len(edges) - 1)
+    used = count > 0
+    predicted = np.bincount(bins, p, minlength=len(count))[used] / count[used]
+    observed = np.bincount(bins, truth, minlength=len(count))[used] / count[used]
+    return ReliabilityCurve(predicted, observed, count[used], edges[:-1][used], edges[1:][used])
+
+
+def bin_edges(prob: Floats) -> Floats:
+    """Return the edges of the probability bins, rising from 0 to 1; probabilities outside are an error."""
+    if len(prob) and (prob.min() < 0 or prob.max() > 1):
+        raise ValueError(f"Probabilities lie in [0, 1], got {prob.min()}..{prob.max()}.")
+    return np.linspace(0.0, 1.0, N_BINS + 1)
+
+
+def assign_bins(prob: Floats, edges: Floats) -> Ints:
+    """Return the bin of each probability; bins are open below and closed above, the first one closed at 0.
+
+    Parameters
+    ----------
+    prob : ndarray of float, shape [N]
+        In [0, 1].
+    edges : ndarray of float, shape [B + 1]
+        From `bin_edges`.
+
+    Returns
+    -------
+    ndarray of int64, shape [N]
+        0..B-1.
+    """
+    return np.clip(np.searchsorted(edges, prob, side="left") - 1, 0, len(edges) - 2)
+
+
+def decision_curve(
+    positive: npt.ArrayLike, prob: npt.ArrayLike, thresholds: npt.ArrayLike | None = None
+) -> DecisionCurve:
+    """Return the net benefit of acting where the probability reaches a threshold.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth; N at least 1.
+    prob : array_like of float, shape [N]
+        Probability of being positive, in [0, 1].
+    thresholds : array_like of float, shape [P], optional
+        In (0, 1). Default: 0.01 to 0.99 in steps of 0.01.
+
+    Returns
+    -------
+    DecisionCurve
+        ``TP/N - FP/N * t/(1 - t)`` at each threshold t.
+
+    Raises
+    ------
+    ValueError
+        If there is no case or a threshold lies outside (0, 1).
+
+    Notes
+    -----
+    Vickers and Elkin, Medical Decision Making 26(6), 2006. The prevalence is that of the cases at hand.
+    """
+    truth, p = check_scores(positive, prob)
+    t = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
+    if not len(truth) or t.ndim != 1 or (len(t) and (t.min() <= 0 or t.max() >= 1)):
+        raise ValueError("Need at least one case, and thresholds in (0, 1).")
+    called = p[None] >= t[:, None]
+    odds = t / (1 - t)
+    model = (called & truth).mean(axis=1) - (called & ~truth).mean(axis=1) * odds
+    prevalence = truth.mean()
+    return DecisionCurve(t, model, prevalence - (1 - prevalence) * odds)

@@ -20,9 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.group_resampling import Resamples
-from gcsam_med.metrics.intervals import proportion
+from gcsam_med.metrics.intervals import Estimate, Resamples, proportion
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -157,36 +155,6 @@ def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, n_classes: in
     if len(truth) != len(call):
         raise ValueError(f"{len(truth)} labels do not fit {len(call)} calls.")
     return np.bincount(truth * n_classes + call, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def roc_auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
-    """Return the area under the ROC curve: the chance that a positive scores above a negative.
-
-    Ties count half.
-
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; ``None`` if there are no positives or no negatives.
-
-    Notes
-    -----
-    Mann-Whitney form of Hanley and McNeil, Radiology 143(1), 1982.
-    """
-    from scipy.stats import rankdata
-
-    truth, s = check_scores(positive, score)
-    n_pos, n_neg = int(truth.sum()), int((~truth).sum())
-    if not n_pos or not n_neg:
-        return None
-    return float((rankdata(s)[truth].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 
 def check_scores(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats]:

@@ -1,15 +1,142 @@
-"""How sharp a minimum is: the Hessian's spectrum and trace, and the worst loss nearby."""
+"""How sharp a minimum is: the Hessian's spectrum and trace, the worst loss nearby, the loss landscape.
+
+These are the only metrics of the network itself, and the only ones to need torch.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gcsam_med.metrics.batch_loss import Objective
 from gcsam_med.progress import Track, silent
+
+Network = Callable[..., Tensor]
+
+
+class Objective:
+    """Loss, gradient and Hessian products at any weights, without touching those of the model.
+
+    The model is in evaluation mode meanwhile: running statistics stand still and dropout is off, so that
+    every call sees the same function.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network itself, not wrapped. Its parameters that require a gradient, n numbers in all, are the
+        weights.
+    loss_of : callable
+        From the network at some weights, called like the model, and a batch to a scalar. The values of the
+        batches are added: for a mean over all cases weight each batch by its share of them.
+    batches : sequence
+        What the loss is taken over: a fixed sample.
+
+    Attributes
+    ----------
+    weights : Tensor, shape (n,)
+        A copy of the model's weights, in the order of ``named_parameters``.
+
+    Raises
+    ------
+    ValueError
+        Without weights or without batches.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss_of: Callable[[Network, Any], Tensor], batches: Sequence[Any]
+    ) -> None:
+        self._model = model
+        self._loss_of = loss_of
+        self._batches = batches
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self._parameters or not len(batches):
+            raise ValueError("A loss surface needs a weight that requires a gradient, and a batch.")
+        self.weights = torch.cat([p.detach().flatten() for p in self._parameters.values()])
+
+    def loss(self, weights: Tensor) -> float:
+        """The loss at these weights.
+
+        Parameters
+        ----------
+        weights : Tensor, shape (n,)
+            Where.
+
+        Returns
+        -------
+        float
+            In the unit of `loss_of`; infinite or NaN where the network is.
+        """
+        with torch.no_grad(), self._evaluating():
+            network = self._network(self._named(weights))
+            return sum(float(self._loss_of(network, batch)) for batch in self._batches)
+
+    def gradient(self, weights: Tensor) -> tuple[float, Tensor]:
+        """The loss and its gradient, shape (n,), at these weights."""
+        total, gradient = 0.0, torch.zeros_like(self.weights)
+        with torch.enable_grad(), self._evaluating():
+            leaves = self._leaves(weights)
+            for batch in self._batches:
+                loss = self._loss_of(self._network(leaves), batch)
+                gradient += _flat(torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True))
+                total += float(loss.detach())
+        return total, gradient
+
+    def hessian_times(self, vector: Tensor) -> Tensor:
+        """The Hessian at the model's weights times a vector of shape (n,), by differentiating twice.
+
+        Attention runs by its plain formula meanwhile: its fused kernels have no second derivative.
+        """
+        product = torch.zeros_like(self.weights)
+        parts = list(self._named(vector).values())
+        with torch.enable_grad(), self._evaluating(), sdpa_kernel(SDPBackend.MATH):
+            leaves = self._leaves(self.weights)
+            values = list(leaves.values())
+            for batch in self._batches:
+                loss = self._loss_of(self._network(leaves), batch)
+                slopes = torch.autograd.grad(loss, values, create_graph=True, materialize_grads=True)
+                slope = torch.stack([(g * v).sum() for g, v in zip(slopes, parts, strict=True)]).sum()
+                product += _flat(torch.autograd.grad(slope, values, materialize_grads=True))
+        return product
+
+    def random_direction(self, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers, shape (n,), the same on every device."""
+        numbers = torch.randn(len(self.weights), generator=generator, dtype=torch.float64)
+        return numbers.to(self.weights)
+
+    def parts(self, vector: Tensor) -> list[Tensor]:
+        """Views of a vector of shape (n,), shaped like the parameters it runs over."""
+        pieces = zip(self._parameters.values(), self._split(vector), strict=True)
+        return [piece.view(p.shape) for p, piece in pieces]
+
+    def _split(self, vector: Tensor) -> tuple[Tensor, ...]:
+        return vector.split([p.numel() for p in self._parameters.values()])
+
+    def _named(self, weights: Tensor) -> dict[str, Tensor]:
+        named = zip(self._parameters.items(), self._split(weights), strict=True)
+        return {name: part.view(p.shape).to(p.dtype) for (name, p), part in named}
+
+    def _leaves(self, weights: Tensor) -> dict[str, Tensor]:
+        return {name: part.detach().requires_grad_() for name, part in self._named(weights).items()}
+
+    def _network(self, named: dict[str, Tensor]) -> Network:
+        return lambda *inputs, **options: functional_call(self._model, named, inputs, options)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self._model.modules() if module.training]
+        self._model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
 
 @dataclass(frozen=True)
@@ -210,6 +337,131 @@ def _ritz(diagonal: list[float], off_diagonal: list[float], count: int) -> Spect
         smallest_error=float(errors[0]),
         products=len(diagonal),
     )
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Losses on a line or a square around the weights."""
+
+    #: Tensor, shape (points,), float64: Steps along each direction; 1 replaces a filter by a random one of
+    #: its size.
+    positions: Tensor
+    #: Tensor, shape (points,) or (points, points), float64: The loss there; of a square, rows follow the
+    #: first direction. Infinite or NaN where the network is.
+    losses: Tensor
+
+
+def filter_direction(objective: Objective, seed: int) -> Tensor:
+    r"""A random direction in which every filter is as long as that of the network.
+
+    .. math:: d_{i} \leftarrow \frac{d_{i}}{\lVert d_{i} \rVert} \lVert w_{i} \rVert
+
+    for every filter i: the weights of one output channel or neuron. Networks that differ in the scale of
+    their weights only, as those with norm layers can, get the same picture. Biases and norm layers stay.
+
+    Parameters
+    ----------
+    objective : Objective
+        The loss and where.
+    seed : int
+        The same seed gives networks of one architecture the same random numbers.
+
+    Returns
+    -------
+    Tensor, shape (n,)
+        The direction.
+
+    References
+    ----------
+    Li, Xu, Taylor, Studer, Goldstein, "Visualizing the Loss Landscape of Neural Nets", NeurIPS 2018,
+    arXiv 1712.09913, section 4.
+    """
+    direction = objective.random_direction(torch.Generator().manual_seed(seed))
+    pairs = zip(objective.parts(direction), objective.parts(objective.weights), strict=True)
+    for part, weights in pairs:
+        if part.ndim < 2:
+            part.zero_()
+            continue
+        over = tuple(range(1, part.ndim))
+        size = weights.square().sum(over, keepdim=True).sqrt()
+        part.mul_(size / part.square().sum(over, keepdim=True).sqrt())
+    return direction
+
+
+def loss_line(
+    objective: Objective,
+    direction: Tensor,
+    *,
+    radius: float = 1.0,
+    points: int = 41,
+    track: Track = silent,
+) -> Landscape:
+    """The loss on a line through the weights.
+
+    Parameters
+    ----------
+    objective : Objective
+        The loss and where.
+    direction : Tensor, shape (n,)
+        From `filter_direction`.
+    radius : float
+        How far to both sides.
+    points : int
+        Losses to compute; an odd number has the weights themselves among them.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Landscape
+        Of shape (points,).
+    """
+    positions = torch.linspace(-radius, radius, points, dtype=torch.float64)
+    steps = track(positions.tolist(), "Loss along a line", points)
+    losses = [objective.loss(objective.weights + step * direction) for step in steps]
+    return Landscape(positions, torch.tensor(losses, dtype=torch.float64))
+
+
+def loss_surface(
+    objective: Objective,
+    first: Tensor,
+    second: Tensor,
+    *,
+    radius: float = 1.0,
+    points: int = 21,
+    track: Track = silent,
+) -> Landscape:
+    """The loss on a square around the weights.
+
+    Parameters
+    ----------
+    objective : Objective
+        The loss and where.
+    first, second : Tensor, shape (n,)
+        From `filter_direction`, with two seeds.
+    radius : float
+        How far to all four sides.
+    points : int
+        Losses along each side; their square in all.
+    track : Track
+        Shows progress.
+
+    Returns
+    -------
+    Landscape
+        Of shape (points, points).
+    """
+    positions = torch.linspace(-radius, radius, points, dtype=torch.float64)
+    places = torch.cartesian_prod(positions, positions).tolist()
+    losses = [
+        objective.loss(objective.weights + a * first + b * second)
+        for a, b in track(places, "Loss on a square", len(places))
+    ]
+    return Landscape(positions, torch.tensor(losses, dtype=torch.float64).view(points, points))
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([t.flatten() for t in tensors])
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

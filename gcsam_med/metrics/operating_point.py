@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError, unknown_name
-from gcsam_med.metrics.curves import RocCurve, roc_curve
+from gcsam_med.metrics.roc import RocCurve, roc_curve
 
 RULES = ("youden", "sensitivity", "specificity")
 

@@ -2,7 +2,7 @@
 
 Every test returns the difference with its interval beside the p value; a p value alone says neither how much
 nor how surely. Tests that assume independent cases (McNemar, Wilcoxon) say so; `paired_bootstrap` and
-`delong.delong_test` take groups as they are, `wilcoxon_signed_rank` averages them first.
+`delong_test` take groups as they are, `wilcoxon_signed_rank` averages them first.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.bootstrap import bootstrap, replicate
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.group_resampling import Resamples
-from gcsam_med.metrics.weighted_statistics import Statistic
+from gcsam_med.metrics.classification import check_scores
+from gcsam_med.metrics.intervals import Z95, Estimate, Resamples, Statistic, bootstrap, replicate
+from gcsam_med.metrics.roc import auc_covariance
 
 Floats = npt.NDArray[np.float64]
-Z95 = 1.959963984540054
 _EXACT_PAIRS = 50
 
 
@@ -66,6 +64,54 @@ def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) 
     values = values[np.isfinite(values)]
     tail = min((values <= 0).sum(), (values >= 0).sum())
     return PairedTest(estimate, min(1.0, 2 * float(tail + 1) / (len(values) + 1)), method)
+
+
+def delong_test(
+    positive: npt.ArrayLike,
+    score_a: npt.ArrayLike,
+    score_b: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+) -> PairedTest:
+    """Test whether two models have the same area under the ROC curve on the same cases.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score_a, score_b : array_like of float, shape [N]
+        Scores of the two models.
+    groups : array_like, shape [N], optional
+        Group of each case. Default: every case its own.
+
+    Returns
+    -------
+    PairedTest
+        Difference ``AUC(a) - AUC(b)`` with its normal 95 % interval, two-sided p from z. p is 1 if the
+        difference and its variance are both 0 (the two models rank every pair alike), ``None`` if a class is
+        missing or the variance cannot be had.
+    """
+    from scipy.stats import norm
+
+    method = "DeLong" if groups is None else "DeLong by group (Obuchowski)"
+    truth = check_scores(positive, score_a)[0]
+    if truth.all() or not truth.any():
+        missing = Estimate.undefined(f"no {'negative' if truth.any() else 'positive'} cases", len(truth))
+        return PairedTest(missing, None, method)
+    auc, covariance = auc_covariance(
+        truth, np.stack((np.asarray(score_a, float), np.asarray(score_b, float))), groups
+    )
+    difference = float(auc[0] - auc[1])
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    if np.isnan(variance) or variance <= 1e-15:
+        alike = not np.isnan(variance) and difference == 0
+        reason = "both rank every pair alike" if alike else "no variance: too few cases"
+        return PairedTest(
+            Estimate(difference, None, len(truth), "none", reason), 1.0 if alike else None, method
+        )
+    error = np.sqrt(variance)
+    interval = (difference - Z95 * error, difference + Z95 * error)
+    p = float(2 * norm.sf(abs(difference) / error))
+    return PairedTest(Estimate(difference, interval, len(truth), method), p, method)
 
 
 def mcnemar(right_a: npt.ArrayLike, right_b: npt.ArrayLike) -> PairedTest:
@@ -259,15 +305,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     list of float or None
         Adjusted p values in the same order, in [0, 1].
     """
+    from statsmodels.stats.multitest import multipletests
+
     given = [i for i, p in enumerate(p_values) if p is not None]
-    p = np.array([p_values[i] for i in given], dtype=np.float64)
-    order = np.argsort(p)
-    # The smallest is multiplied by the number of comparisons, the next by one less, and none may fall below
-    # the last.
-    stepped = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     adjusted: list[float | None] = [None] * len(p_values)
-    for position, value in zip(order, stepped, strict=True):
-        adjusted[given[position]] = float(value)
+    if given:
+        for i, value in zip(
+            given, multipletests([p_values[i] for i in given], method="holm")[1], strict=True
+        ):
+            adjusted[i] = float(value)
     return adjusted
 
 

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.bootstrap import replicate
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.group_resampling import Resamples
-from gcsam_med.metrics.weighted_statistics import Statistic
+from gcsam_med.metrics.intervals import Estimate, Resamples, Statistic, replicate
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.bootstrap import bootstrap, bootstrap_mean
 from gcsam_med.metrics.classification import (
     CalledCases,
     Share,
@@ -23,13 +22,21 @@ from gcsam_med.metrics.classification import (
     confusion_matrix,
     one_vs_rest,
 )
-from gcsam_med.metrics.estimate import Estimate
-from gcsam_med.metrics.group_resampling import N_RESAMPLES, Resamples, resample_groups
-from gcsam_med.metrics.intervals import proportion
+from gcsam_med.metrics.intervals import (
+    N_RESAMPLES,
+    Estimate,
+    Resamples,
+    Statistic,
+    bootstrap,
+    bootstrap_mean,
+    function_of_sums,
+    proportion,
+    resample_groups,
+    weighted,
+)
 from gcsam_med.metrics.regions import Detection
 from gcsam_med.metrics.segmentation import MaskPair
 from gcsam_med.metrics.table import CLASSIFICATION, SEGMENTATION, Metric
-from gcsam_med.metrics.weighted_statistics import Statistic, function_of_sums, weighted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -13,9 +13,12 @@ from typing import Any, Literal
 from gcsam_med.metrics import classification as calls
 from gcsam_med.metrics import segmentation as masks
 from gcsam_med.metrics.calibration import calibration_error_estimate
-from gcsam_med.metrics.curves import sensitivity_at_90_specificity
-from gcsam_med.metrics.delong import delong_auc
-from gcsam_med.metrics.weighted_statistics import auc_of_weights, average_precision_of_weights
+from gcsam_med.metrics.roc import (
+    auc_of_weights,
+    average_precision_of_weights,
+    delong_auc,
+    sensitivity_at_90_specificity,
+)
 
 Place = Literal["cases", "console", "summary", "subgroups", "card", "transfer", "calibration"]
 

@@ -50,7 +50,7 @@ def shortcuts(facts: Sequence[Facts], groups: np.ndarray) -> list[dict[str, Any]
 def _numbers(
     facts: Sequence[Facts], labels: np.ndarray, classes: Sequence[str], groups: np.ndarray
 ) -> list[dict[str, Any]]:
-    from gcsam_med.metrics.delong import delong_auc
+    from gcsam_med.metrics.roc import delong_auc
 
     features = {
         "width": [f.width for f in facts],
@@ -260,7 +260,7 @@ def _judge(
     name: str, vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: list[str], seed: int
 ) -> list[dict[str, Any]]:
     """Areas under the ROC curve of out-of-fold predictions, for each class."""
-    from gcsam_med.metrics.delong import delong_auc
+    from gcsam_med.metrics.roc import delong_auc
 
     scores = _out_of_fold(vectors, labels, groups, seed)
     present = [

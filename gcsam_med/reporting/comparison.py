@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reporting.report import Notice
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.table import main_metric
 
 Estimates = Mapping[str, Estimate]

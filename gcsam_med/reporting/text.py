@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Pair
 from gcsam_med.reporting.report import Report

@@ -13,7 +13,7 @@ import numpy as np
 
 from gcsam_med.errors import EnvironmentFault, MissingExtra
 from gcsam_med.files import write_durably
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_comparison

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gcsam_med.metrics import classification
+from gcsam_med.metrics.roc import roc_auc
 from gcsam_med.training.batches import targets_of
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import gathered, share_buffers
@@ -111,6 +111,6 @@ def _classification(table: np.ndarray) -> dict[str, float]:
 
 
 def _auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    values = [classification.roc_auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]
+    values = [roc_auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else 0.5

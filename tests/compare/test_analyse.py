@@ -9,7 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from gcsam_med.compare.analyse import compare
-from gcsam_med.metrics.statistics import crossed_effects
+from gcsam_med.metrics.seeds import crossed_effects
 from tests.compare.made_up import GROUPS, N, evidence, table, three_arms
 
 

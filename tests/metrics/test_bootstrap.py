@@ -7,15 +7,21 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gcsam_med.metrics.bootstrap import bootstrap, bootstrap_auc, bootstrap_mean, replicate, widened_z
-from gcsam_med.metrics.group_resampling import resample_groups
-from gcsam_med.metrics.weighted_statistics import (
-    auc_of_weights,
-    average_precision_of_weights,
+from gcsam_med.metrics.intervals import (
+    bootstrap,
+    bootstrap_mean,
     function_of_sums,
     mean_of,
+    replicate,
+    resample_groups,
     weighted,
+    widened_z,
 )
+from gcsam_med.metrics.roc import auc_of_weights, average_precision_of_weights
+
+
+def auc_estimate(positive, score, draws):
+    return bootstrap(weighted(auc_of_weights(positive, score), draws), draws)
 
 
 def grouped(rng, n_groups=30):
@@ -71,7 +77,7 @@ def test_draws_are_the_same_every_time_and_chunking_is_invisible(monkeypatch):
     assert not np.array_equal(
         first, np.concatenate(list(resample_groups(np.arange(40) // 2, rng).weights()))[:101]
     )
-    monkeypatch.setattr("gcsam_med.metrics.group_resampling._CHUNK_CELLS", 100)
+    monkeypatch.setattr("gcsam_med.metrics.intervals._CHUNK_CELLS", 100)
     chunks = list(draws.weights())
     assert len(chunks) > 10
     np.testing.assert_array_equal(first, np.concatenate(chunks))
@@ -127,7 +133,7 @@ def test_jackknife_in_blocks_gives_the_same_interval(monkeypatch):
     values = rng.exponential(size=400)
     draws = resample_groups(np.arange(400), rng, n_resamples=1000)
     one_by_one = bootstrap_mean(values, draws)
-    monkeypatch.setattr("gcsam_med.metrics.group_resampling._MAX_JACKKNIFE", 100)
+    monkeypatch.setattr("gcsam_med.metrics.intervals._MAX_JACKKNIFE", 100)
     left_out = np.concatenate([w for w, _ in draws.jackknife()])
     assert len(left_out) == 100
     assert ((left_out == 0).sum(axis=1) == 4).all()
@@ -143,10 +149,10 @@ def test_when_there_is_no_interval_a_reason_is_given():
     constant = bootstrap_mean([1.0] * 9, resample_groups(range(9), rng))
     assert constant.ci95 is None
     assert "do not vary" in constant.reason
-    no_positives = bootstrap_auc([0] * 9, range(9), resample_groups(range(9), rng))
+    no_positives = auc_estimate([0] * 9, range(9), resample_groups(range(9), rng))
     assert no_positives.value is None
     # One positive among five: every third unstratified resample has none.
-    rare = bootstrap_auc([0, 0, 0, 0, 1], [0.1, 0.5, 0.3, 0.2, 0.4], resample_groups(range(5), rng))
+    rare = auc_estimate([0, 0, 0, 0, 1], [0.1, 0.5, 0.3, 0.2, 0.4], resample_groups(range(5), rng))
     assert rare.value == 0.75
     assert "of resamples" in rare.reason
 
@@ -223,6 +229,6 @@ def test_interval_of_an_auc_covers_the_truth():
         group = np.repeat(np.arange(40), rng.integers(1, 5, 40))
         score = 1.2 * label[group] + 0.8 * rng.normal(size=40)[group] + 0.6 * rng.normal(size=len(group))
         draws = resample_groups(group, rng, strata=label[group], n_resamples=1000)
-        low, high = bootstrap_auc(label[group], score, draws).ci95
+        low, high = auc_estimate(label[group], score, draws).ci95
         covered += low <= truth <= high
     assert 0.93 <= covered / 1000 <= 0.97

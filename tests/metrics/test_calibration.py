@@ -14,7 +14,7 @@ from gcsam_med.metrics.calibration import (
     fit_temperature,
 )
 from gcsam_med.metrics.classification import CalledCases, log_losses
-from gcsam_med.metrics.group_resampling import resample_groups
+from gcsam_med.metrics.intervals import resample_groups
 
 
 def two(p):

@@ -17,12 +17,11 @@ from gcsam_med.metrics.classification import (
     npv_at_prevalence,
     one_vs_rest,
     ppv_at_prevalence,
-    roc_auc,
     squared_errors,
 )
+from gcsam_med.metrics.roc import average_precision_of_weights, roc_auc
 from gcsam_med.metrics.summary import classification_metrics
 from gcsam_med.metrics.table import CLASSIFICATION
-from gcsam_med.metrics.weighted_statistics import average_precision_of_weights
 
 COUNTS = {name: row for name, row in CLASSIFICATION.items() if row.kind == "counts"}
 

@@ -7,16 +7,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from gcsam_med.metrics.classification import roc_auc
-from gcsam_med.metrics.curves import (
-    assign_bins,
-    bin_edges,
-    decision_curve,
-    precision_recall_curve,
-    reliability_curve,
-    roc_curve,
-    sensitivity_at_90_specificity,
-)
+from gcsam_med.metrics.calibration import assign_bins, bin_edges, decision_curve, reliability_curve
+from gcsam_med.metrics.roc import precision_recall_curve, roc_auc, roc_curve, sensitivity_at_90_specificity
 
 CASES = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.0, 0.2, 0.25, 0.6, 1.0])), min_size=1, max_size=25

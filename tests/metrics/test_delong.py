@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from gcsam_med.metrics.delong import auc_covariance, delong_auc, delong_test, newcombe_auc_interval
-from gcsam_med.metrics.statistics import auc_of_weights, replicate, resample_groups, weighted
+from gcsam_med.metrics.intervals import replicate, resample_groups, weighted
+from gcsam_med.metrics.paired import delong_test
+from gcsam_med.metrics.roc import auc_covariance, auc_of_weights, delong_auc, newcombe_auc_interval
 
 # The example of DeLong, DeLong and Clarke-Pearson (1988): ovarian cancer with bowel obstruction; albumin,
 # total protein and K-G score of 43 patients with all three, and whether they profited from surgery (0: no,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 
 
 def test_entry_of_metrics_json():

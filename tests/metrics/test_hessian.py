@@ -11,9 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gcsam_med.metrics.batch_loss import Objective
-from gcsam_med.metrics.hessian import hessian_spectrum, hessian_trace, worst_loss
-from gcsam_med.metrics.landscape import filter_direction, loss_line, loss_surface
+from gcsam_med.metrics.hessian import (
+    Objective,
+    filter_direction,
+    hessian_spectrum,
+    hessian_trace,
+    loss_line,
+    loss_surface,
+    worst_loss,
+)
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Module:

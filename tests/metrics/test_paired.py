@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from gcsam_med.metrics.group_resampling import resample_groups
+from gcsam_med.metrics.intervals import mean_of, resample_groups
 from gcsam_med.metrics.paired import (
     cohens_dz,
     holm,
@@ -17,7 +17,6 @@ from gcsam_med.metrics.paired import (
     rank_biserial,
     wilcoxon_signed_rank,
 )
-from gcsam_med.metrics.weighted_statistics import mean_of
 
 # Depression factor before and after therapy in nine patients (Hollander and Wolfe, Nonparametric Statistical
 # Methods, 2nd edition 1999, table 3.1; also the example of R's wilcox.test).

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.meta_analysis import combine_effects
 
-from gcsam_med.metrics.group_resampling import resample_groups
+from gcsam_med.metrics.intervals import mean_of, resample_groups
 from gcsam_med.metrics.seeds import crossed_effects, crossed_statistic, random_effects
-from gcsam_med.metrics.weighted_statistics import mean_of
 
 
 def study(rng, *, n_seeds=5, n_groups=60, seed_sd=0.03, case_sd=0.2, rest_sd=0.1, mean=0.3):

@@ -1,6 +1,6 @@
 import pytest
 
-from gcsam_med.metrics.estimate import Estimate
+from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reporting.text import count, estimate_text, interval, number
 
 

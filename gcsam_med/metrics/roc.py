@@ -1,0 +1,384 @@
+"""How well scores tell positives from negatives: ROC and precision-recall curves, their areas, and DeLong.
+
+The variance of the area under the ROC curve is that of DeLong, DeLong and Clarke-Pearson, Biometrics 44(3),
+1988, by the midranks of Sun and Xu, IEEE Signal Processing Letters 21(11), 2014: a sort instead of all
+pairs. With groups (several images of a patient) the placements are summed by group first, as Obuchowski,
+Biometrics 53(2), 1997, does for clustered data; with one case a group the two agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gcsam_med.metrics.classification import check_scores
+from gcsam_med.metrics.intervals import Z95, Estimate
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RocCurve:
+    """Points of a ROC curve, from (0, 0) to (1, 1)."""
+
+    #: specificity, sensitivity: Of calling positive every score at or above the threshold.
+    specificity: Floats
+    sensitivity: Floats
+    threshold: Floats  #: Falling; the first is infinite (nothing is called).
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRecallCurve:
+    """Points of a precision-recall curve, by falling threshold."""
+
+    #: precision, recall: Of calling positive every score at or above the threshold. No point is made up at
+    #: recall 0.
+    precision: Floats
+    recall: Floats
+    threshold: Floats  #: The distinct scores, falling.
+    prevalence: float  #: Share of positives: the precision of a useless score.
+
+
+def roc_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> RocCurve | None:
+    """Return every point of the ROC curve, one a distinct score.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Larger means likelier positive.
+
+    Returns
+    -------
+    RocCurve or None
+        ``None`` if a class is missing.
+    """
+    from sklearn import metrics
+
+    truth, s = check_scores(positive, score)
+    if truth.all() or not truth.any():
+        return None
+    false_alarm, sens, threshold = metrics.roc_curve(truth, s, drop_intermediate=False)
+    return RocCurve(1 - false_alarm, sens, threshold)
+
+
+def precision_recall_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> PrecisionRecallCurve | None:
+    """Return every point of the precision-recall curve, one a distinct score.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Larger means likelier positive.
+
+    Returns
+    -------
+    PrecisionRecallCurve or None
+        ``None`` if a class is missing.
+    """
+    from sklearn import metrics
+
+    truth, s = check_scores(positive, score)
+    if truth.all() or not truth.any():
+        return None
+    precision, recall, threshold = metrics.precision_recall_curve(truth, s)
+    # Scikit-learn appends the point (recall 0, precision 1), which no threshold reaches.
+    return PrecisionRecallCurve(precision[-2::-1], recall[-2::-1], threshold[::-1], float(truth.mean()))
+
+
+def sensitivity_at_90_specificity(
+    positive: npt.ArrayLike, score: npt.ArrayLike
+) -> Callable[[Floats], Floats]:
+    """Return the best sensitivity at a specificity of at least 0.9, as a function of case weights.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Larger means likelier positive.
+
+    Returns
+    -------
+    callable
+        From case weights [B, N] to values [B] in [0, 1]; NaN if a class is missing. No interpolation between
+        thresholds: such a point could not be put to use. The threshold is chosen on these very cases, so on a
+        test set the value is optimistic; for one that is not, choose on validation
+        (`operating_point.choose_threshold`).
+    """
+    truth, s = check_scores(positive, score)
+    order = np.argsort(-s, kind="stable")
+    # Cases of equal score are called together: only the last of each run is a point of the curve.
+    last = np.append(s[order][1:] != s[order][:-1], True)
+
+    def value(weights: Floats) -> Floats:
+        called = weights[:, order].cumsum(axis=1)
+        hits = (weights * truth)[:, order].cumsum(axis=1)
+        positives, false = hits[:, -1:], called - hits
+        negatives = called[:, -1:] - positives
+        with np.errstate(invalid="ignore", divide="ignore"):
+            good = last & (false <= 0.1 * negatives + 1e-9)
+            best = np.where(good, hits, 0.0).max(axis=1) / positives[:, 0]
+        return np.where((positives[:, 0] > 0) & (negatives[:, 0] > 0), best, np.nan)
+
+    return value
+
+
+def roc_auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
+    """Return the area under the ROC curve: the chance that a positive scores above a negative.
+
+    Ties count half.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Larger means likelier positive.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; ``None`` if there are no positives or no negatives.
+
+    Notes
+    -----
+    Mann-Whitney form of Hanley and McNeil, Radiology 143(1), 1982.
+    """
+    from scipy.stats import rankdata
+
+    truth, s = check_scores(positive, score)
+    n_pos, n_neg = int(truth.sum()), int((~truth).sum())
+    if not n_pos or not n_neg:
+        return None
+    return float((rankdata(s)[truth].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
+
+
+def auc_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) -> Callable[[Floats], Floats]:
+    """Return the area under the ROC curve as a function of case weights.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Finite scores; larger means likelier positive.
+
+    Returns
+    -------
+    callable
+        From weights [B, N] to AUC [B], NaN without positives or without negatives. The scores are sorted
+        once, here; each call is one cumulative sum.
+    """
+    truth, s = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
+    positives, negatives = np.flatnonzero(truth), np.flatnonzero(~truth)
+    negatives = negatives[np.argsort(s[negatives], kind="stable")]
+    # Negatives below each positive, and negatives below or equal: half their sum counts ties as one half.
+    below = np.searchsorted(s[negatives], s[positives], side="left")
+    not_above = np.searchsorted(s[negatives], s[positives], side="right")
+    no_ties = np.array_equal(below, not_above)
+
+    def auc(weights: Floats) -> Floats:
+        w_pos = weights[:, positives]
+        upto = np.zeros((len(weights), len(negatives) + 1))
+        np.cumsum(weights[:, negatives], axis=1, out=upto[:, 1:])
+        wins = np.einsum("bp,bp->b", w_pos, upto[:, below])
+        if not no_ties:
+            wins = (wins + np.einsum("bp,bp->b", w_pos, upto[:, not_above])) / 2
+        pairs = w_pos.sum(axis=1) * upto[:, -1]
+        return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+    return auc
+
+
+def average_precision_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) -> Callable[[Floats], Floats]:
+    """Return the average precision as a function of case weights.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Finite scores; larger means likelier positive.
+
+    Returns
+    -------
+    callable
+        From weights [B, N] to average precision [B], NaN without positives or without negatives.
+    """
+    truth, s = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
+    order = np.argsort(-s, kind="stable")
+    truth, s = truth[order], s[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(s)), len(s) - 1)
+
+    def average_precision(weights: Floats) -> Floats:
+        w = weights[:, order]
+        called = np.cumsum(w, axis=1)[:, last_of_tie]
+        right = np.cumsum(w * truth, axis=1)[:, last_of_tie]
+        precision = np.divide(right, called, out=np.zeros_like(right), where=called > 0)
+        area = (np.diff(right, axis=1, prepend=0.0) * precision).sum(axis=1)
+        positives, total = right[:, -1], called[:, -1]
+        both = (positives > 0) & (total > positives)
+        return np.divide(area, positives, out=np.full(len(w), np.nan), where=both)
+
+    return average_precision
+
+
+def auc_covariance(
+    positive: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike | None = None
+) -> tuple[Floats, Floats]:
+    """Return the areas under several ROC curves of the same cases, and their covariance.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth; both classes present.
+    scores : array_like of float, shape [K, N]
+        One row per model; larger means likelier positive.
+    groups : array_like, shape [N], optional
+        Group of each case; groups are independent, cases of one group need not be. Default: every case its
+        own.
+
+    Returns
+    -------
+    auc : ndarray of float, shape [K]
+        The areas.
+    covariance : ndarray of float, shape [K, K]
+        Of the areas. NaN with fewer than two positives or negatives (or groups of them).
+
+    Raises
+    ------
+    ValueError
+        If a class is missing or the shapes do not fit.
+    InputError
+        If a score is NaN or infinite.
+    """
+    rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    truth = check_scores(positive, rows[0])[0]
+    for row in rows[1:]:
+        check_scores(positive, row)
+    if truth.all() or not truth.any():
+        raise ValueError("The area under a ROC curve needs both positives and negatives.")
+    placements = np.stack([_placements(truth, row) for row in rows])
+    auc = placements[:, truth].mean(axis=1)
+    if groups is None:
+        group = np.arange(len(truth))
+    else:
+        group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        if group.shape != truth.shape:
+            raise ValueError(f"{group.shape} groups do not fit {truth.shape} cases.")
+    # Sums by group of (placement - AUC), apart for positives and negatives: Obuchowski's S10, S01 and S11.
+    parts, factors = [], []
+    for side in (truth, ~truth):
+        deviation = np.zeros((len(rows), int(group.max()) + 1))
+        for k in range(len(rows)):
+            deviation[k] = np.bincount(
+                group[side], placements[k, side] - auc[k], minlength=deviation.shape[1]
+            )
+        involved = len(np.unique(group[side]))
+        parts.append(deviation / side.sum())
+        factors.append(involved / (involved - 1) if involved > 1 else np.nan)
+    pos, neg = parts
+    all_groups = deviation.shape[1]
+    shared = pos @ neg.T * all_groups / max(all_groups - 1, 1)
+    return auc, factors[0] * pos @ pos.T + factors[1] * neg @ neg.T + shared + shared.T
+
+
+def _placements(truth: npt.NDArray[np.bool_], score: Floats) -> Floats:
+    """Share of the other class that each case is on the right side of, ties half; [N]."""
+    from scipy.stats import rankdata
+
+    overall = rankdata(score)
+    n_pos, n_neg = truth.sum(), (~truth).sum()
+    result = np.empty(len(score))
+    result[truth] = (overall[truth] - rankdata(score[truth])) / n_neg
+    result[~truth] = 1 - (overall[~truth] - rankdata(score[~truth])) / n_pos
+    return result
+
+
+def delong_auc(
+    positive: npt.ArrayLike, score: npt.ArrayLike, groups: npt.ArrayLike | None = None
+) -> Estimate:
+    """Return the area under the ROC curve with its 95 % interval from its variance.
+
+    Parameters
+    ----------
+    positive : array_like of bool, shape [N]
+        Truth.
+    score : array_like of float, shape [N]
+        Larger means likelier positive.
+    groups : array_like, shape [N], optional
+        Group of each case. Default: every case its own.
+
+    Returns
+    -------
+    Estimate
+        The interval is symmetric on the logit scale, so it stays inside (0, 1) (Pepe, The Statistical
+        Evaluation of Medical Tests, 2003, section 5.2.5). Perfect separation has no variance to work from:
+        Newcombe's interval instead (`newcombe_auc_interval`). ``None`` if a class is missing.
+    """
+    truth, s = check_scores(positive, score)
+    if truth.all() or not truth.any():
+        return Estimate.undefined(f"no {'negative' if truth.any() else 'positive'} cases", len(truth))
+    aucs, covariance = auc_covariance(truth, s, groups)
+    auc, variance = float(aucs[0]), float(covariance[0, 0])
+    name = "DeLong" if groups is None else "DeLong by group (Obuchowski)"
+    if np.isnan(variance) or variance <= 1e-15 or not 0 < auc < 1:
+        n_pos, n_neg = _effective_counts(truth, groups)
+        interval = newcombe_auc_interval(auc, n_pos, n_neg)
+        return Estimate(auc, interval, len(truth), "Newcombe (Mann-Whitney pivot)")
+    half = Z95 * np.sqrt(variance) / (auc * (1 - auc))
+    centre = np.log(auc / (1 - auc))
+    low, high = (float(1 / (1 + np.exp(-(centre + sign * half)))) for sign in (-1, 1))
+    return Estimate(auc, (low, high), len(truth), f"{name}, logit scale")
+
+
+def _effective_counts(truth: npt.NDArray[np.bool_], groups: npt.ArrayLike | None) -> tuple[int, int]:
+    if groups is None:
+        return int(truth.sum()), int((~truth).sum())
+    g = np.asarray(groups)
+    return len(np.unique(g[truth])), len(np.unique(g[~truth]))
+
+
+def newcombe_auc_interval(auc: float, n_pos: int, n_neg: int) -> tuple[float, float]:
+    """Return a 95 % interval for an area under the ROC curve from its value and the class sizes alone.
+
+    Parameters
+    ----------
+    auc : float
+        In [0, 1].
+    n_pos, n_neg : int
+        Positives and negatives, 1 or more each.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Inside [0, 1], and of positive width even at 0 and 1: two positives and two negatives that happen to
+        separate prove little.
+
+    Notes
+    -----
+    Method 5 of Newcombe, Statistics in Medicine 25(4), 2006, 559-573: the areas theta with
+    ``|auc - theta| = z sqrt(V(theta))``, V being Hanley and McNeil's variance for exponential scores with
+    both class sizes replaced by their mean in its smaller terms.
+    """
+    # The variance is the same at theta and 1 - theta, so the upper end is the mirrored lower end.
+    return _newcombe_lower(auc, n_pos, n_neg), 1 - _newcombe_lower(1 - auc, n_pos, n_neg)
+
+
+def _newcombe_lower(auc: float, n_pos: int, n_neg: int) -> float:
+    from scipy.optimize import brentq
+
+    extra = (n_pos + n_neg) / 2 - 1
+
+    def excess(theta: float) -> float:
+        inner = 1 + extra * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return float(auc - theta - Z95 * np.sqrt(theta * (1 - theta) * inner / (n_pos * n_neg)))
+
+    # Just below the area itself: at 1 the variance is 0 and the area would be its own lower end.
+    return 0.0 if auc <= 0 else float(brentq(excess, 0.0, auc * (1 - 1e-12)))
