@@ -4,7 +4,6 @@
 
     python benchmarks/optim.py ascent      # ascent and restore, against pytorch_optimizer's SAM(use_gc=True)
     python benchmarks/optim.py memory      # bytes beyond weights, gradients and Adam's state
-    python benchmarks/optim.py operations  # operations that reach an accelerator, by depth of the network
     python benchmarks/optim.py step        # whole training steps against Adam's, loader included
 
 All variants are taken in turn, round after round, in one run; figures are medians over the rounds. ``ascent``
@@ -27,7 +26,6 @@ import torch
 import torchvision
 from monai.networks.nets import UNet
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
 from gcsam_med.optim import Sharpness, build, training_step
@@ -35,7 +33,7 @@ from gcsam_med.optim import Sharpness, build, training_step
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("ascent", "memory", "operations", "step"))
+    parser.add_argument("what", choices=("ascent", "memory", "step"))
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--networks", default="resnet50,vit_b_16,unet", help="names, with commas")
     parser.add_argument("--size", type=int, default=128, help="step: height and width of the images")
@@ -51,8 +49,6 @@ def main() -> None:
             ascent(names, arguments.rounds)
         case "memory":
             memory(names)
-        case "operations":
-            operations()
         case "step":
             step(arguments.rounds, arguments.size, arguments.batch_size)
 
@@ -172,39 +168,6 @@ def memory(names: list[str]) -> None:
             peak, _ = allocated(work)
             _, again = allocated(work)
             print(f"{variant:28s} {peak / copy:15.3f} {again / copy:20.4f}")
-
-
-# --- Operations
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations as they reach the device, views aside."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not any(
-            w in str(func) for w in ("slice", "view", "select", "split", "detach", "expand")
-        )
-        return func(*args, **(kwargs or {}))
-
-
-def operations() -> None:
-    """On meta tensors, which take the way of an accelerator and raise if the host asks for a number."""
-    print(f"\n{'layers':>8s} {'parameters':>11s} {'sam':>8s} {'gcsam':>8s} {'asam':>8s}")
-    for depth in (8, 32, 128, 512):
-        row = []
-        for options in ({}, {"centralize": "ascent"}, {"adaptive": True}):
-            shapes = [(64, 64, 3, 3), (64,), (64,), (256, 64)] * depth
-            weights = [torch.empty(shape, device="meta", requires_grad=True) for shape in shapes]
-            for weight in weights:
-                weight.grad = torch.empty_like(weight)
-            work = ours(weights, **options)
-            work()  # allocates
-            with Operations() as counted:
-                work()
-            row.append(counted.count)
-        print(f"{depth:8d} {4 * depth:11d} {row[0]:8d} {row[1]:8d} {row[2]:8d}")
 
 
 # --- Whole training steps

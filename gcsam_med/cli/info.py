@@ -91,14 +91,15 @@ def _models() -> _Listing:
 
 
 def _optimizers() -> _Listing:
-    from gcsam_med.optim import OPTIMIZERS
+    from gcsam_med.optim import OPTIMIZERS, OPTIONS
 
     entries: dict[str, dict[str, Any]] = {
         name: {
             "summary": method.summary,
-            "passes": method.passes,
+            "passes": f"{method.passes():g}",
             "copies": method.copies,
-            "rho": method.rho if method.perturbation is not None else None,
+            "options": {option: OPTIONS[option].range for option in method.options},
+            "rho": method.rho if method.ascent is not None else None,
             "equation": method.equation,
             "paper": method.paper,
         }

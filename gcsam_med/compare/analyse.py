@@ -274,8 +274,8 @@ def _power(comparison: Comparison) -> Notice | None:
 def _cost(comparison: Comparison) -> Notice | None:
     for model in comparison.models:
         arms = comparison.arms_of(model)
-        plain = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].perturbation is None]
-        dear = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].perturbation is not None]
+        plain = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is None]
+        dear = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is not None]
         if plain and dear and max(dear) > _EQUAL_COST * max(plain):
             return Notice(
                 "cost",

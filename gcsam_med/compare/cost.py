@@ -19,24 +19,8 @@ _FORWARD = 1 / 3
 
 
 def passes_per_step(config: RunConfig) -> float:
-    """Return how many forward and backward passes over the batch a step makes on average.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Names the optimizer, and how often and from which part of the batch it ascends.
-
-    Returns
-    -------
-    float
-        1 for a plain optimizer and for momentum-SAM, whose ascent needs no gradient; 1 + fraction / every for
-        one that ascends on each ``every``-th step by the gradient of a fraction of the batch.
-    """
-    method = OPTIMIZERS[config.optimizer]
-    ascents = float(method.passes) - 1.0
-    if ascents and config.every:
-        ascents = 1.0 / config.every
-    return 1.0 + ascents * config.ascent_fraction
+    """Forward and backward passes over the batch that a step makes on average; the method's row tells."""
+    return OPTIMIZERS[config.optimizer].passes(config.every, config.ascent_fraction)
 
 
 def estimate_seconds(plan: StudyPlan, device: str | None = None) -> dict[str, float]:

@@ -176,7 +176,7 @@ def _arms(options: CompareOptions, base: RunConfig) -> list[tuple[str, str, floa
     most = max(cost.values())
     for name in options.optimizers:
         arms.append((name, name, 1.0))
-        if options.equal_compute and OPTIMIZERS[name].perturbation is None and most > cost[name]:
+        if options.equal_compute and OPTIMIZERS[name].ascent is None and most > cost[name]:
             factor = most / cost[name]
             arms.append((f"{name}-{factor:g}x", name, factor))
     if options.equal_compute and len(arms) == len(options.optimizers):

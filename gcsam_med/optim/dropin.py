@@ -159,7 +159,6 @@ class SAM(Optimizer):
             self.base_optimizer.step()
         else:
             self.skipped += 1
-            self.sharpness.forget()
         return None
 
     def _step_by(self, closure: Callable[[], Any]) -> Any:

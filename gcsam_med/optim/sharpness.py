@@ -1,42 +1,30 @@
-"""The ascent of sharpness-aware minimization, as a context around the second backward pass."""
+"""Sharpness-aware minimization as a context around the second backward pass."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gcsam_med.optim.centralize import is_centralized
-from gcsam_med.optim.items import Item
-from gcsam_med.optim.sums import total
-from gcsam_med.optim.walk import Walk
+from gcsam_med.optim.ascent import (
+    ACCELERATOR_BUCKET,
+    CPU_BUCKET,
+    Bucket,
+    Copies,
+    is_centralized,
+    ratio,
+    row_means,
+    squares,
+    total,
+)
+from gcsam_med.optim.options import check_options
 
 Centralize = Literal["none", "ascent", "both"]
 Norm = Literal["centralized", "raw"]
-
-
-class Ascending(NamedTuple):
-    """Who takes part in an ascent."""
-
-    parameters: list[Tensor]  #: The weights that move.
-    directions: list[Tensor]  #: Parallel to them: what each moves along.
-    rhos: list[int]  #: Parallel to them: which radius each has.
-    radii: list[float]  #: The radii, each once.
-
-    def only(self, wanted: Container[Tensor]) -> Ascending:
-        """Those among `wanted`."""
-        kept = [n for n, parameter in enumerate(self.parameters) if parameter in wanted]
-        return Ascending(
-            [self.parameters[n] for n in kept],
-            [self.directions[n] for n in kept],
-            [self.rhos[n] for n in kept],
-            self.radii,
-        )
 
 
 class Sharpness:
@@ -58,34 +46,34 @@ class Sharpness:
     Parameters
     ----------
     params : Optimizer, or iterable of Tensor or of dict
-        What ascends. An optimizer is read anew at each ascent, so that groups added to it later ascend too. A
-        group may bring its own ``"rho"``; parameters of groups with rho 0 neither ascend nor count in the
-        norm.
-    rho : float, >= 0
+        What is perturbed. An optimizer is read anew at each ascent, so that groups added to it later take
+        part. A group may bring its own ``"rho"``; parameters of groups with rho 0 are not perturbed and do
+        not count in the norm.
+    rho : float
         Radius of the ascent, for groups without their own. Zero is the base optimizer, exactly and at its
         price.
     centralize : {"none", "ascent", "both"}
-        Centre the gradient that is ascended along, or that of the descent as well.
+        Centre the gradient of the ascent, or that of the descent as well.
     norm : {"centralized", "raw"}
         Divide by the norm of the centred gradient, or by that of the gradient before centring. The second, as
-        in the published script of the GCSAM authors, ascends less far than rho.
+        in the published script of the GCSAM authors, makes the perturbation shorter than rho.
     conv_only : bool
         Centre convolution weights only.
     adaptive : bool
         Scale the ascent by the size of each weight (ASAM).
-    eta : float, >= 0
+    eta : float
         ASAM's constant; the authors use 0.01.
     exempt_vectors : bool
         With `adaptive`: T = 1 for parameters of one dimension, biases and norm layers.
-    every : int, >= 1
+    every : int
         Ascend on each k-th step only, beginning with the first; the steps between are plain ones.
-    ascent_fraction : float, in (0, 1]
-        Part of each batch from which the gradient for the ascent is taken; see `training_step`.
+    ascent_fraction : float
+        Part of each batch from which the gradient of the ascent is taken; see `training_step`.
 
     Raises
     ------
     ValueError
-        For a setting outside its range.
+        For a setting outside its range; `OPTIONS` has the ranges.
 
     Examples
     --------
@@ -109,11 +97,8 @@ class Sharpness:
     local_first_pass = True
     """Each worker may ascend by its own gradient (m-sharpness): one exchange between workers saved."""
 
-    _sign = 1.0
-    """Of the ascent along `_direction`."""
-
-    _in_place = True
-    """Whether blocks may do without scratch."""
+    sign = 1.0
+    """Of the ascent along `direction`."""
 
     def __init__(
         self,
@@ -129,17 +114,8 @@ class Sharpness:
         every: int = 1,
         ascent_fraction: float = 1.0,
     ) -> None:
-        _require(math.isfinite(rho) and rho >= 0, f"rho must be a finite number of at least 0, but is {rho}")
-        _require(
-            centralize in ("none", "ascent", "both"),
-            f"centralize must be none, ascent or both, but is {centralize!r}",
-        )
-        _require(norm in ("centralized", "raw"), f"norm must be centralized or raw, but is {norm!r}")
-        _require(eta >= 0, f"eta must be at least 0, but is {eta}")
-        _require(every >= 1, f"every must be at least 1, but is {every}")
-        _require(
-            0 < ascent_fraction <= 1,
-            f"ascent_fraction must be above 0 and at most 1, but is {ascent_fraction}",
+        check_options(
+            rho=rho, centralize=centralize, norm=norm, eta=eta, every=every, ascent_fraction=ascent_fraction
         )
         self.rho = rho
         self.rho_factor = 1.0
@@ -153,25 +129,28 @@ class Sharpness:
         self.ascent_fraction = ascent_fraction
         self.steps = 0
         self.norm: Tensor | None = None
+        self.loss_scale: Tensor | float = 1.0
+        """What the loss of the first pass is multiplied by; only methods that keep gradients need it."""
         self._source = params if isinstance(params, Optimizer) else _groups(params)
-        self._walk: Walk | None = None
+        self._copies = Copies()
+        self._moved: list[Bucket] = []
         self._perturbed = False
 
     # --- What the coming step is
 
     @property
-    def needs_first_pass(self) -> bool:
-        """Whether the coming step ascends along a gradient that a first backward pass has to bring."""
+    def ascends_next_step(self) -> bool:
+        """Whether the coming step ascends at all."""
         return self.steps % self.every == 0 and any(self._rho(group) > 0 for group in self.param_groups)
 
     @property
-    def ascends_next_step(self) -> bool:
-        """Whether the coming step ascends at all."""
-        return self.needs_first_pass
+    def needs_first_pass(self) -> bool:
+        """Whether the coming step ascends along a gradient that a first backward pass has to bring."""
+        return self.ascends_next_step
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups that ascend; those of the optimizer, if there is one."""
+        """The groups that are perturbed; those of the optimizer, if there is one."""
         return self._source.param_groups if isinstance(self._source, Optimizer) else self._source
 
     # --- The ascent
@@ -208,20 +187,21 @@ class Sharpness:
             raise RuntimeError(
                 "The weights are perturbed already: leave perturbed(), or call restore(), first."
             )
-        ascending = self._ascending()
-        if not ascending.parameters:
-            self._nothing_to_ascend()
+        buckets = self._buckets()
+        if not buckets:
+            self._no_direction()
             return
-        walk = self._walk_over(ascending)
-        squares: list[Tensor] = []
-        for block in walk.blocks:
-            squares += block.squares(ascending.directions, centre=self.norm_of == "centralized")
-        self.norm = total(squares).sqrt()
-        signed = [self._sign * rho for rho in ascending.radii]
-        scales = _scales(signed, self.norm, {block.kind.device for block in walk.blocks})
         self._perturbed = True  # from here on there may be something to restore
-        for block in walk.blocks:
-            block.move(scales[block.kind.device, block.kind.rho])
+        lengths: list[Tensor] = []
+        for bucket in buckets:
+            lengths += squares(bucket.direction(self.direction, centre=self.norm_of == "centralized"))
+        self.norm = total(lengths).sqrt()
+        for bucket in buckets:
+            kept = bucket.copies[0].dtype == bucket.dtype and self.norm_of == "centralized"
+            direction = bucket.copies if kept else bucket.direction(self.direction, centre=True)
+            scale = ratio(bucket.rho, self.norm).to(bucket.device, bucket.dtype)
+            for _ in bucket.move(direction, scale):
+                self._moved.append(bucket)
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -229,9 +209,18 @@ class Sharpness:
 
         Allocates nothing, so that it works when memory has run out.
         """
-        if self._perturbed and self._walk is not None:
-            self._walk.restore()
+        for bucket in self._moved:
+            bucket.restore()
+        self._moved = []
         self._perturbed = False
+
+    def source(self, parameter: Tensor) -> Tensor | None:
+        """Where the direction of a parameter comes from: the gradient. None: it is not perturbed."""
+        return parameter.grad
+
+    def direction(self, parameter: Tensor) -> Tensor | None:
+        """What to ascend along, before it is centred and scaled by size; changes nothing."""
+        return self.source(parameter)
 
     # --- The descent
 
@@ -242,14 +231,10 @@ class Sharpness:
         To be called on every step, between the last backward pass and unscaling, clipping and the optimizer.
         """
         if self.centralize == "both":
-            for parameter in self._parameters():
-                gradient = parameter.grad
-                if gradient is not None and is_centralized(parameter, self.conv_only):
-                    gradient.sub_(gradient.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True))
+            for parameter in self.parameters():
+                if parameter.grad is not None and is_centralized(parameter, self.conv_only):
+                    parameter.grad.sub_(row_means(parameter.grad))
         self.steps += 1
-
-    def forget(self) -> None:
-        """Drop what a skipped step, one with a non-finite gradient, may have spoilt."""
 
     # --- State
 
@@ -262,63 +247,55 @@ class Sharpness:
         self.steps = int(state["steps"])
         self.rho_factor = float(state["rho_factor"])
 
+    def parameters(self) -> list[Tensor]:
+        """All parameters, in the order of the groups."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    @property
+    def moved(self) -> list[Tensor]:
+        """The parameters that are perturbed at the moment."""
+        return [parameter for bucket in self._moved for parameter in bucket.parameters]
+
     # --- Inside
 
     def _rho(self, group: Mapping[str, Any]) -> float:
         return float(group.get("rho", self.rho)) * self.rho_factor
 
-    def _direction(self, parameter: Tensor) -> Tensor | None:
-        """What to ascend along: the gradient."""
-        return parameter.grad
-
-    def _ascending(self) -> Ascending:
-        """Who ascends now, along what, and how far."""
-        found = Ascending([], [], [], [])
+    def _buckets(self) -> list[Bucket]:
+        """Sort the parameters that have a direction into buckets."""
+        filling: dict[tuple[object, ...], Bucket] = {}
+        buckets: list[Bucket] = []
         for group in self.param_groups:
-            rho = self._rho(group)
-            if rho == 0:
-                continue
-            if rho not in found.radii:
-                found.radii.append(rho)
-            number = found.radii.index(rho)
-            for parameter in group["params"]:
-                direction = self._direction(parameter)
-                if direction is None or not parameter.requires_grad or parameter.numel() == 0:
+            rho = self.sign * self._rho(group)
+            for parameter in group["params"] if rho else ():
+                source = self.source(parameter)
+                if source is None or not parameter.requires_grad or parameter.numel() == 0:
                     continue
-                _check(parameter, direction)
-                found.parameters.append(parameter)
-                found.directions.append(direction)
-                found.rhos.append(number)
-        return found
+                _check(parameter, source)
+                adaptive = self.adaptive and not (self.exempt_vectors and parameter.ndim <= 1)
+                most = CPU_BUCKET if parameter.device.type == "cpu" else ACCELERATOR_BUCKET
+                kind = (parameter.device, parameter.dtype, rho, adaptive)
+                bucket = filling.get(kind)
+                if bucket is None or bucket.elements + parameter.numel() > most:
+                    bucket = filling[kind] = Bucket(rho, self.eta, adaptive)
+                    buckets.append(bucket)
+                bucket.parameters.append(parameter)
+                bucket.copies.append(self._copies.of(parameter))
+                bucket.centred.append(self.centralize != "none" and is_centralized(parameter, self.conv_only))
+                bucket.elements += parameter.numel()
+        return buckets
 
-    def _nothing_to_ascend(self) -> None:
-        if any(p.requires_grad for group in self.param_groups if self._rho(group) for p in group["params"]):
+    def _no_direction(self) -> None:
+        groups = [group for group in self.param_groups if self._rho(group)]
+        if any(parameter.requires_grad for group in groups for parameter in group["params"]):
             raise RuntimeError("No parameter has a gradient to ascend along: run a backward pass first.")
-
-    def _walk_over(self, ascending: Ascending) -> Walk:
-        if self._walk is None or not self._walk.fits(ascending.parameters, ascending.rhos):
-            self._walk = None  # the former copy of the weights goes before the next is made
-            pairs = zip(ascending.parameters, ascending.rhos, strict=True)
-            items = [self._item(parameter, rho) for parameter, rho in pairs]
-            self._walk = Walk(items, self.eta, in_place=self._in_place)
-        return self._walk
-
-    def _item(self, parameter: Tensor, rho: int) -> Item:
-        return Item(
-            parameter,
-            centred=self.centralize != "none" and is_centralized(parameter, self.conv_only),
-            adaptive=self.adaptive and not (self.exempt_vectors and parameter.ndim <= 1),
-            rho=rho,
-        )
-
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
 
 
 def _groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Bring parameters or groups into the form that optimizers keep, each parameter once."""
     entries: list[Any] = list(params)
-    _require(bool(entries), "there are no parameters to ascend")
+    if not entries:
+        raise ValueError("there are no parameters to perturb")
     if not isinstance(entries[0], dict):
         entries = [{"params": entries}]
     groups = [dict(entry) for entry in entries]
@@ -327,32 +304,15 @@ def _groups(params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> list[dict[st
         members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         group["params"] = [p for p in dict.fromkeys(members) if p not in seen]
         seen |= dict.fromkeys(members)
-        _require(group.get("rho", 0) >= 0, f"rho of a group must be at least 0, but is {group.get('rho')}")
+        check_options(rho=group.get("rho", 0))
     return groups
 
 
-def _check(parameter: Tensor, direction: Tensor) -> None:
-    if direction.layout is not torch.strided:
+def _check(parameter: Tensor, source: Tensor) -> None:
+    if source.layout is not torch.strided:
         raise RuntimeError(
             f"Cannot ascend along the sparse gradient of a parameter of shape {tuple(parameter.shape)}: "
             "use sparse=False in its layer, or rho=0 in its group."
         )
     if parameter.is_complex():
         raise RuntimeError("Cannot ascend a complex parameter: use its real view, or rho=0 in its group.")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _scales(
-    radii: list[float], norm: Tensor, devices: set[torch.device]
-) -> dict[tuple[torch.device, int], Tensor]:
-    """Rho / norm for each device and radius: 0 where there is no slope, NaN where the norm is not finite."""
-    scales = {}
-    for number, rho in enumerate(radii):
-        scale = torch.where(norm > 0, rho / norm, 0.0) + 0.0 * norm
-        for device in devices:
-            scales[device, number] = scale.to(device)
-    return scales

@@ -94,8 +94,6 @@ def training_step(
     if skipped:
         before.restore()
         optimizer.zero_grad(set_to_none=True)
-        if sharpness is not None:
-            sharpness.forget()
     elif scaler is not None:
         scaler.step(optimizer)
     else:

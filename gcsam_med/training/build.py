@@ -22,7 +22,7 @@ from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
 from gcsam_med.training.batches import MicroBatch
-from gcsam_med.training.plan import Plan
+from gcsam_med.training.plan import Plan, ascent_options
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -138,7 +138,7 @@ def build_parts(plan: Plan) -> Parts:
         base=config.base,
         rho=float(config.rho or 0),
         base_options=_base_options(config),
-        **_ascent_options(config),
+        **(ascent_options(config) if OPTIMIZERS[config.optimizer].ascent else {}),
     )
     model = fabric.setup_module(torch.compile(network) if config.compile else network)
     return Parts(
@@ -182,19 +182,11 @@ def _loss(plan: Plan) -> nn.Module:
 
 
 def _base_options(config: RunConfig) -> dict[str, Any]:
+    method = OPTIMIZERS[config.optimizer]
     options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    if "sgd" in (config.optimizer, config.base if OPTIMIZERS[config.optimizer].perturbation else ""):
+    if "sgd" in (config.optimizer, config.base if method.ascent else ""):
         options["momentum"] = config.momentum
     return options
-
-
-def _ascent_options(config: RunConfig) -> dict[str, Any]:
-    """The options of the ascent that were given; the method has its own for the rest."""
-    if OPTIMIZERS[config.optimizer].perturbation is None:
-        return {}
-    names = ("norm", "centralize", "conv_only", "eta", "exempt_vectors", "alpha", "every", "ascent_fraction")
-    values = {name: getattr(config, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

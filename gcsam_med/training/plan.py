@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +11,10 @@ import torch
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
 from gcsam_med.datasets.selection import positive_class, select_cases
-from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.losses import check_loss, default_loss
 from gcsam_med.networks import NETWORKS, default_model, find_network, input_channels
-from gcsam_med.optim import OPTIMIZERS
+from gcsam_med.optim import OPTIMIZERS, OPTIONS, check_taken
 from gcsam_med.transforms.preprocessing import Preprocessing
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -108,6 +109,7 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             "rho": OPTIMIZERS[config.optimizer].rho if config.rho is None else config.rho,
         }
     )
+    _check_ascent_options(complete)
     taking_part = [
         select_cases(dataset, dataset.rows(split, config.fold), task, complete.classes, healthy=False)
         for split in ("train", "val")
@@ -127,6 +129,24 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
         ),
         warnings=tuple(_warnings(dataset)),
     )
+
+
+def _check_ascent_options(config: RunConfig) -> None:
+    """Refuse what the method does not take or what is out of range; plain optimizers take none of it."""
+    given = ascent_options(config)
+    if OPTIMIZERS[config.optimizer].ascent is None:
+        given = {}
+    try:
+        check_taken(config.optimizer, given)
+    except ValueError as error:
+        raise ConfigError(f"The configuration does not hold: {error}.") from error
+
+
+def ascent_options(config: RunConfig) -> dict[str, Any]:
+    """The options of an ascent that were given, rho aside; a method has its own values for the rest."""
+    names = [name for name in OPTIONS if name != "rho" and name in RunConfig.model_fields]
+    values = {name: getattr(config, name) for name in names}
+    return {name: v for name, v in values.items() if v != RunConfig.model_fields[name].default}
 
 
 def _classes(config: RunConfig, dataset: PreparedDataset, task: str) -> list[str]:

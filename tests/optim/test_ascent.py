@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gcsam_med.optim import GSAM, LookSAM, MomentumSAM, Sharpness, build
+from gcsam_med.optim import MomentumSAM, Sharpness, build
 from tests.optim import oracle
 
 FLOATS = [0.0, -0.0, 1.0, -1.5, 1e-40, -1e-45, 3e38, float("inf"), float("-inf"), float("nan")]
@@ -266,7 +266,7 @@ def test_an_interrupt_half_way_up_is_undone(
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
-            if func._schema.name.endswith(("::add_", "::_foreach_add_", "::copy_")):
+            if func._schema.name.endswith(("::_foreach_add_", "::_foreach_copy_", "::sub")):
                 self.left -= 1
                 if not self.left:
                     raise KeyboardInterrupt
@@ -324,31 +324,10 @@ def test_no_gradient_at_all_is_refused() -> None:
         pass
 
 
-# --- Settings
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"rho": -0.1}, "rho"),
-        ({"rho": float("nan")}, "rho"),
-        ({"centralize": "descent"}, "centralize"),
-        ({"norm": "max"}, "norm"),
-        ({"eta": -1.0}, "eta"),
-        ({"every": 0}, "every"),
-        ({"ascent_fraction": 0.0}, "ascent_fraction"),
-        ({"ascent_fraction": 1.5}, "ascent_fraction"),
-    ],
-)
-def test_settings_outside_their_range_are_refused(options: dict[str, Any], word: str) -> None:
-    """Oracle: the ranges in the docstring."""
-    with pytest.raises(ValueError, match=word):
-        Sharpness(parameters([(3,)]), **options)
+# --- Misuse
 
 
 def _variants() -> Iterator[Any]:
-    yield lambda: LookSAM(parameters([(3,)]), alpha=-1.0), "alpha"
-    yield lambda: GSAM(parameters([(3,)]), alpha=-1.0), "alpha"
     yield lambda: MomentumSAM(parameters([(3,)])), "optimizer"
     yield lambda: MomentumSAM(torch.optim.SGD(parameters([(3,)]))), "momentum"
     yield lambda: Sharpness([]), "no parameters"
