@@ -349,6 +349,7 @@ class EvaluateOptions(Options):
     resamples: Resamples = option(2000, "Resamples of the bootstrap.")
     seed: Seed = option(0, "Random seed of the bootstrap.")
     pdf: bool = option(False, "Also write report.pdf (extra: pdf).")
+    lang: Literal["en", "de", "es"] = option("en", "Language of the report's half page in plain words.")
 
 
 class PredictOptions(Options):

@@ -75,7 +75,7 @@ def evaluate(
     options = chosen(EvaluateOptions, options, split=split, **fields)
     report = evaluate_run(Path(run), options=options, track=track)
     folder = evaluation_folder(report, Path(run)) if output is None else Path(output)
-    write_report(report, folder, pdf=options.pdf)
+    write_report(report, folder, pdf=options.pdf, language=options.lang)
     return report
 
 

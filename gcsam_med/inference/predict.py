@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from gcsam_med import __version__
 from gcsam_med.config import Frames, PathLike, PredictOptions, chosen
@@ -33,10 +34,12 @@ from gcsam_med.inference.results import (
     segmentation_row,
 )
 from gcsam_med.progress import Track, silent
+from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.runs.postprocessing import Postprocessing
 
 SETTINGS, JOURNAL = "predictions.json", "predictions.jsonl"
+PAGE = "predictions.html"
 BATCH = 8
 # More lanes would only cost memory: each holds a batch and the network's activations for it.
 MOST_LANES = 4
@@ -138,6 +141,7 @@ def predict(
                 journal.add(key, to_dicom(inputs_by_key[key], rows))
             rows = [row for item in found.items for row in journal.done[item.key]]
         _write_tables(output, rows, settings)
+        _write_page(output, rows, settings, found.items, ensemble, options.frames)
     except OSError as error:
         raise EnvironmentFault(
             f"Predictions cannot be written to {output}: {error.strerror}.", "Give another --output."
@@ -194,6 +198,31 @@ def _write_tables(output: Path, rows: list[dict[str, Any]], settings: dict[str, 
     table = to_csv(columns, ([row.get(column) for column in columns] for row in rows))
     write_durably(output / PREDICTIONS, table.encode())
     write_durably(output / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _write_page(
+    output: Path,
+    rows: list[dict[str, Any]],
+    settings: dict[str, Any],
+    items: Sequence[Input],
+    ensemble: Ensemble,
+    frames: Frames,
+) -> None:
+    """Write ``predictions.html``: the overlays, or the images where there is none, as thumbnails."""
+    names = {row["name"] for row in rows_shown(rows) if row["status"] == "ok"}
+    thumbnails = {}
+    for row in rows:
+        if row["name"] in names and row.get("overlay"):
+            with Image.open(output / row["overlay"]) as overlay:
+                thumbnails[row["name"]] = thumbnail(np.asarray(overlay.convert("RGB")))
+    drawn = set(thumbnails)
+    for item in items:
+        # Frames of one file are named after it.
+        if any(name == item.name or name.startswith(f"{item.name}_f") for name in names - drawn):
+            for part in decode(item, ensemble, frames):
+                if isinstance(part, DecodedImage) and part.item.name in names:
+                    thumbnails[part.item.name] = thumbnail(part.pixels)
+    write_durably(output / PAGE, predictions_html(rows, settings, thumbnails).encode())
 
 
 class Stream:

@@ -16,8 +16,9 @@ import numpy as np
 
 from gcsam_med import __version__
 from gcsam_med.metrics.table import METRICS, shown_in
-from gcsam_med.reporting import text
+from gcsam_med.reporting import plain_words, text
 from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.plain_words import Language
 from gcsam_med.reporting.report import Exhibit, Notice, Report
 from gcsam_med.reporting.style import Drawn
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 WARNINGS_SHOWN = 3  # in the summary; the others get a section
+PREDICTIONS_SHOWN = 500
+THUMBNAIL = 240  # pixels of a thumbnail's longer side
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +90,9 @@ def jpeg(image: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
-def report_html(report: Report, drawn: Sequence[Drawn], *, themed: bool = True) -> str:
+def report_html(
+    report: Report, drawn: Sequence[Drawn], *, themed: bool = True, language: Language = "en"
+) -> str:
     """Write ``report.html``.
 
     Parameters
@@ -98,6 +103,8 @@ def report_html(report: Report, drawn: Sequence[Drawn], *, themed: bool = True) 
         Its pictures.
     themed : bool
         Pictures follow the reader's light or dark theme; off for PDF.
+    language : {"en", "de", "es"}
+        Of the half page in plain words; the rest is in English.
     """
     from gcsam_med.optim import OPTIMIZERS  # brings torch, which the page of a data set does without
 
@@ -107,19 +114,59 @@ def report_html(report: Report, drawn: Sequence[Drawn], *, themed: bool = True) 
         "data": report.data,
         "method": OPTIMIZERS.get(report.model.optimizer),
         "drawn": {d.key: d.inline(themed=themed) for d in drawn},
+        "plain_words": plain_words.of_report(report, language),
         **_notices(report.notices),
     }
     return render("report.html.j2", context)
 
 
-def comparison_html(comparison: Comparison, drawn: Sequence[Drawn]) -> str:
+def comparison_html(comparison: Comparison, drawn: Sequence[Drawn], *, language: Language = "en") -> str:
     """Write ``comparison.html``; see `report_html`."""
+    title = METRICS[comparison.task][comparison.main_metric].title
     context = {
         "comparison": comparison,
         "drawn": {d.key: d.inline() for d in drawn},
+        "plain_words": plain_words.of_comparison(comparison, title, language),
         **_notices(comparison.notices),
     }
     return render("comparison.html.j2", context)
+
+
+def predictions_html(
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray]
+) -> str:
+    """Write ``predictions.html``, which stands beside the masks.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As in ``predictions.csv``; see `rows_shown`, whose rows alone are shown.
+    settings : mapping
+        As in ``predictions.json``.
+    thumbnails : mapping of str to ndarray
+        By ``name`` of a row: uint8 (H, W) or (H, W, 3), the image with its outline.
+    """
+    context = {
+        "rows": rows_shown(rows),
+        "n_rows": len(rows),
+        "settings": settings,
+        "thumbnails": thumbnails,
+    }
+    return render("predictions.html.j2", context)
+
+
+def rows_shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows that ``predictions.html`` has room for: flagged ones first, then in their order."""
+    return sorted(rows, key=lambda row: not row["flags"])[:PREDICTIONS_SHOWN]
+
+
+def thumbnail(image: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
+    """Shrink uint8 (H, W) or (H, W, 3) so that its longer side is at most `side` pixels."""
+    from PIL import Image
+
+    small = Image.fromarray(image)
+    small.thumbnail((side, side))
+    return np.asarray(small)
 
 
 def _notices(notices: Sequence[Notice]) -> dict[str, list[Notice]]:

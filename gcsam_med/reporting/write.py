@@ -18,6 +18,7 @@ from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_comparison
 from gcsam_med.reporting.page import comparison_html, report_html
+from gcsam_med.reporting.plain_words import Language
 from gcsam_med.reporting.report import Estimates, Report
 from gcsam_med.reporting.style import Drawn
 from gcsam_med.reporting.tables import frame_to_csv, to_csv
@@ -25,7 +26,7 @@ from gcsam_med.reporting.tables import frame_to_csv, to_csv
 SCHEMA = 1
 
 
-def write_report(report: Report, folder: Path, *, pdf: bool = False) -> list[Path]:
+def write_report(report: Report, folder: Path, *, pdf: bool = False, language: Language = "en") -> list[Path]:
     """Write ``report.html``, ``metrics.json``, ``cases.csv``, ``figures/`` and ``tables/``.
 
     Parameters
@@ -36,6 +37,8 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False) -> list[Pat
         ``RUN/evaluation/SPLIT``; created if it is not there. Files of the same names are replaced.
     pdf : bool
         Also write ``report.pdf`` (extra: pdf).
+    language : {"en", "de", "es"}
+        Of the half page in plain words.
 
     Returns
     -------
@@ -49,14 +52,14 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False) -> list[Pat
     """
     drawn = draw_all(report)
     content = {
-        "report.html": report_html(report, drawn).encode(),
+        "report.html": report_html(report, drawn, language=language).encode(),
         "metrics.json": _json(metrics_json(report)),
         "cases.csv": frame_to_csv(report.cases).encode(),
         **_pictures(drawn),
         **{f"tables/{name}.csv": table.encode() for name, table in _tables(report).items()},
     }
     if pdf:
-        content["report.pdf"] = to_pdf(report_html(report, drawn, themed=False))
+        content["report.pdf"] = to_pdf(report_html(report, drawn, themed=False, language=language))
     return _write_files(folder, content, "The report")
 
 

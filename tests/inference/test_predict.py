@@ -80,6 +80,16 @@ def test_the_table_has_a_row_for_every_input_and_bad_files_say_why(images, tmp_p
     assert [row["status"] for row in rows].count("failed") == 3
     assert all(row["reason"] for row in rows if row["status"] == "failed")
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 5
+    page = (tmp_path / "out" / "predictions.html").read_text()
+    assert page.count("<img ") == 5
+    assert "broken" in page
+
+
+def test_the_page_of_a_classification_shows_the_images_themselves(images, tmp_path):
+    """Oracle: one picture an image, none of which was written to the output folder."""
+    predict([trained_runs()["binary"]], [images], tmp_path / "out", CPU)
+    assert (tmp_path / "out" / "predictions.html").read_text().count("<img ") == 5
+    assert not (tmp_path / "out" / "overlays").exists()
 
 
 def test_the_threshold_is_the_one_chosen_on_validation(images, tmp_path):

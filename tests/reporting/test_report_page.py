@@ -47,8 +47,8 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        """All text, with single spaces."""
-        return " ".join(" ".join(data for _, data in self.texts).split())
+        """All text but the style sheet, with single spaces."""
+        return " ".join(" ".join(data for tag, data in self.texts if tag != "style").split())
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
