@@ -41,6 +41,7 @@ Task = Literal["segmentation", "classification"]
 Precision = Literal["fp32", "bf16", "fp16"]
 BaseOptimizer = Literal["adam", "adamw", "sgd"]
 SplitName = Literal["train", "val", "test"]
+Language = Literal["en", "de", "es"]
 Frames = Literal["first", "middle", "all"] | Annotated[int, Field(ge=0, le=10**6)]
 
 # Upper bounds lie far above what helps anyone, and far below where arithmetic overflows.
@@ -349,7 +350,7 @@ class EvaluateOptions(Options):
     resamples: Resamples = option(2000, "Resamples of the bootstrap.")
     seed: Seed = option(0, "Random seed of the bootstrap.")
     pdf: bool = option(False, "Also write report.pdf (extra: pdf).")
-    lang: Literal["en", "de", "es"] = option("en", "Language of the report's half page in plain words.")
+    lang: Language = option("en", "Language of the report's half page in plain words.")
 
 
 class PredictOptions(Options):
@@ -408,6 +409,7 @@ class CompareOptions(Options):
     sharpness: bool = option(False, "Also measure how sharp each minimum is.", _COMPARED)
     split: Literal["test", "val"] = option("test", "Split on which the runs are compared.", _COMPARED)
     resamples: Resamples = option(2000, "Resamples of the bootstrap.", _COMPARED)
+    lang: Language = option("en", "Language of the report's half page in plain words.", _COMPARED)
 
     @field_validator("optimizers", "seeds")
     @classmethod

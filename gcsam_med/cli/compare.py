@@ -15,6 +15,7 @@ from gcsam_med.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from gcsam_med.compare.execute import Failure
     from gcsam_med.compare.plan import StudyPlan
+    from gcsam_med.config import Language
     from gcsam_med.reporting.comparison import Comparison
 
 _WHERE = "Where and when"
@@ -72,7 +73,7 @@ def compare_command(
         from gcsam_med.compare import compare_runs
 
         found = compare_runs(runs, options)
-        _finish(found, output or Path("runs") / f"comparison-{found.dataset}")
+        _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)
         return
     device = settings.get("device")
     if only is not None:
@@ -91,7 +92,7 @@ def compare_command(
     if len(failures) < len(plan.runs):
         from gcsam_med.compare import compare_study
 
-        _finish(compare_study(plan, options), plan.folder)
+        _finish(compare_study(plan, options), plan.folder, options.lang)
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
@@ -200,13 +201,13 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
     )
 
 
-def _finish(found: Comparison, folder: Path) -> None:
+def _finish(found: Comparison, folder: Path, language: Language) -> None:
     from gcsam_med.metrics.table import METRICS
     from gcsam_med.reporting import write_comparison
     from gcsam_med.reporting.text import arm_name, interval, number, p_text, pair_name, sentence, signed
     from gcsam_med.reporting.write import comparison_json
 
-    files = write_comparison(found, folder)
+    files = write_comparison(found, folder, language=language)
     for notice in found.notices:
         if notice.stamp:
             console.warn(f"{notice.title}. {notice.text}")

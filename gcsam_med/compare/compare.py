@@ -63,7 +63,7 @@ def compare_optimizers(
     if runs:
         found = compare_runs(runs, options)
         if output is not None:
-            write_comparison(found, Path(output))
+            write_comparison(found, Path(output), language=options.lang)
         return found
     folder = Path("runs") / f"compare-{settings['dataset']}" if output is None else Path(output)
     plan = make_study_plan(options, settings, folder)
@@ -84,7 +84,7 @@ def compare_optimizers(
             "Fix it and call again; finished runs are kept.",
         )
     found = compare_study(plan, options)
-    write_comparison(found, plan.folder)
+    write_comparison(found, plan.folder, language=options.lang)
     return found
 
 

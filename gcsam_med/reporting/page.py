@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gcsam_med import __version__
+from gcsam_med.config import Language
 from gcsam_med.metrics.table import METRICS, shown_in
 from gcsam_med.reporting import plain_words, text
 from gcsam_med.reporting.comparison import Comparison
-from gcsam_med.reporting.plain_words import Language
 from gcsam_med.reporting.report import Exhibit, Notice, Report
 from gcsam_med.reporting.style import Drawn
 

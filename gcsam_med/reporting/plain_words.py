@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal, get_args
 
+from gcsam_med.config import Language
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.report import Report
 from gcsam_med.reporting.text import arm_name, number
-
-Language = Literal["en", "de", "es"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gcsam_med.config import Language
 from gcsam_med.errors import EnvironmentFault, MissingExtra
 from gcsam_med.files import write_durably
 from gcsam_med.metrics.intervals import Estimate
@@ -18,7 +19,6 @@ from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_comparison
 from gcsam_med.reporting.page import comparison_html, report_html
-from gcsam_med.reporting.plain_words import Language
 from gcsam_med.reporting.report import Estimates, Report
 from gcsam_med.reporting.style import Drawn
 from gcsam_med.reporting.tables import frame_to_csv, to_csv
@@ -63,11 +63,11 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False, language: L
     return _write_files(folder, content, "The report")
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, folder: Path, *, language: Language = "en") -> list[Path]:
     """Write ``comparison.html``, ``.json``, ``.csv`` and ``figures/``; see `write_report`."""
     drawn = draw_comparison(comparison)
     content = {
-        "comparison.html": comparison_html(comparison, drawn).encode(),
+        "comparison.html": comparison_html(comparison, drawn, language=language).encode(),
         "comparison.json": _json(comparison_json(comparison)),
         "comparison.csv": _comparison_csv(comparison).encode(),
         **_pictures(drawn),

@@ -1,13 +1,17 @@
 import re
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from gcsam_med.config import Language
 from gcsam_med.reporting.page import comparison_html, report_html
-from gcsam_med.reporting.plain_words import LANGUAGES, of_comparison, of_report, sentences
+from gcsam_med.reporting.plain_words import of_comparison, of_report, sentences
 from tests.builders import report_of
 from tests.compare.made_up import three_arms
 from tests.reporting.test_report_page import EVIL, Page
+
+LANGUAGES = get_args(Language)
 
 
 @pytest.mark.parametrize("key", sentences())
