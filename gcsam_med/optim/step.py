@@ -174,6 +174,9 @@ def _two_passes(
     part = [leading_part(batch, sharpness.ascent_fraction) for batch in batches]
     loss = accumulate(part, local=sharpness.local_first_pass)
     random_state.rewind()
+    if accumulate.scaler is not None:
+        one = torch.ones((), device=loss.device)
+        sharpness.loss_scale = accumulate.scaler.scale(one)  # on the device: get_scale() would wait for it
     with sharpness.perturbed(), frozen_batchnorm(model):
         norm = sharpness.norm
         if _known_to_fail(norm):

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from gcsam_med.config import RunConfig
 from gcsam_med.optim import BASES, OPTIMIZERS, OPTIONS, RHO_SCHEDULES, Sharpness, build, rho_factor
 
 
@@ -130,3 +132,14 @@ def test_schedules_begin_at_one_and_end_at_their_end(name: str) -> None:
     assert rho_factor(name, 0.25, 0.2) == pytest.approx(quarter[name])
     with pytest.raises(ValueError, match="cosine"):
         rho_factor("step", 0.5)
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name in RunConfig.model_fields])
+def test_a_run_takes_no_value_that_a_method_would_refuse(option: str) -> None:
+    """Oracle: `OPTIONS`, at and beyond both ends of its range."""
+    for value in (-1.0, -1e-9, 0.0, 1e-9, 1.0, 1 + 1e-9, 2.0, math.inf, "centralized", "ascent", "max"):
+        try:
+            RunConfig(dataset="d", **{option: value})
+        except ValidationError:
+            continue
+        assert OPTIONS[option].allows(value) or OPTIONS[option].kind is bool
