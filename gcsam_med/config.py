@@ -257,6 +257,8 @@ class RunConfig(Options):
     eta: NonNegative | None = option(None, "asam: constant added to the size of each weight.")
     exempt_vectors: bool | None = option(None, "asam: do not scale biases and norm layers.")
     alpha: NonNegative | None = option(None, "looksam, gsam: weight of the added part of the gradient.")
+    sigma: NonNegative | None = option(None, "friendly-sam: share of the average gradient taken away.")
+    decay: Fraction | None = option(None, "friendly-sam: decay of the average gradient; default: 0.9.")
     every: Positive | None = option(None, "Ascend on every k-th step only; default: 1, for looksam 5.")
     ascent_fraction: Annotated[float, Field(gt=0, le=1)] = option(
         1.0, "Fraction of the batch from which the gradient of the ascent is taken."

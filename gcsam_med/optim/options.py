@@ -60,6 +60,8 @@ OPTIONS: dict[str, Option] = {
         "Part of the batch that the gradient of the ascent is taken from.", least=0, above=True, most=1
     ),
     "alpha": Option("Strength of the part of the gradient that looksam and gsam add or take away.", least=0),
+    "sigma": Option("friendly-sam: share of the average gradient that is taken away.", least=0),
+    "decay": Option("friendly-sam: how slowly the average gradient forgets.", least=0, most=1),
 }
 """Name to option, over all methods."""
 

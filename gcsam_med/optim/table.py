@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gcsam_med.optim.friendly import FriendlySAM
 from gcsam_med.optim.options import check_options
 from gcsam_med.optim.relatives import GSAM, LookSAM, MomentumSAM
 from gcsam_med.optim.sharpness import Sharpness
@@ -110,6 +111,16 @@ OPTIMIZERS: dict[str, Method] = {
         ascent=LookSAM,
         options=(*COMMON, "alpha"),
         presets={"every": 5},
+        rho=0.05,
+        extra_passes=1,
+        copies=2,
+    ),
+    "friendly-sam": Method(
+        summary="SAM along what is special about the batch: without the average gradient.",
+        equation="eps = rho d / |d|, d = g - sigma m, m = decay m + (1 - decay) g",
+        paper="Li et al., CVPR 2024, arXiv 2403.12350",
+        ascent=FriendlySAM,
+        options=(*COMMON, "sigma", "decay"),
         rho=0.05,
         extra_passes=1,
         copies=2,

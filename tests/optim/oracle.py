@@ -122,6 +122,7 @@ def run(
     optimizer = Base(base, lr)
     every = options.get("every", 1)
     orthogonal: Vector = []
+    average: Vector = []
     history = []
     for step in range(steps):
         g = gradient(weights, step)
@@ -141,6 +142,10 @@ def run(
             worst = gradient(axpy(1.0, epsilon("sam", weights, g, rho), weights), step)
             perpendicular = axpy(-dot(g, worst) / dot(worst, worst), worst, g)
             descent = axpy(-options["alpha"], perpendicular, worst)
+        elif method == "friendly":
+            average = [0.9 * m + 0.1 * a for m, a in zip(average or [0.0] * len(g), g, strict=True)]
+            special = axpy(-options.get("sigma", 1.0), average, g)
+            descent = gradient(axpy(1.0, epsilon("sam", weights, special, rho), weights), step)
         elif method == "gcsam_both":
             descent = centred(gradient(axpy(1.0, epsilon("gcsam", weights, g, rho), weights), step))
         elif ascends:

@@ -279,7 +279,7 @@ def test_no_micro_batch_is_an_error() -> None:
 # --- What goes with it
 
 
-@pytest.mark.parametrize("name", ["adam", "gcsam", "gsam", "looksam", "msam"])
+@pytest.mark.parametrize("name", ["adam", "gcsam", "gsam", "looksam", "msam", "friendly-sam"])
 def test_a_scaler_changes_nothing_when_nothing_overflows(name: str) -> None:
     """Oracle: the same steps without a scaler, bit for bit: scales are powers of two."""
     results = []

@@ -23,6 +23,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("gsam", "gsam", {"alpha": 0.4}),
     ("looksam", "looksam", {"every": 3, "alpha": 0.7}),
     ("msam", "msam", {}),
+    ("friendly", "friendly-sam", {}),
+    ("friendly", "friendly-sam", {"sigma": 0.5}),
 ]
 STEPS = 8
 
