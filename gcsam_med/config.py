@@ -348,6 +348,7 @@ class EvaluateOptions(Options):
     )
     prevalence: Fraction | None = option(None, "Also give predictive values at this prevalence.")
     min_area: Pixels = option(0, "Segmentation: also measure the effect of dropping regions of fewer pixels.")
+    metrics: Names = option((), "Segmentation: also take these metrics, which are taken on request only.")
     unfinished: bool = option(False, "Accept a run whose training has not ended; the report is stamped.")
     resamples: Resamples = option(2000, "Resamples of the bootstrap.")
     seed: Seed = option(0, "Random seed of the bootstrap.")

@@ -29,6 +29,7 @@ from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
 from gcsam_med.files import read_regular
+from gcsam_med.metrics.table import check_request
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
@@ -98,6 +99,7 @@ def evaluate_run(
         unfinished=options.unfinished,
     )
     task = context.model.card.task
+    check_request(options.metrics, task)
     if options.min_area and task != "segmentation":
         raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
     of_task = evaluate_segmentation if task == "segmentation" else evaluate_classification

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, 
         how,
         batch_size=options.batch_size,
         min_area=options.min_area,
+        extra=options.metrics,
         track=track,
     )
     operating, curve = _transfer(context, operating, measured)
@@ -204,6 +205,7 @@ def measure(
     *,
     batch_size: int | None,
     min_area: int = 0,
+    extra: Sequence[str] = (),
     track: Track = silent,
 ) -> Measured:
     """Measure every selected case at its original resolution."""
@@ -217,12 +219,12 @@ def measure(
         probability = geometry.restore(square)
         spacing = how.spacing(data, row)
         plain = to_mask(probability, threshold)
-        cases.append(measure_case(MaskPair(plain, truth, tolerance=how.tolerance, spacing=spacing)))
+        cases.append(measure_case(MaskPair(plain, truth, tolerance=how.tolerance, spacing=spacing), extra))
         for steps in offered(min_area):
             mask = to_mask(probability, threshold, steps)
             same = np.array_equal(mask, plain)
             pair = MaskPair(mask, truth, tolerance=how.tolerance, spacing=spacing)
-            options[steps.name].append(cases[-1] if same else measure_case(pair))
+            options[steps.name].append(cases[-1] if same else measure_case(pair, extra))
         if truth.any():
             sweep[i] = dice_by_threshold(probability, truth)
     return Measured(rows, cases, sweep, options)
@@ -235,6 +237,7 @@ def case_table(context: EvaluationContext, measured: Measured, how: Measuring) -
         {
             name: pd.Series([c.values.get(name) for c in measured.cases], dtype="float64")
             for name in shown_in("cases", "segmentation")
+            if not measured.cases or name in measured.cases[0].values
         }
     )
     for column, key in (("area_truth", "area_truth"), ("area_predicted", "area_pred")):

@@ -6,10 +6,11 @@ To add a metric, write its function and its row. Measuring of cases, ``cases.csv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.metrics import classification as calls
 from gcsam_med.metrics import segmentation as masks
 from gcsam_med.metrics.calibration import calibration_error_estimate
@@ -399,6 +400,22 @@ METRICS: dict[str, dict[str, Metric]] = {"segmentation": SEGMENTATION, "classifi
 def shown_in(place: Place, task: str) -> list[str]:
     """Return the names of the metrics that are shown in a place, in order."""
     return [name for name, row in METRICS[task].items() if place in row.shown]
+
+
+def check_request(names: Iterable[str], task: str) -> None:
+    """Check that metrics asked for by name are among those that are taken on request.
+
+    Raises
+    ------
+    InputError
+        If one is not; the nearest name is offered.
+    """
+    offered = [name for name, row in METRICS[task].items() if row.on_request]
+    for name in names:
+        if name in METRICS[task] and name not in offered:
+            raise InputError(f"The metric '{name}' is always taken.", "Leave it out of --metrics.")
+        if name not in offered:
+            raise unknown_name(f"{task} metric on request", name, offered or ("none",))
 
 
 def main_metric(task: str, n_classes: int) -> str:

@@ -6,9 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gcsam_med.errors import InputError
 from gcsam_med.metrics import summary
 from gcsam_med.metrics.segmentation import MaskPair
-from gcsam_med.metrics.table import CLASSIFICATION, METRICS, SEGMENTATION, Metric, main_metric, shown_in
+from gcsam_med.metrics.table import (
+    CLASSIFICATION,
+    METRICS,
+    SEGMENTATION,
+    Metric,
+    check_request,
+    main_metric,
+    shown_in,
+)
 
 ROWS = [(task, name) for task, rows in METRICS.items() for name in rows]
 
@@ -24,7 +33,7 @@ def test_a_row_is_whole(task, name):
     assert row.title in row.heading({"distance_unit": "mm", "nsd_tolerance": 2.0})
     assert (row.kind in ("mean", "share")) == (task == "segmentation")
     assert row.digits in range(5)
-    assert not (row.on_request and row.shown and row.shown != ("cases",))
+    assert not row.on_request or (task, row.shown) == ("segmentation", ("cases",))
     assert [r.title for r in METRICS[task].values()].count(row.title) == 1
 
 
@@ -68,6 +77,14 @@ def test_a_new_classification_row_is_estimated(monkeypatch, n_classes):
         assert found["fdr"].value == pytest.approx(1 - found["precision"].value)
         assert found["fdr"].ci95 is not None
     assert summary.classification_metrics(y, prob)[0]["fdr"] == pytest.approx(overall["fdr"].value)
+
+
+def test_a_request_is_checked():
+    """Oracle: the contract: what is always taken, and what there is not, are refused with advice."""
+    with pytest.raises(InputError, match="always taken"):
+        check_request(["dice"], "segmentation")
+    with pytest.raises(InputError, match="Unknown segmentation metric on request 'nonsense'"):
+        check_request(["nonsense"], "segmentation")
 
 
 def test_main_metric():
