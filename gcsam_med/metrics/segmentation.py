@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gcsam_med.errors import MissingExtra
 from gcsam_med.metrics import surface
 from gcsam_med.metrics.regions import MIN_IOU, Detection, detect
 from gcsam_med.metrics.surface import Spacing, SurfaceDistances, check_masks, check_spacing
@@ -183,3 +184,26 @@ def lesions_found(case: MaskPair) -> list[bool]:
 def false_positives(case: MaskPair) -> float:
     """Return the number of predicted regions that hit no lesion."""
     return float(case.detection.false_positives)
+
+
+def cldice(case: MaskPair) -> float | None:
+    """Return the centreline Dice, in [0, 1]: for tubes, such as vessels, of which Dice sees only the area.
+
+    Harmonic mean of the share of the prediction's skeleton inside the truth and of the truth's inside the
+    prediction (Shit et al., CVPR 2021, arXiv 2003.07801, equations 1 and 2), skeletons by scikit-image.
+
+    Raises
+    ------
+    MissingExtra
+        If scikit-image is not installed.
+    """
+    try:
+        from skimage.morphology import skeletonize
+    except ImportError:
+        raise MissingExtra("The metric clDice", "skeleton") from None
+    if case.normal or case.empty:
+        return None if case.normal else 0.0
+    precision = case.truth[skeletonize(case.pred)].mean()
+    sensitivity = case.pred[skeletonize(case.truth)].mean()
+    both = float(precision + sensitivity)
+    return 2 * float(precision * sensitivity) / both if both else 0.0

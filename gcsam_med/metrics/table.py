@@ -241,6 +241,15 @@ SEGMENTATION: dict[str, Metric] = {
         function=masks.unmarked,
         images="normal",
     ),
+    "cldice": Metric(
+        title="clDice",
+        meaning="Agreement of the centrelines of tubes, mean over lesion images.",
+        undefined=_MISSED_ZERO,
+        kind="mean",
+        function=masks.cldice,
+        shown=("cases",),
+        on_request=True,
+    ),
 }
 
 CLASSIFICATION: dict[str, Metric] = {

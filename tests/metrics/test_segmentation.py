@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 from gcsam_med.metrics.segmentation import (
     MaskPair,
     area_error,
+    cldice,
     dice,
     iou,
     pixel_precision,
@@ -100,3 +101,21 @@ def test_metrics_need_no_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_cldice_by_hand():
+    """Oracle: equations 1 and 2 of Shit et al. worked out on lines, which are their own skeletons."""
+    truth = np.zeros((9, 30), bool)
+    truth[4, 2:22] = True
+    short, thick = np.zeros_like(truth), np.zeros_like(truth)
+    short[4, 2:7] = True
+    thick[3:6, 2:22] = True
+    # A quarter of the line: precision of the skeleton 1, sensitivity 5/20.
+    assert cldice(MaskPair(short, truth)) == pytest.approx(2 * 0.25 / 1.25)
+    # Three times as thick: Dice 0.5, yet the centreline is met, but for a pixel of 19 at a bent end.
+    assert dice(MaskPair(thick, truth)) == pytest.approx(0.5)
+    assert cldice(MaskPair(thick, truth)) == pytest.approx(2 * 18 / 19 / (1 + 18 / 19))
+    assert cldice(MaskPair(truth, truth)) == 1.0
+    assert cldice(MaskPair(np.roll(truth, 2, axis=0), truth)) == 0.0
+    assert cldice(MaskPair(np.zeros_like(truth), truth)) == 0.0
+    assert cldice(MaskPair(truth, np.zeros_like(truth))) is None
