@@ -50,7 +50,8 @@ def train_command(
         if resume is not None:
             outcome = training.resume(resume, view, extend=extend, sets=sets or (), **settings)
         else:
-            outcome = training.train(None, output, view, config=config, sets=sets or (), **settings)
+            dataset = settings.pop("dataset", None)
+            outcome = training.train(dataset, output, view, config=config, sets=sets or (), **settings)
     if int(os.environ.get("RANK", "0")) == 0:
         _report(outcome)
 
