@@ -19,13 +19,13 @@ from gcsam_med.evaluation.context import (
 from gcsam_med.metrics.calibration import apply_temperature, confidence, decision_curve, reliability_curve
 from gcsam_med.metrics.classification import call_classes, confusion_matrix
 from gcsam_med.metrics.intervals import Estimate, wilson
+from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.metrics.roc import precision_recall_curve, roc_curve
 from gcsam_med.metrics.summary import classification_estimates, classification_metrics
 from gcsam_med.metrics.table import CLASSIFICATION, shown_in
 from gcsam_med.progress import Track
 from gcsam_med.reporting.report import Calibration, Operating
 from gcsam_med.runs import network_outputs
-from gcsam_med.runs.calibration import DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.files import read_json
 from gcsam_med.metrics.intervals import Estimate
+from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.reporting.report import Calibration, Estimates, Operating
 from gcsam_med.runs import RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import DEFAULT_THRESHOLD, CalibrationFile, load_calibration
+from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
 MAX_JSON_BYTES = 8 * 2**20
 UNFINISHED = "training has not ended, so nothing was calibrated"

@@ -13,19 +13,19 @@ from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, operating_point
 from gcsam_med.metrics.intervals import Estimate
-from gcsam_med.metrics.segmentation import MaskPair
-from gcsam_med.metrics.summary import SegmentationCase, measure_case, segmentation_estimates
-from gcsam_med.metrics.table import SEGMENTATION, shown_in
-from gcsam_med.progress import Track, silent
-from gcsam_med.reporting.report import Operating
-from gcsam_med.runs import network_outputs
-from gcsam_med.runs.calibration import (
+from gcsam_med.metrics.operating_point import (
     BINS,
     DEFAULT_THRESHOLD,
     THRESHOLDS,
     dice_by_threshold,
     nearest_threshold,
 )
+from gcsam_med.metrics.segmentation import MaskPair
+from gcsam_med.metrics.summary import SegmentationCase, measure_case, segmentation_estimates
+from gcsam_med.metrics.table import SEGMENTATION, shown_in
+from gcsam_med.progress import Track, silent
+from gcsam_med.reporting.report import Operating
+from gcsam_med.runs import network_outputs
 from gcsam_med.runs.postprocessing import Postprocessing, to_mask
 
 MIN_SUBGROUP = 10

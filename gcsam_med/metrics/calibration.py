@@ -47,21 +47,9 @@ class DecisionCurve:
 
 
 def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Floats]:
-    """Return the event and its probability whose agreement is calibration.
+    """Return the event [N] and its probability [N] whose agreement is calibration.
 
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-
-    Returns
-    -------
-    event : ndarray of bool, shape [N]
-        Two classes: the case is of class 1. More: the likeliest class is right.
-    probability : ndarray of float, shape [N]
-        Two classes: of class 1. More: of the likeliest class.
+    Two classes: the case is of class 1. More: the likeliest class is right.
     """
     labels, p = check_probabilities(y_true, prob)
     if p.shape[1] == 2:
@@ -193,19 +181,7 @@ def fit_temperature(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> float:
 
 
 def apply_temperature(prob: npt.ArrayLike, temperature: float) -> Floats:
-    """Return probabilities softened (temperature above 1) or sharpened (below 1); the likeliest class stays.
-
-    Parameters
-    ----------
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-    temperature : float
-        More than 0, from `fit_temperature`.
-
-    Returns
-    -------
-    ndarray of float, shape [N, C]
-        Rows sum to 1.
+    """Return probabilities [N, C] softened (temperature above 1) or sharpened; the likeliest class stays.
 
     Raises
     ------
@@ -227,19 +203,7 @@ def _logits(prob: Floats) -> Floats:
 
 
 def reliability_curve(positive: npt.ArrayLike, prob: npt.ArrayLike) -> ReliabilityCurve:
-    """Return mean predicted probability and observed share in 10 bins of equal width.
-
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Whether what the probability is of happened.
-    prob : array_like of float, shape [N]
-        In [0, 1].
-
-    Returns
-    -------
-    ReliabilityCurve
-        Empty bins are left out.
+    """Return mean predicted probability and observed share in 10 bins of equal width, empty ones left out.
 
     Raises
     ------
@@ -264,20 +228,7 @@ def bin_edges(prob: Floats) -> Floats:
 
 
 def assign_bins(prob: Floats, edges: Floats) -> Ints:
-    """Return the bin of each probability; bins are open below and closed above, the first one closed at 0.
-
-    Parameters
-    ----------
-    prob : ndarray of float, shape [N]
-        In [0, 1].
-    edges : ndarray of float, shape [B + 1]
-        From `bin_edges`.
-
-    Returns
-    -------
-    ndarray of int64, shape [N]
-        0..B-1.
-    """
+    """Return the bin of each probability; bins are open below and closed above, the first closed at 0."""
     return np.clip(np.searchsorted(edges, prob, side="left") - 1, 0, len(edges) - 2)
 
 

@@ -31,25 +31,7 @@ ROW_SUM_TOLERANCE = 5e-3
 
 
 def check_labels(y_true: npt.ArrayLike, n_classes: int) -> Ints:
-    """Return the labels as integers after checking them.
-
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices in 0..n_classes-1.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of int64, shape [N]
-        The labels.
-
-    Raises
-    ------
-    ValueError
-        If they are not one-dimensional integers in range.
-    """
+    """Return class indices [N] in 0..n_classes-1 as int64; ValueError if they are malformed."""
     labels = np.asarray(y_true)
     if labels.ndim != 1 or labels.dtype.kind not in "biu":
         raise ValueError(f"Labels must be integers [N], got {labels.dtype} {labels.shape}.")
@@ -79,7 +61,7 @@ def check_probabilities(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Int
     Raises
     ------
     InputError
-        If a probability is NaN or infinite: the network that made it has diverged, and no figure can be taken
+        If a probability is NaN or infinite: the network that made it has diverged, and no metric can be taken
         from it.
     ValueError
         If the shapes do not fit, a probability lies outside [0, 1], or a row does not sum to 1.
@@ -132,25 +114,7 @@ def call_classes(prob: npt.ArrayLike, threshold: float | None = None) -> Ints:
 
 
 def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, n_classes: int) -> Ints:
-    """Count cases by true and called class.
-
-    Parameters
-    ----------
-    y_true, y_pred : array_like of int, shape [N]
-        Class indices.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of int64, shape [C, C]
-        Row: truth; column: call.
-
-    Raises
-    ------
-    ValueError
-        If the labels are malformed or differ in number.
-    """
+    """Count cases by true (row) and called (column) class, [C, C]; ValueError if labels are malformed."""
     truth, call = check_labels(y_true, n_classes), check_labels(y_pred, n_classes)
     if len(truth) != len(call):
         raise ValueError(f"{len(truth)} labels do not fit {len(call)} calls.")
@@ -158,19 +122,7 @@ def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, n_classes: in
 
 
 def check_scores(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Return binary truth and scores after checking that they fit and are finite.
-
-    Parameters
-    ----------
-    positive : array_like of bool (or 0 and 1), shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Scores.
-
-    Returns
-    -------
-    tuple of ndarray
-        Truth (bool) and scores (float64).
+    """Return binary truth (bool) and scores (float64), both [N].
 
     Raises
     ------
@@ -189,20 +141,10 @@ def check_scores(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDA
 
 
 def squared_errors(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> Floats:
-    """Return each case's Brier score.
+    """Return each case's Brier score, [N] (Brier, Monthly Weather Review 78(1), 1950).
 
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-
-    Returns
-    -------
-    ndarray of float, shape [N]
-        Two classes: squared error of the probability of class 1, in [0, 1]. More: summed over classes, in [0,
-        2] (Brier, Monthly Weather Review 78(1), 1950), as scikit-learn does. Their mean is the Brier score.
+    Two classes: squared error of the probability of class 1, in [0, 1]. More: summed over classes, in [0,
+    2], as scikit-learn does.
     """
     labels, p = check_probabilities(y_true, prob)
     if p.shape[1] == 2:
@@ -211,20 +153,9 @@ def squared_errors(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> Floats:
 
 
 def log_losses(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> Floats:
-    """Return each case's negative log-likelihood in nats.
+    """Return each case's negative log-likelihood in nats, [N]; 0 or more, at most 36.
 
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class; below the float64 resolution it counts as that (2.2e-16), so the loss stays
-        finite.
-
-    Returns
-    -------
-    ndarray of float, shape [N]
-        0 or more, at most 36. Their mean is the log-loss.
+    A probability below the float64 resolution (2.2e-16) counts as that, so the loss stays finite.
     """
     labels, p = check_probabilities(y_true, prob)
     return -np.log(np.clip(p[np.arange(len(p)), labels], np.finfo(np.float64).eps, None))
@@ -243,20 +174,7 @@ class Counts:
 
 
 def one_vs_rest(confusion: npt.NDArray[Any], positive: int) -> Counts:
-    """Fold a confusion matrix into the two-by-two table of one class against the others.
-
-    Parameters
-    ----------
-    confusion : ndarray, shape [..., C, C]
-        Row: truth; column: call. Leading axes are a stack.
-    positive : int
-        The class that counts as positive.
-
-    Returns
-    -------
-    Counts
-        Of shape [...].
-    """
+    """Fold a confusion matrix [..., C, C] into the table of one class against the others, of shape [...]."""
     tp = confusion[..., positive, positive]
     fp = confusion[..., :, positive].sum(axis=-1) - tp
     fn = confusion[..., positive, :].sum(axis=-1) - tp
@@ -335,21 +253,10 @@ def mean_recall(confusion: npt.NDArray[Any]) -> Any:
 
 
 def multiclass_mcc(confusion: npt.NDArray[Any]) -> Any:
-    """Return the correlation coefficient of truth and call for any number of classes, in [-1, 1].
+    """Return the correlation of truth and call, in [-1, 1], of a confusion matrix [..., C, C].
 
-    Parameters
-    ----------
-    confusion : ndarray, shape [..., C, C]
-        Row: truth; column: call.
-
-    Returns
-    -------
-    float or ndarray, shape [...]
-        0 if all calls are the same; NaN if a class is missing from the truth. Two classes: `mcc`.
-
-    Notes
-    -----
-    R_K of Gorodkin, Computational Biology and Chemistry 28, 2004.
+    0 if all calls are the same; NaN if a class is missing from the truth. Two classes: `mcc`. R_K of
+    Gorodkin, Computational Biology and Chemistry 28, 2004.
     """
     c = np.asarray(confusion, dtype=np.float64)
     truths, calls, n = c.sum(axis=-1), c.sum(axis=-2), c.sum(axis=(-2, -1))
@@ -361,19 +268,9 @@ def multiclass_mcc(confusion: npt.NDArray[Any]) -> Any:
 
 
 def ppv_at_prevalence(sens: float, spec: float, prevalence: float) -> float | None:
-    """Return the positive predictive value where the disease has a stated prevalence (Bayes' theorem).
+    """Return the positive predictive value at a stated prevalence (Bayes' theorem); all are in [0, 1].
 
-    Parameters
-    ----------
-    sens, spec : float
-        Sensitivity and specificity, in [0, 1].
-    prevalence : float
-        Share of diseased in the population the figure is for, in [0, 1].
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; ``None`` if no positive call can occur.
+    ``None`` if no positive call can occur.
 
     Examples
     --------
@@ -388,19 +285,9 @@ def ppv_at_prevalence(sens: float, spec: float, prevalence: float) -> float | No
 
 
 def npv_at_prevalence(sens: float, spec: float, prevalence: float) -> float | None:
-    """Return the negative predictive value where the disease has a stated prevalence (Bayes' theorem).
+    """Return the negative predictive value at a stated prevalence (Bayes' theorem); all are in [0, 1].
 
-    Parameters
-    ----------
-    sens, spec : float
-        Sensitivity and specificity, in [0, 1].
-    prevalence : float
-        Share of diseased in the population the figure is for, in [0, 1].
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; ``None`` if no negative call can occur.
+    ``None`` if no negative call can occur.
     """
     _check_shares(sens=sens, spec=spec, prevalence=prevalence)
     cleared = spec * (1 - prevalence) + (1 - sens) * prevalence

@@ -396,7 +396,7 @@ def loss_line(
     points: int = 41,
     track: Track = silent,
 ) -> Landscape:
-    """The loss on a line through the weights.
+    """The loss on a line through the weights, shape (points,).
 
     Parameters
     ----------
@@ -410,11 +410,6 @@ def loss_line(
         Losses to compute; an odd number has the weights themselves among them.
     track : Track
         Shows progress.
-
-    Returns
-    -------
-    Landscape
-        Of shape (points,).
     """
     positions = torch.linspace(-radius, radius, points, dtype=torch.float64)
     steps = track(positions.tolist(), "Loss along a line", points)
@@ -431,25 +426,10 @@ def loss_surface(
     points: int = 21,
     track: Track = silent,
 ) -> Landscape:
-    """The loss on a square around the weights.
+    """The loss on a square around the weights, shape (points, points).
 
-    Parameters
-    ----------
-    objective : Objective
-        The loss and where.
-    first, second : Tensor, shape (n,)
-        From `filter_direction`, with two seeds.
-    radius : float
-        How far to all four sides.
-    points : int
-        Losses along each side; their square in all.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    Landscape
-        Of shape (points, points).
+    `first` and `second` are directions from `filter_direction`, with two seeds; the rest is as in
+    `loss_line`.
     """
     positions = torch.linspace(-radius, radius, points, dtype=torch.float64)
     places = torch.cartesian_prod(positions, positions).tolist()

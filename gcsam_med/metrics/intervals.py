@@ -44,7 +44,7 @@ Statistic = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure, its 95 % interval, how many cases it rests on, and how the interval was made.
+    """A metric, its 95 % interval, how many cases it rests on, and how the interval was made.
 
     Raises
     ------
@@ -69,11 +69,11 @@ class Estimate:
         if self.ci95 is not None and (self.value is None or self.ci95[0] > self.ci95[1]):
             raise ValueError(f"The interval {self.ci95} does not fit the value {self.value}.")
         if (self.value is None or self.ci95 is None) and not self.reason:
-            raise ValueError("A figure or an interval that is missing needs a reason.")
+            raise ValueError("A metric or an interval that is missing needs a reason.")
 
     @classmethod
     def undefined(cls, reason: str, n: int = 0) -> Estimate:
-        """Return the estimate of a figure that the data at hand do not define.
+        """Return the estimate of a metric that the data at hand do not define.
 
         Parameters
         ----------
@@ -319,20 +319,7 @@ def _pool_singletons(stratum: Ints) -> Ints:
 
 
 def mean_of(values: npt.ArrayLike, resamples: Resamples) -> Statistic:
-    """Return the statistic "mean over cases" of values that each belong to one case.
-
-    Parameters
-    ----------
-    values : array_like of float, shape [N]
-        One finite value per case: Dice, squared error, right or wrong.
-    resamples : Resamples
-        Of the same N cases.
-
-    Returns
-    -------
-    Statistic
-        Mean of each resample.
-    """
+    """Return the statistic "mean over cases" of one finite value a case, [N]."""
     v = np.asarray(values, dtype=np.float64)
     return function_of_sums(
         np.stack((v, np.ones_like(v)), axis=1), lambda sums: sums[:, 0] / sums[:, 1], resamples
@@ -375,40 +362,14 @@ def function_of_sums(
 
 
 def weighted(f: Callable[[Floats], Floats], resamples: Resamples) -> Statistic:
-    """Return a statistic given as a function of case weights.
-
-    Parameters
-    ----------
-    f : callable
-        From case weights [B, N] to values [B]; NaN where undefined. `auc_of_weights` makes one.
-    resamples : Resamples
-        Of the same N cases.
-
-    Returns
-    -------
-    Statistic
-        ``f`` of each resample's case weights.
-    """
+    """Return a statistic given as a function of case weights, [B, N] to [B], such as `roc.auc_of_weights`."""
     if np.array_equal(resamples.group, np.arange(resamples.n_groups)):
         return f
     return lambda weights: f(weights[:, resamples.group])
 
 
 def replicate(statistic: Statistic, resamples: Resamples) -> Floats:
-    """Return the statistic of every resample.
-
-    Parameters
-    ----------
-    statistic : Statistic
-        From `mean_of`, `function_of_sums` or `weighted`.
-    resamples : Resamples
-        The draws.
-
-    Returns
-    -------
-    ndarray of float, shape [B]
-        NaN where a resample does not define the statistic.
-    """
+    """Return the statistic of every resample, [B]; NaN where a resample does not define it."""
     return np.concatenate([statistic(w) for w in resamples.weights()])
 
 
@@ -459,15 +420,7 @@ def _units(resamples: Resamples) -> str:
 def widened_z(resamples: Resamples) -> float:
     """Return what stands for 1.96 with as few groups as there are (Hesterberg 2015, section 4.2).
 
-    Parameters
-    ----------
-    resamples : Resamples
-        Of at least two groups.
-
-    Returns
-    -------
-    float
-        Student's quantile, stretched because a resample of G groups varies by (G - 1) / G too little.
+    Student's quantile, stretched because a resample of G groups varies by (G - 1) / G too little.
     """
     from scipy.stats import t
 
@@ -478,26 +431,7 @@ def widened_z(resamples: Resamples) -> float:
 def bootstrap_interval(
     point: float, replicates: Floats, resamples: Resamples, statistic: Statistic
 ) -> tuple[tuple[float, float], str]:
-    """Return the 95 % interval from bootstrap replicates, and its kind.
-
-    Parameters
-    ----------
-    point : float
-        The statistic of the data themselves.
-    replicates : ndarray of float, shape [B]
-        Finite values of the resamples.
-    resamples : Resamples
-        The draws they come from.
-    statistic : Statistic
-        What was computed, for the jackknife.
-
-    Returns
-    -------
-    interval : tuple of (float, float)
-        Lower and upper end.
-    kind : str
-        ``"BCa"`` or ``"percentile"``.
-    """
+    """Return the 95 % interval from finite replicates [B], and its kind: BCa or percentile."""
     from scipy.stats import norm
 
     z = widened_z(resamples)
@@ -530,18 +464,5 @@ def _acceleration(statistic: Statistic, resamples: Resamples) -> float | None:
 
 
 def bootstrap_mean(values: npt.ArrayLike, resamples: Resamples) -> Estimate:
-    """Return the mean over cases with its 95 % interval by bootstrap over groups.
-
-    Parameters
-    ----------
-    values : array_like of float, shape [N]
-        One finite value per case.
-    resamples : Resamples
-        Of the same N cases.
-
-    Returns
-    -------
-    Estimate
-        See `bootstrap`.
-    """
+    """Return the mean over cases of one finite value a case, [N], with its interval (see `bootstrap`)."""
     return bootstrap(mean_of(values, resamples), resamples)

@@ -153,12 +153,12 @@ def mcnemar(right_a: npt.ArrayLike, right_b: npt.ArrayLike) -> PairedTest:
 def wilcoxon_signed_rank(
     a: npt.ArrayLike, b: npt.ArrayLike, groups: npt.ArrayLike | None = None
 ) -> PairedTest:
-    """Compare a figure that each case has under both models, by ranks of the differences.
+    """Compare a metric that each case has under both models, by ranks of the differences.
 
     Parameters
     ----------
     a, b : array_like of float, shape [N]
-        The figure of each case, e.g. its Dice, under each model.
+        The metric of each case, e.g. its Dice, under each model.
     groups : array_like, shape [N], optional
         Group of each case. Differences are averaged within a group first, so that the pairs that are ranked
         are independent; n is then the number of groups.
@@ -245,21 +245,10 @@ def _walsh(ordered: Floats, k: int) -> float:
 
 
 def rank_biserial(differences: npt.ArrayLike) -> float | None:
-    """Return the matched-pairs rank-biserial correlation: favourable less unfavourable share of the ranks.
+    """Return the matched-pairs rank-biserial correlation of differences [N], in [-1, 1].
 
-    Parameters
-    ----------
-    differences : array_like of float, shape [N]
-        First minus second; zeros are set aside.
-
-    Returns
-    -------
-    float or None
-        In [-1, 1]; ``None`` if all differences are 0.
-
-    Notes
-    -----
-    Kerby, Comprehensive Psychology 3, 2014.
+    Favourable less unfavourable share of the ranks, zeros set aside; ``None`` if all are 0. Kerby,
+    Comprehensive Psychology 3, 2014.
     """
     from scipy.stats import rankdata
 
@@ -272,17 +261,9 @@ def rank_biserial(differences: npt.ArrayLike) -> float | None:
 
 
 def cohens_dz(a: npt.ArrayLike, b: npt.ArrayLike) -> float | None:
-    """Return the mean paired difference in units of its standard deviation (Cohen's d_z).
+    """Return the mean paired difference of two rows [N] in units of its standard deviation (Cohen's d_z).
 
-    Parameters
-    ----------
-    a, b : array_like of float, shape [N]
-        The figure of each case under each model.
-
-    Returns
-    -------
-    float or None
-        ``None`` with fewer than two cases or if all differences are equal.
+    ``None`` with fewer than two cases or if all differences are equal.
     """
     first, second = _same_length(a, b)
     d = first - second
@@ -292,18 +273,9 @@ def cohens_dz(a: npt.ArrayLike, b: npt.ArrayLike) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p values for the number of comparisons made (Holm, Scand J Stat 6(2), 1979).
+    """Correct p values for the number of comparisons made (Holm, Scand J Stat 6(2), 1979), in the same order.
 
-    Parameters
-    ----------
-    p_values : sequence of float or None
-        As they came from the tests; ``None`` where a test gave none, which then does not count as a
-        comparison.
-
-    Returns
-    -------
-    list of float or None
-        Adjusted p values in the same order, in [0, 1].
+    ``None`` where a test gave none, which then does not count as a comparison.
     """
     from statsmodels.stats.multitest import multipletests
 
@@ -323,6 +295,6 @@ def _same_length(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
         raise ValueError(f"Need two rows of the same cases, got {first.shape} and {second.shape}.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError(
-            "Paired figures must be finite: a case that one model leaves undefined cannot be paired."
+            "Paired values must be finite: a case that one model leaves undefined cannot be paired."
         )
     return first, second

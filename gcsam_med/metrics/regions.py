@@ -22,20 +22,7 @@ class Detection:
 
 
 def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
-    """Number the 8-connected components of a mask.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape [H, W]
-        The mask.
-
-    Returns
-    -------
-    labels : ndarray of int32, shape [H, W]
-        0 outside, 1 to ``count`` inside.
-    count : int
-        Number of components.
-    """
+    """Number the 8-connected components of a mask [H, W]: labels, 0 outside, and how many there are."""
     from scipy import ndimage
 
     labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))

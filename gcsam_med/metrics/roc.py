@@ -43,20 +43,7 @@ class PrecisionRecallCurve:
 
 
 def roc_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> RocCurve | None:
-    """Return every point of the ROC curve, one a distinct score.
-
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-
-    Returns
-    -------
-    RocCurve or None
-        ``None`` if a class is missing.
-    """
+    """Return every point of the ROC curve, one a distinct score; ``None`` if a class is missing."""
     from sklearn import metrics
 
     truth, s = check_scores(positive, score)
@@ -67,20 +54,7 @@ def roc_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> RocCurve | None:
 
 
 def precision_recall_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> PrecisionRecallCurve | None:
-    """Return every point of the precision-recall curve, one a distinct score.
-
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-
-    Returns
-    -------
-    PrecisionRecallCurve or None
-        ``None`` if a class is missing.
-    """
+    """Return every point of the precision-recall curve; ``None`` if a class is missing."""
     from sklearn import metrics
 
     truth, s = check_scores(positive, score)
@@ -94,22 +68,11 @@ def precision_recall_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> Pre
 def sensitivity_at_90_specificity(
     positive: npt.ArrayLike, score: npt.ArrayLike
 ) -> Callable[[Floats], Floats]:
-    """Return the best sensitivity at a specificity of at least 0.9, as a function of case weights.
+    """Return the best sensitivity at a specificity of at least 0.9, as `auc_of_weights` does the AUC.
 
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-
-    Returns
-    -------
-    callable
-        From case weights [B, N] to values [B] in [0, 1]; NaN if a class is missing. No interpolation between
-        thresholds: such a point could not be put to use. The threshold is chosen on these very cases, so on a
-        test set the value is optimistic; for one that is not, choose on validation
-        (`operating_point.choose_threshold`).
+    No interpolation between thresholds: such a point could not be put to use. The threshold is chosen on
+    these very cases, so on a test set the value is optimistic; for one that is not, choose on validation
+    (`operating_point.choose_threshold`).
     """
     truth, s = check_scores(positive, score)
     order = np.argsort(-s, kind="stable")
@@ -130,24 +93,8 @@ def sensitivity_at_90_specificity(
 
 
 def roc_auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
-    """Return the area under the ROC curve: the chance that a positive scores above a negative.
+    """Return the area under the ROC curve; ties count half. ``None`` if a class is missing.
 
-    Ties count half.
-
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; ``None`` if there are no positives or no negatives.
-
-    Notes
-    -----
     Mann-Whitney form of Hanley and McNeil, Radiology 143(1), 1982.
     """
     from scipy.stats import rankdata
@@ -172,8 +119,8 @@ def auc_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) -> Callable[[F
     Returns
     -------
     callable
-        From weights [B, N] to AUC [B], NaN without positives or without negatives. The scores are sorted
-        once, here; each call is one cumulative sum.
+        From weights [B, N] to AUC [B], NaN if a class is missing. The scores are sorted once, here; each
+        call is one cumulative sum.
     """
     truth, s = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
     positives, negatives = np.flatnonzero(truth), np.flatnonzero(~truth)
@@ -197,19 +144,9 @@ def auc_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) -> Callable[[F
 
 
 def average_precision_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) -> Callable[[Floats], Floats]:
-    """Return the average precision as a function of case weights.
+    """Return the average precision as a function of case weights, as `auc_of_weights` does the AUC.
 
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Finite scores; larger means likelier positive.
-
-    Returns
-    -------
-    callable
-        From weights [B, N] to average precision [B], NaN without positives or without negatives.
+    It is the step-wise area under the precision-recall curve; a useless score reaches the share of positives.
     """
     truth, s = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
     order = np.argsort(-s, kind="stable")
@@ -348,24 +285,10 @@ def _effective_counts(truth: npt.NDArray[np.bool_], groups: npt.ArrayLike | None
 def newcombe_auc_interval(auc: float, n_pos: int, n_neg: int) -> tuple[float, float]:
     """Return a 95 % interval for an area under the ROC curve from its value and the class sizes alone.
 
-    Parameters
-    ----------
-    auc : float
-        In [0, 1].
-    n_pos, n_neg : int
-        Positives and negatives, 1 or more each.
-
-    Returns
-    -------
-    tuple of (float, float)
-        Inside [0, 1], and of positive width even at 0 and 1: two positives and two negatives that happen to
-        separate prove little.
-
-    Notes
-    -----
-    Method 5 of Newcombe, Statistics in Medicine 25(4), 2006, 559-573: the areas theta with
-    ``|auc - theta| = z sqrt(V(theta))``, V being Hanley and McNeil's variance for exponential scores with
-    both class sizes replaced by their mean in its smaller terms.
+    It is of positive width even at 0 and 1: two positives and two negatives that happen to separate prove
+    little. Method 5 of Newcombe, Statistics in Medicine 25(4), 2006, 559-573: the areas theta with ``|auc -
+    theta| = z sqrt(V(theta))``, V being Hanley and McNeil's variance for exponential scores with both class
+    sizes replaced by their mean in its smaller terms.
     """
     # The variance is the same at theta and 1 - theta, so the upper end is the mirrored lower end.
     return _newcombe_lower(auc, n_pos, n_neg), 1 - _newcombe_lower(1 - auc, n_pos, n_neg)

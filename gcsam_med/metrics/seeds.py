@@ -27,14 +27,14 @@ class SeedEffects:
     mean: Estimate  #: The mean and its 95 % interval; n is the number of seeds (or folds).
     #: Two-sided, of a mean of 0; of use when the values are differences of two recipes.
     p_value: float | None
-    #: Standard deviation between seeds beyond what the cases explain, in the figure's unit; what "seed noise"
+    #: Standard deviation between seeds beyond what the cases explain, in the metric's unit; what "seed noise"
     #: means.
     sd_seeds: float
     se_cases: float  #: Standard error of the mean that comes from the finite test set.
 
 
 def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects:
-    """Return the mean over seeds and cases of a figure that every case has under every seed.
+    """Return the mean over seeds and cases of a metric that every case has under every seed.
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects
 
 
 def crossed_statistic(statistics: list[Statistic], resamples: Resamples) -> SeedEffects:
-    """Return the mean over seeds of a figure that is not a mean over cases, such as an AUC.
+    """Return the mean over seeds of a metric that is not a mean over cases, such as an AUC.
 
     Parameters
     ----------
     statistics : list of Statistic, length S
-        The figure of each seed over the same cases; S at least 2.
+        The metric of each seed over the same cases; S at least 2.
     resamples : Resamples
         The draws, common to all seeds; at least 2 groups.
 
@@ -106,7 +106,7 @@ def crossed_statistic(statistics: list[Statistic], resamples: Resamples) -> Seed
     Raises
     ------
     ValueError
-        If there are fewer than two seeds or groups, or a figure is undefined.
+        If there are fewer than two seeds or groups, or a metric is undefined.
     """
     if len(statistics) < 2 or resamples.n_groups < 2:
         raise ValueError("Need at least two seeds and two groups of cases.")
@@ -115,7 +115,7 @@ def crossed_statistic(statistics: list[Statistic], resamples: Resamples) -> Seed
     draws = np.stack([replicate(statistic, resamples) for statistic in statistics])
     draws = draws[:, np.isfinite(draws).all(axis=0)]
     if not np.isfinite(points).all() or draws.shape[1] < 2:
-        raise ValueError("The figure is not defined for every seed.")
+        raise ValueError("The metric is not defined for every seed.")
     n_seeds, n_groups = len(points), resamples.n_groups
     own = (draws - draws.mean(axis=0)).var(axis=1, ddof=1).sum() / (n_seeds - 1)
     return _with_both(
@@ -162,7 +162,7 @@ def random_effects(values: npt.ArrayLike, variances: npt.ArrayLike) -> SeedEffec
     Parameters
     ----------
     values : array_like of float, shape [K]
-        A figure of each study; K at least 2.
+        A metric of each study; K at least 2.
     variances : array_like of float, shape [K]
         Its variance from the study's own cases; more than 0.
 

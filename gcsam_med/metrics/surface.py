@@ -36,17 +36,7 @@ class SurfaceDistances:
 
 
 def check_masks(pred: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Mask, Mask]:
-    """Return both masks as boolean arrays of one shape.
-
-    Parameters
-    ----------
-    pred, truth : array_like, shape [H, W]
-        Boolean, or integer with the values 0 and 1 only.
-
-    Returns
-    -------
-    tuple of ndarray of bool
-        The masks.
+    """Return both masks [H, W], boolean or of 0 and 1, as boolean arrays.
 
     Raises
     ------
@@ -66,76 +56,25 @@ def check_masks(pred: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Mask, Mask]:
 
 
 def check_spacing(spacing: Spacing) -> Spacing:
-    """Return the pixel spacing after checking that both numbers are positive and finite.
-
-    Parameters
-    ----------
-    spacing : tuple of (float, float)
-        Distance between rows and between columns.
-
-    Returns
-    -------
-    tuple of (float, float)
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If it is not two positive finite numbers.
-    """
+    """Return the distance between rows and between columns; ValueError if not positive and finite."""
     if len(spacing) != 2 or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise ValueError(f"Spacing must be two positive numbers (row, column), got {spacing}.")
     return float(spacing[0]), float(spacing[1])
 
 
 def image_diagonal(shape: tuple[int, int], spacing: Spacing = (1.0, 1.0)) -> float:
-    """Return the largest distance between two pixel centres of an image.
-
-    Parameters
-    ----------
-    shape : tuple of (int, int)
-        Height and width in pixels.
-    spacing : tuple of (float, float)
-        Distance between rows and between columns, in mm or 1 for pixels.
-
-    Returns
-    -------
-    float
-        In the unit of ``spacing``.
-    """
+    """Return the largest distance between two pixel centres of an image, in the unit of the spacing."""
     return float(np.hypot((shape[0] - 1) * spacing[0], (shape[1] - 1) * spacing[1]))
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice]:
-    """Return the smallest box that holds every pixel of a mask.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape [H, W]
-        With at least one pixel.
-
-    Returns
-    -------
-    tuple of slice
-        Rows and columns.
-    """
+    """Return rows and columns of the smallest box that holds every pixel of a mask that has one."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def outline(mask: Mask) -> Mask:
-    """Return the pixels of a mask that have a 4-neighbour outside it.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape [H, W]
-        Beyond the image's border is outside the mask.
-
-    Returns
-    -------
-    ndarray of bool, shape [H, W]
-        The mask minus its erosion by a cross.
-    """
+    """Return the pixels of a mask [H, W] with a 4-neighbour outside it; beyond the image is outside."""
     inside = np.pad(mask, 1)
     inner = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     return mask & ~inner
@@ -144,19 +83,7 @@ def outline(mask: Mask) -> Mask:
 def surface_distances(
     pred: npt.ArrayLike, truth: npt.ArrayLike, spacing: Spacing = (1.0, 1.0)
 ) -> SurfaceDistances:
-    """Measure the distances between two outlines, both ways.
-
-    Parameters
-    ----------
-    pred, truth : array_like of bool, shape [H, W]
-        The masks.
-    spacing : tuple of (float, float)
-        Distance between rows and between columns, in mm or 1 for pixels.
-
-    Returns
-    -------
-    SurfaceDistances
-        In the unit of ``spacing``; exact Euclidean.
+    """Measure the exact Euclidean distances between two outlines, both ways, in the unit of the spacing.
 
     Raises
     ------
@@ -180,30 +107,17 @@ def surface_distances(
 
 
 def hausdorff(distances: SurfaceDistances, percentile: float = 100.0) -> float | None:
-    """Return the (percentile) Hausdorff distance: the larger of the two directed percentiles.
+    """Return the larger of the two directed percentiles of the distances; 100 is the Hausdorff distance.
 
-    Parameters
-    ----------
-    distances : SurfaceDistances
-        From `surface_distances`.
-    percentile : float
-        In (0, 100]; 100 is the Hausdorff distance itself, 95 is HD95. Percentiles are interpolated linearly.
-
-    Returns
-    -------
-    float or None
-        In the unit of the spacing; the image diagonal if one mask is empty, ``None`` if both are.
+    The image diagonal if one mask is empty, ``None`` if both are. Percentiles are interpolated linearly.
+    "Larger of the two directed 95th percentiles" is the convention of MONAI and of Metrics Reloaded
+    (Maier-Hein et al., Nature Methods 21, 2024). Others pool both directions first, which gives a smaller
+    value.
 
     Raises
     ------
     ValueError
         If the percentile lies outside (0, 100].
-
-    Notes
-    -----
-    "Larger of the two directed 95th percentiles" is the convention of MONAI and of Metrics Reloaded
-    (Maier-Hein et al., Nature Methods 21, 2024). Others pool both directions before taking the percentile,
-    which gives a smaller figure.
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"A percentile lies in (0, 100], got {percentile}.")
@@ -214,22 +128,10 @@ def hausdorff(distances: SurfaceDistances, percentile: float = 100.0) -> float |
 
 
 def average_surface_distance(distances: SurfaceDistances) -> float | None:
-    """Return the average symmetric surface distance: the mean over the outline pixels of both masks.
+    """Return the mean over the outline pixels of both masks of the distance to the other.
 
-    Parameters
-    ----------
-    distances : SurfaceDistances
-        From `surface_distances`.
-
-    Returns
-    -------
-    float or None
-        In the unit of the spacing; the image diagonal if one mask is empty, ``None`` if both are.
-
-    Notes
-    -----
-    ASSD of Heimann et al., IEEE TMI 28(8), 2009: every outline pixel has the same weight, not every
-    direction.
+    The image diagonal if one mask is empty, ``None`` if both are. ASSD of Heimann et al., IEEE TMI 28(8),
+    2009: every outline pixel has the same weight, not every direction.
     """
     if distances.empty != "neither":
         return None if distances.empty == "both" else distances.diagonal
@@ -237,29 +139,15 @@ def average_surface_distance(distances: SurfaceDistances) -> float | None:
 
 
 def normalised_surface_dice(distances: SurfaceDistances, tolerance: float) -> float | None:
-    """Return the share of both outlines that lies within a tolerance of the other.
+    """Return the share of both outlines that lies within a tolerance (inclusive) of the other.
 
-    Parameters
-    ----------
-    distances : SurfaceDistances
-        From `surface_distances`.
-    tolerance : float
-        Largest distance that is accepted (inclusive), in the unit of the spacing; 0 or more.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; 0 if one mask is empty, ``None`` if both are.
+    0 if one mask is empty, ``None`` if both are. Nikolov et al., J Med Internet Res 23(7), 2021 (arXiv
+    1809.04430), with outlines counted in pixels (as MONAI with ``use_subvoxels=False``), not in length.
 
     Raises
     ------
     ValueError
         If the tolerance is negative.
-
-    Notes
-    -----
-    Nikolov et al., J Med Internet Res 23(7), 2021 (arXiv 1809.04430), with outlines counted in pixels (as
-    MONAI with ``use_subvoxels=False``), not in length.
     """
     if tolerance < 0:
         raise ValueError(f"A tolerance is 0 or more, got {tolerance}.")

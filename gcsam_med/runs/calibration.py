@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import CheckpointError
 from gcsam_med.files import read_json, write_durably
+from gcsam_med.metrics.operating_point import THRESHOLDS
 
 CALIBRATION = "calibration.json"
-DEFAULT_THRESHOLD = 0.5
-BINS = 50
-# Thresholds 0.02, 0.04, ... 0.98: the candidates of a segmentation.
-THRESHOLDS = np.arange(1, BINS) / BINS
 
 
 class CalibrationFile(BaseModel):
@@ -86,41 +82,3 @@ def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | Non
             f"{path} cannot be read or is damaged.", "Make it anew with: gcsam-med calibrate RUN"
         ) from error
     return found if found.weights_sha256 == weights_sha256 else None
-
-
-def dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the Dice at each of `THRESHOLDS`, shape (BINS - 1,), of a case that holds a lesion.
-
-    Parameters
-    ----------
-    probability : ndarray of float, shape (H, W)
-        At the original resolution.
-    truth : ndarray of bool, shape (H, W)
-        With at least one pixel.
-    """
-    # One pass over the pixels serves all thresholds: count them by probability, sum from above. The small
-    # addition undoes rounding: 0.58 * 50 is a little less than 29.
-    level = np.clip(probability.ravel() * BINS + 1e-5, 0, BINS - 1).astype(np.uint8)
-    inside = np.bincount(level[truth.ravel()], minlength=BINS)
-    everywhere = np.bincount(level, minlength=BINS)
-    marked_inside = inside[::-1].cumsum()[::-1][1:]
-    marked = everywhere[::-1].cumsum()[::-1][1:]
-    return 2 * marked_inside / (marked + truth.sum())
-
-
-def best_dice_threshold(dice: np.ndarray) -> float:
-    """Return the threshold of highest mean Dice; among equals (within 0.0005) the nearest to 0.5.
-
-    Parameters
-    ----------
-    dice : ndarray of float, shape (cases, BINS - 1)
-        From `dice_by_threshold`.
-    """
-    mean = dice.mean(axis=0)
-    good = np.flatnonzero(mean >= mean.max() - 5e-4)
-    return float(THRESHOLDS[good[np.abs(THRESHOLDS[good] - DEFAULT_THRESHOLD).argmin()]])
-
-
-def nearest_threshold(threshold: float) -> int:
-    """Return the place of the nearest candidate among `THRESHOLDS`."""
-    return int(np.abs(THRESHOLDS - threshold).argmin())

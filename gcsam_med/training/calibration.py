@@ -17,19 +17,18 @@ from gcsam_med.datasets.selection import class_order, positive_class, select_cas
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.metrics.calibration import fit_temperature
-from gcsam_med.metrics.operating_point import choose_threshold
+from gcsam_med.metrics.operating_point import (
+    DEFAULT_THRESHOLD,
+    best_dice_threshold,
+    choose_threshold,
+    dice_by_threshold,
+    nearest_threshold,
+)
 from gcsam_med.metrics.summary import classification_metrics
 from gcsam_med.metrics.table import shown_in
 from gcsam_med.progress import Track, silent
 from gcsam_med.runs import RunFolder, TrainedModel, load_model, network_outputs
-from gcsam_med.runs.calibration import (
-    DEFAULT_THRESHOLD,
-    CalibrationFile,
-    best_dice_threshold,
-    dice_by_threshold,
-    nearest_threshold,
-    save_calibration,
-)
+from gcsam_med.runs.calibration import CalibrationFile, save_calibration
 from gcsam_med.runs.references import (
     STATISTICS,
     FeatureReference,

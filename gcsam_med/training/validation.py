@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from gcsam_med.metrics.roc import roc_auc
+from gcsam_med.metrics.segmentation import dice_of_counts
 from gcsam_med.training.batches import targets_of
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import gathered, share_buffers
@@ -89,8 +90,8 @@ def _columns(plan: Plan) -> int:
 def _segmentation(table: np.ndarray) -> dict[str, float]:
     losses, both, predicted, true = table.T
     lesion = true > 0
-    sums = (predicted + true)[lesion]
-    dice, iou = 2 * both[lesion] / sums, both[lesion] / (sums - both[lesion])
+    both, predicted, true = both[lesion], predicted[lesion], true[lesion]
+    dice, iou = dice_of_counts(both, predicted, true), both / (predicted + true - both)
     return {
         "val_loss": float(losses.mean()),
         "val_dice": float(dice.mean()) if lesion.any() else 0.0,

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gcsam_med.evaluation.segmentation import choose_measuring
-from gcsam_med.metrics.segmentation import dice
-from gcsam_med.runs.calibration import THRESHOLDS, best_dice_threshold, dice_by_threshold
+from gcsam_med.metrics.operating_point import THRESHOLDS, best_dice_threshold, dice_by_threshold
+from gcsam_med.metrics.segmentation import MaskPair, dice
 from tests.builders import make_prepared
 
 
@@ -19,7 +19,7 @@ def test_dice_by_threshold_is_dice_at_each_threshold(probability, truth):
     """Oracle: metrics.segmentation.dice of the mask at each threshold."""
     # A value within rounding of a threshold may fall to either side of it.
     probability = np.where(np.abs(probability * 50 - np.round(probability * 50)) < 1e-3, 0.013, probability)
-    expected = [dice(probability >= t, truth) for t in THRESHOLDS]
+    expected = [dice(MaskPair(probability >= t, truth)) for t in THRESHOLDS]
     np.testing.assert_allclose(dice_by_threshold(probability, truth), expected, atol=1e-12)
 
 
