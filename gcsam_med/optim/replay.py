@@ -35,11 +35,18 @@ class BufferSnapshot:
         ]
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put the buffers back, bit for bit, also where a layer replaced one by a new tensor."""
+    def restore(self, where: Tensor | None = None) -> None:
+        """Put the buffers back, bit for bit, also where a layer replaced one by a new tensor.
+
+        With `where`, a bool of no dimension, only if it is true; the host need not know whether it is.
+        """
         for module, name, buffer, content in self._saved:
-            buffer.copy_(content)
-            if module._buffers.get(name) is not buffer:
+            now = module._buffers.get(name)
+            if where is None or now is None:
+                buffer.copy_(content)
+            else:
+                buffer.copy_(torch.where(where.to(content.device), content, now))
+            if now is not buffer:
                 module._buffers[name] = buffer
 
 

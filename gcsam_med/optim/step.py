@@ -26,8 +26,9 @@ class StepResult:
     #: Loss of the first pass over the batch, on its device: at the unperturbed weights if the step has two.
     loss: Tensor
     gradient_norm: Tensor  #: Norm of the descent gradient, unscaled, before clipping.
-    #: A gradient was infinite or NaN: weights, optimizer and running statistics are as before the step.
-    skipped: bool
+    #: A bool of no dimension, on the device: a gradient was infinite or NaN, and weights, optimizer and
+    #: running statistics are as before the step.
+    skipped: Tensor
     passes: int  #: Forward-backward passes over the batch, 1 or 2.
 
 
@@ -45,8 +46,11 @@ def training_step(
     """Take one step of any method on one batch, whole or in micro-batches.
 
     First pass (if the method needs one), ascent, second pass over the same micro-batches with the same random
-    numbers and with running statistics frozen, back to the weights, unscale, clip, step. The host waits for
-    the device once, to decide whether to skip.
+    numbers and with running statistics frozen, back to the weights, unscale, clip, step.
+
+    A step with a gradient that is not finite is skipped. With a fused optimizer on an accelerator the device
+    decides that, and the host waits for nothing: read `StepResult` when it suits, since reading waits. With
+    any other optimizer the host reads one number a step.
 
     Parameters
     ----------
@@ -90,8 +94,11 @@ def training_step(
     if scaler is not None:
         scaler.unscale_(optimizer)
     gradient_norm = _clip(optimizer, max_norm)
-    skipped = not bool(torch.isfinite(gradient_norm))
-    if skipped:
+    skipped = ~torch.isfinite(gradient_norm)
+    if skipped.device.type != "cpu" and _is_fused(optimizer):
+        before.restore(where=skipped)
+        _step_unless(skipped, optimizer)
+    elif skipped:
         before.restore()
         optimizer.zero_grad(set_to_none=True)
     elif scaler is not None:
@@ -193,6 +200,25 @@ def _clip(optimizer: Optimizer, max_norm: float | None) -> Tensor:
     if max_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
+
+
+def _is_fused(optimizer: Optimizer) -> bool:
+    return all(group.get("fused") for group in optimizer.param_groups)
+
+
+def _step_unless(skipped: Tensor, optimizer: Optimizer) -> None:
+    """Step by kernels that do nothing, not even count, where `skipped` is true: fused ones of torch."""
+    for group in optimizer.param_groups:
+        # Torch leaves a momentum that is made in a skipped step without values.
+        if group.get("momentum") and not group.get("dampening"):
+            for parameter in group["params"]:
+                if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    optimizer.grad_scale, optimizer.found_inf = None, skipped.float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
 
 
 def _known_to_fail(norm: Tensor | None) -> bool:

@@ -137,7 +137,7 @@ def build_parts(plan: Plan) -> Parts:
         _groups(network, config.weight_decay),
         base=config.base,
         rho=float(config.rho or 0),
-        base_options=_base_options(config),
+        base_options=_base_options(config, fabric.device),
         **(ascent_options(config) if OPTIMIZERS[config.optimizer].ascent else {}),
     )
     model = fabric.setup_module(torch.compile(network) if config.compile else network)
@@ -181,11 +181,13 @@ def _loss(plan: Plan) -> nn.Module:
     return build_loss(str(config.loss), weights, config.label_smoothing)
 
 
-def _base_options(config: RunConfig) -> dict[str, Any]:
+def _base_options(config: RunConfig, device: torch.device) -> dict[str, Any]:
     method = OPTIMIZERS[config.optimizer]
     options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if "sgd" in (config.optimizer, config.base if method.ascent else ""):
         options["momentum"] = config.momentum
+    if device.type == "cuda":
+        options["fused"] = True  # one kernel, which can also skip a step without the host
     return options
 
 

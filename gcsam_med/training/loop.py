@@ -22,6 +22,8 @@ from gcsam_med.training.state import TrainingState, save, save_epoch
 from gcsam_med.training.validation import validate
 
 _PROGRESS_SECONDS = 0.25
+# Losses are read from a GPU every so many steps, since reading one waits for the device.
+_STEPS_BETWEEN_READINGS = 20
 
 
 def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, callback: Callback) -> None:
@@ -55,11 +57,14 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
     limit = float("inf") if config.max_minutes is None else 60 * config.max_minutes
     last_progress = last_save = time.monotonic()
     parts.network.train()
+    unread: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, skipped and weight of each step
 
     with StopSignals() as stop:
         while not state.reason:
             # --- End of an epoch, or of the time: validate, save the best model, decide whether to stop
             late = any_process(fabric, state.seconds > limit)
+            if late:
+                _read(unread, state)
             if state.cases and (state.step % steps == 0 or late):
                 _end_epoch(plan, parts, state, run, callback, late, steps)
                 save(fabric, run, parts, state)
@@ -82,23 +87,29 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
                     max_norm=config.clip_norm or None,
                     no_sync=lambda: fabric.no_backward_sync(parts.model),
                 )
-            if parts.averaged is not None and not outcome.skipped:
+            if parts.averaged is not None and not outcome.skipped:  # waits for the device
                 parts.averaged.update_parameters(parts.network)
             cases = sum(len(batch.images) for batch in micro_batches)
             # The same in every process, however the step's cases were dealt out.
             weight = cases / sum(batch.share for batch in micro_batches)
-            state.count(float(outcome.loss), weight, cases, outcome.skipped, time.monotonic() - started)
+            unread.append((outcome.loss, outcome.skipped, weight))
+            at_end = (state.step + 1) % steps == 0
+            report = at_end or time.monotonic() - last_progress > _PROGRESS_SECONDS
+            if device.type == "cpu" or report or len(unread) >= _STEPS_BETWEEN_READINGS:
+                _read(unread, state)
+            state.count(cases, time.monotonic() - started)
             if state.skipped_in_row >= config.nonfinite_limit:
                 raise _diverged(plan, batches, state)
 
             # --- Progress and checkpoints within an epoch
             now = time.monotonic()
-            if now - last_progress > _PROGRESS_SECONDS or state.step % steps == 0:
+            if report:
                 last_progress = now
                 callback.progress(_progress(state, steps, lr, fabric.world_size, device))
             stopping = any_process(fabric, stop.exit_code is not None)
             due = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
             if stopping or any_process(fabric, due or now - last_save > 60 * config.checkpoint_minutes):
+                _read(unread, state)
                 save(fabric, run, parts, state)
                 last_save = time.monotonic()
             if stopping:
@@ -107,6 +118,17 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
                     f"Resume with: gcsam-med train --resume {run.root}",
                     stop.exit_code or 143,
                 )
+
+
+def _read(unread: list[tuple[torch.Tensor, torch.Tensor, float]], state: TrainingState) -> None:
+    """Read the steps of which only the device knows so far what became of them."""
+    if not unread:
+        return
+    losses = torch.stack([loss for loss, _, _ in unread]).tolist()
+    skipped = torch.stack([skip for _, skip, _ in unread]).tolist()
+    for loss, skip, (_, _, weight) in zip(losses, skipped, unread, strict=True):
+        state.record(loss, weight, skip)
+    unread.clear()
 
 
 def lr_factor(config: RunConfig, step: int, steps_per_epoch: int) -> float:

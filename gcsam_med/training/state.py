@@ -57,12 +57,15 @@ class TrainingState:
         """Of this process, in this epoch so far."""
         return self.cases / self.epoch_seconds if self.epoch_seconds else 0.0
 
-    def count(self, loss: float, weight: float, cases: int, skipped: bool, seconds: float) -> None:
+    def count(self, cases: int, seconds: float) -> None:
         """Count a step."""
         self.step += 1
         self.cases += cases
         self.epoch_seconds += seconds
         self.seconds += seconds
+
+    def record(self, loss: float, weight: float, skipped: bool) -> None:
+        """Record what became of a step, as soon as it is read from the device."""
         if skipped:
             self.skipped += 1
             self.skipped_in_row += 1

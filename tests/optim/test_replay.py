@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -37,6 +38,19 @@ def test_frozen_statistics_come_back_by_exception_too() -> None:
     assert output is not None
     assert output.mean().abs() < 1e-5
     assert bits(list(model.buffers())) == before
+
+
+@pytest.mark.parametrize("undo", [True, False])
+def test_buffers_are_put_back_where_a_device_says_so(undo: bool) -> None:
+    """Oracle: the bytes before or after, also of a buffer that a layer replaced by a new tensor."""
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    before = bits(list(model.buffers()))
+    snapshot = BufferSnapshot(model)
+    model(5 + 3 * torch.randn(64, 3))
+    model[1].running_mean = model[1].running_mean + 1
+    after = bits(list(model.buffers()))
+    snapshot.restore(where=torch.tensor(undo))
+    assert bits(list(model.buffers())) == (before if undo else after)
 
 
 def test_layers_in_evaluation_mode_are_left_alone() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gcsam_med.optim import (
+    BASES,
     OPTIMIZERS,
     RandomState,
     Sharpness,
@@ -20,6 +21,7 @@ from gcsam_med.optim import (
     leading_part,
     training_step,
 )
+from gcsam_med.optim.step import _step_unless
 from tests.optim.test_ascent import bits
 
 ASCENDING = [name for name, method in OPTIMIZERS.items() if method.ascent]
@@ -236,6 +238,28 @@ def test_a_fault_in_either_pass_skips_the_step_and_nothing_else(
     assert after.passes == (1 if name == "looksam" else good.passes)
     assert everything(model, optimizer) != before
     assert all(bool(p.isfinite().all()) for p in weights(model))
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("skips", [(True, False), (False, True)])
+def test_a_fused_optimizer_skips_without_the_host(base: str, skips: tuple[bool, bool]) -> None:
+    """Oracle: the same optimizer without the step that is skipped, momentum and count of steps included."""
+    results = []
+    for without in (False, True):
+        model = small_net()
+        optimizer, _ = build(base, model.parameters(), base_options={"lr": 0.1, "fused": True})
+        for number, skip in enumerate((*skips, False)):
+            if without and skip:
+                continue
+            optimizer.zero_grad()
+            loss_on(model)(data(seed=number)).backward()
+            if without:
+                optimizer.step()
+            else:
+                _step_unless(torch.tensor(skip), optimizer)
+        state = [optimizer.state[p][k] for p in weights(model) for k in sorted(optimizer.state[p])]
+        results.append(bits([*weights(model), *(s for s in state if isinstance(s, Tensor))]))
+    assert results[0] == results[1]
 
 
 def test_nan_in_the_images_does_not_poison_running_statistics() -> None:
