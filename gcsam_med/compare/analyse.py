@@ -248,7 +248,9 @@ def _seeds(comparison: Comparison) -> Notice | None:
         )
     if fewest < _FEW_SEEDS:
         return Notice(
-            "few-seeds", f"{fewest} seeds", "The chance of the seed is known only roughly from so few runs."
+            "few-seeds",
+            f"{fewest} seeds",
+            "With so few runs, the variation between seeds is known only roughly.",
         )
     return None
 
@@ -280,9 +282,9 @@ def _cost(comparison: Comparison) -> Notice | None:
             return Notice(
                 "cost",
                 "Unequal cost",
-                f"The dearest arm made {max(dear) / max(plain):.1f} times the gradient computations of the "
-                "plain optimizer; part of a gain may come from computing more. --equal-compute adds the fair "
-                "baseline.",
+                f"The most expensive arm made {max(dear) / max(plain):.1f} times the gradient computations "
+                "of the plain optimizer; part of a gain may come from computing more. --equal-compute adds "
+                "the fair baseline.",
             )
     return None
 

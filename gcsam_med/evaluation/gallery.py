@@ -5,7 +5,7 @@ The last is Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,8 @@ def gallery(context: EvaluationContext, result: TaskResult, track: Track = silen
         At most ``A_KIND`` a kind, failures first.
     """
     segmentation = context.model.card.task == "segmentation"
-    chosen = list(_choose_masks(result.cases) if segmentation else _choose_calls(result))
+    candidates = choose_masks(result.cases) if segmentation else choose_calls(result)
+    chosen = list(pick(candidates, context.groups(result.rows)))
     places = np.array(sorted({place for _, place in chosen}), dtype=np.int64)
     if not len(places):
         return ()
@@ -63,36 +64,50 @@ def gallery(context: EvaluationContext, result: TaskResult, track: Track = silen
     return tuple(exhibits)
 
 
-def _choose_masks(cases: pd.DataFrame) -> Iterator[tuple[str, int]]:
-    """Yield kind and place of each case to show; no case twice."""
+Candidates = Iterator[tuple[str, Sequence[int], int]]  # kind, places in order, how many at most
+
+
+def pick(candidates: Candidates, groups: np.ndarray) -> Iterator[tuple[str, int]]:
+    """Yield kind and place of each case to show: of near-duplicates, or images of one patient, one only."""
+    shown = set()
+    for kind, places, most in candidates:
+        fresh = 0
+        for place in places:
+            if fresh < most and groups[place] not in shown:
+                shown.add(groups[place])
+                fresh += 1
+                yield kind, int(place)
+
+
+def choose_masks(cases: pd.DataFrame) -> Candidates:
+    """Order the cases of a segmentation, rows of ``cases.csv``, for each kind of picture."""
     dice = cases["dice"].to_numpy(dtype=float)
     missed = np.flatnonzero(cases["missed"].to_numpy() == 1)
-    biggest = missed[np.argsort(-cases["area_truth"].to_numpy()[missed], kind="stable")][:A_KIND]
-    yield from (("Missed lesions", int(i)) for i in biggest)
+    biggest = missed[np.argsort(-cases["area_truth"].to_numpy()[missed], kind="stable")]
+    yield "Missed lesions", biggest.tolist(), A_KIND
     rest = np.flatnonzero(~np.isnan(dice) & (cases["missed"].to_numpy() == 0))
-    order = rest[np.argsort(dice[rest], kind="stable")]
-    worst = order[: min(A_KIND, len(order) // 2)]
-    yield from (("Lowest Dice", int(i)) for i in worst)
+    order = rest[np.argsort(dice[rest], kind="stable")].tolist()
+    half = len(order) // 2
+    yield "Lowest Dice", order[:half], A_KIND
     false = cases["false_positives"].to_numpy() * np.isnan(dice)
-    marked = np.argsort(-cases["area_predicted"].to_numpy() * (false > 0), kind="stable")[:A_KIND]
-    yield from (("Marked on images without a lesion", int(i)) for i in marked if false[i] > 0)
-    best = order[::-1][: min(A_KIND, len(order) - len(worst))]
-    yield from (("Highest Dice", int(i)) for i in best)
+    marked = np.argsort(-cases["area_predicted"].to_numpy() * (false > 0), kind="stable")
+    yield "Marked on images without a lesion", [int(i) for i in marked if false[i] > 0], A_KIND
+    yield "Median Dice", order[half : half + 1], 1
+    yield "Highest Dice", order[:half:-1], A_KIND
 
 
-def _choose_calls(result: TaskResult) -> Iterator[tuple[str, int]]:
+def choose_calls(result: TaskResult) -> Candidates:
+    """Order the cases of a classification for each kind of picture."""
     cases = result.cases
     sure = np.array([case[f"prob_{case['predicted']}"] for _, case in cases.iterrows()], dtype=float)
     right = cases["correct"].to_numpy() == 1
-    order = np.argsort(-sure, kind="stable")
-    # With a threshold away from one half, a class can be called against the likelier one.
-    confident = [int(i) for i in order if not right[i] and sure[i] >= 0.5][: 2 * A_KIND]
-    yield from (("Confident errors", i) for i in confident)
-    others = [int(i) for i in order if not right[i] and sure[i] < 0.5][:A_KIND]
-    yield from (("Other errors", i) for i in others)
-    good = [int(i) for i in order if right[i]]
-    yield from (("Right and sure", i) for i in good[:A_KIND])
-    yield from (("Right but unsure", i) for i in good[A_KIND:][::-1][:A_KIND])
+    order = np.argsort(-sure, kind="stable").tolist()
+    # With a threshold away from one half, a class can be predicted against the likelier one.
+    yield "Confident errors", [i for i in order if not right[i] and sure[i] >= 0.5], 2 * A_KIND
+    yield "Other errors", [i for i in order if not right[i] and sure[i] < 0.5], A_KIND
+    good = [i for i in order if right[i]]
+    yield "Correct and confident", good[:A_KIND], A_KIND
+    yield "Correct but not confident", good[A_KIND:][::-1], A_KIND
 
 
 def _draw_masks(
@@ -113,7 +128,7 @@ def _draw_masks(
 
 
 def _draw_calls(context: EvaluationContext, result: TaskResult, places: np.ndarray) -> dict[int, np.ndarray]:
-    """Draw each image, and beside it what speaks for the called class."""
+    """Draw each image, and beside it what raised the score of the predicted class."""
     import torch
 
     drawn = {}
@@ -171,7 +186,7 @@ def _mask_caption(case: pd.Series) -> str:
 
 def _call_caption(case: pd.Series) -> str:
     called = str(case["predicted"])
-    return f"Truth {case['label']}, called {called} with probability {case[f'prob_{called}']:.2f}."
+    return f"Truth {case['label']}, predicted {called} with probability {case[f'prob_{called}']:.2f}."
 
 
 def last_spatial_layer(network: nn.Module, batch: torch.Tensor) -> nn.Module | None:

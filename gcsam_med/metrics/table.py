@@ -46,9 +46,10 @@ class Metric:
     kind: Literal["mean", "share", "counts", "ranks", "losses", "estimate"]
     function: Callable[..., Any]
     better: Literal["higher", "lower", ""] = "higher"  #: Which direction is better; empty: neither.
-    #: ``"share"`` is 0 to 1, ``"tolerance"`` a share at a distance, ``""`` a number without a unit; distances
-    #: and areas are in mm where the pixel spacing is known, else in pixels.
-    unit: Literal["share", "tolerance", "distance", "area", "count", ""] = "share"
+    #: ``"share"`` is 0 to 1, ``"tolerance"`` a share at a distance, ``"relative"`` one of the true value;
+    #: ``""`` a number without a unit; distances and areas are in mm where the
+    #: spacing is known, else in pixels.
+    unit: Literal["share", "tolerance", "distance", "area", "count", "relative", ""] = "share"
     digits: int = 3  #: Decimals for people.
     #: Where it is shown beside ``metrics.json`` and the report's table of all metrics: as a column of
     #: ``cases.csv``, on the console, in the summary box, by subgroup, in the header of a model card, where
@@ -193,7 +194,7 @@ SEGMENTATION: dict[str, Metric] = {
         kind="mean",
         function=masks.relative_area_error,
         better="",
-        unit="",
+        unit="relative",
     ),
     "missed_cases": Metric(
         title="Missed images",

@@ -58,7 +58,7 @@ class NamedTest:
 
     method: str  #: Its name.
     question: str  #: What it tests, in a few words.
-    difference: Estimate  #: Second arm less first, in the unit the test counts in.
+    difference: Estimate  #: Second arm minus first, in the unit the test counts in.
     #: p_value, p_holm: As it came, and corrected over all pairs that this test was made for.
     p_value: float | None
     p_holm: float | None
@@ -75,7 +75,7 @@ class Pair:
     model: str
     first: str
     second: str
-    #: Second less first in the main figure: mean over seeds, its interval holding seeds and cases.
+    #: Second minus first in the main metric: mean over seeds, its interval covering seeds and cases.
     difference: Estimate
     #: p_value, p_holm: Of a difference of 0, and corrected over all pairs of the comparison.
     p_value: float | None

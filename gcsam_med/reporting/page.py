@@ -67,6 +67,7 @@ def _environment() -> Environment:
         "signed": text.signed,
         "spread": text.spread,
         "stacked": text.stacked,
+        "value": text.value,
     }
     environment.globals |= {"arm_name": text.arm_name, "pair_name": text.pair_name, "shown_in": shown_in}
     return environment

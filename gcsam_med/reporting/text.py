@@ -24,20 +24,53 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{1 if size >= 10 else digits}f}"
 
 
-def interval(estimate: Estimate) -> str:
-    """Write the 95 % interval, e.g. ``0.701 to 0.842``; a dash where there is none."""
+def is_proportion(estimate: Estimate) -> bool:
+    """Whether a metric is a share of counted cases: these have Wilson's interval."""
+    return estimate.method.startswith("Wilson")
+
+
+def value(estimate: Estimate, unit: str = "") -> str:
+    """Write a metric alone: ``0.771``, a proportion as ``86 % (43/50)``, a relative error as ``+130 %``."""
+    if estimate.value is None:
+        return "–"
+    if not is_proportion(estimate):
+        return _bare(estimate.value, estimate, unit) + (" %" if unit == "relative" else "")
+    counted = estimate.value * estimate.n
+    whole = f" ({round(counted)}/{estimate.n})" if abs(counted - round(counted)) < 1e-6 else ""
+    return f"{_bare(estimate.value, estimate, unit)} %{whole}"
+
+
+def interval(estimate: Estimate, unit: str = "") -> str:
+    """Write the 95 % interval, e.g. ``0.701 to 0.842`` or ``67 to 95 %``; a dash where there is none."""
     if estimate.ci95 is None:
         return "–"
-    return f"{number(estimate.ci95[0])} to {number(estimate.ci95[1])}"
+    percent = " %" if is_proportion(estimate) or unit == "relative" else ""
+    return f"{_ends(estimate, unit)}{percent}"
+
+
+def _ends(estimate: Estimate, unit: str = "") -> str:
+    return " to ".join(_bare(end, estimate, unit) for end in estimate.ci95 or ())
+
+
+def _bare(number_: float, estimate: Estimate, unit: str) -> str:
+    """Write a value of a metric or an end of its interval, without a sign for percent."""
+    if unit == "relative":
+        return f"{100 * number_:+.0f}"
+    if is_proportion(estimate):
+        return f"{100 * number_:.{1 if estimate.n >= 1000 else 0}f}"
+    return number(number_)
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """Write a metric with its interval: ``0.771 (95 % CI 0.701 to 0.842)``, or why there is none."""
+    """Write a metric with its interval, or why there is none.
+
+    ``0.771 (95 % CI 0.701 to 0.842)``; a proportion as ``86 % (43/50; 95 % CI 74 to 93)``.
+    """
     if estimate.value is None:
         return f"not defined ({estimate.reason})"
-    if estimate.ci95 is None:
-        return f"{number(estimate.value)} (no interval: {estimate.reason})"
-    return f"{number(estimate.value)} (95 % CI {interval(estimate)})"
+    text, _, whole = value(estimate).partition(" (")
+    more = f"95 % CI {_ends(estimate)}" if estimate.ci95 else f"no interval: {estimate.reason}"
+    return f"{text} ({whole.removesuffix(')')}; {more})" if whole else f"{text} ({more})"
 
 
 def count(n: int, one: str, many: str = "") -> str:
@@ -107,15 +140,15 @@ def columns_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
     return names, "".join("n" if is_number else "t" for is_number in numeric)
 
 
-def brief(estimate: Estimate) -> str:
+def brief(estimate: Estimate, unit: str = "") -> str:
     """Write a metric and its interval for a cell: ``0.771 (0.701 to 0.842)``."""
-    value = number(estimate.value)
-    return value if estimate.ci95 is None else f"{value} ({interval(estimate)})"
+    alone = value(estimate, unit)
+    return alone if estimate.ci95 is None else f"{alone.split(' (')[0]} ({interval(estimate, unit)})"
 
 
 def stacked(estimate: Estimate) -> str:
     """Write a metric above its interval, for tables of many columns."""
-    return number(estimate.value) + (f"\n{interval(estimate)}" if estimate.ci95 else "")
+    return value(estimate) + (f"\n{interval(estimate)}" if estimate.ci95 else "")
 
 
 def heading(key: str, holder: Report | Comparison) -> str:

@@ -31,6 +31,7 @@ def evidence(
         "split": "test",
         "group_kind": "patient",
         "synthetic": False,
+        "policy": {},
         "metrics": {name: {"value": value} for name, value in values.items()},
         "run": {"tool_version": "0.1", "dataset_sha256": "x"},
     }

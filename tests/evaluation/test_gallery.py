@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from gcsam_med.evaluation.gallery import grad_cam, last_spatial_layer
+from gcsam_med.evaluation.gallery import choose_masks, grad_cam, last_spatial_layer, pick
 from gcsam_med.networks import NETWORKS, build_network
 
 
@@ -52,3 +53,21 @@ def test_every_network_has_a_map_or_none(name):
     else:
         assert maps.shape == (1, 64, 64)
         assert 0 <= maps.min() <= maps.max() <= 1
+
+
+def test_of_near_duplicates_one_is_shown_and_a_median_case_is_among_them():
+    """Oracle: by hand: nine lesions of Dice 0.1 to 0.9; the two lowest are near-duplicates of one another."""
+    n = 9
+    cases = pd.DataFrame(
+        {
+            "dice": np.arange(1, n + 1) / 10,
+            "missed": 0,
+            "area_truth": 100,
+            "area_predicted": 100,
+            "false_positives": 0,
+        }
+    )
+    groups = np.array(["twins", "twins", *(f"g{i}" for i in range(n - 2))])
+    chosen = list(pick(choose_masks(cases), groups))
+    by_kind = {kind: [place for k, place in chosen if k == kind] for kind, _ in chosen}
+    assert by_kind == {"Lowest Dice": [0, 2, 3], "Median Dice": [4], "Highest Dice": [8, 7, 6, 5]}
