@@ -111,7 +111,7 @@ class Sample:
             found.append((averaged, delong_test(self.positive, b, a, self.groups)))
         a, b = (np.mean([self.values(r) for r in runs], axis=0) > 0.5 for runs in (first, second))
         calls = "calls" if len(first) == 1 else "calls by most seeds"
-        found.append((f"accuracy of the {calls}", mcnemar(b, a)))
+        found.append((f"accuracy of the {calls}", mcnemar(b, a, self.groups)))
         return found
 
 

@@ -417,36 +417,69 @@ def _units(resamples: Resamples) -> str:
     return f"{units} in {resamples.n_strata} strata" if resamples.n_strata > 1 else units
 
 
-def widened_z(resamples: Resamples) -> float:
-    """Return what stands for 1.96 with as few groups as there are (Hesterberg 2015, section 4.2).
+def widened_z(resamples: Resamples, alpha: float = 0.05) -> float:
+    """Return what stands for 1.96 (at alpha 0.05) with few groups (Hesterberg 2015, section 4.2).
 
     Student's quantile, stretched because a resample of G groups varies by (G - 1) / G too little.
     """
     from scipy.stats import t
 
     stretch = np.sqrt(resamples.n_groups / (resamples.n_groups - 1))
-    return float(stretch * t.ppf(0.975, max(resamples.n_groups - resamples.n_strata, 1)))
+    return float(stretch * t.ppf(1 - alpha / 2, max(resamples.n_groups - resamples.n_strata, 1)))
 
 
 def bootstrap_interval(
     point: float, replicates: Floats, resamples: Resamples, statistic: Statistic
 ) -> tuple[tuple[float, float], str]:
     """Return the 95 % interval from finite replicates [B], and its kind: BCa or percentile."""
+    interval_at, kind = _intervals(point, replicates, resamples, statistic)
+    return interval_at(0.05), kind
+
+
+def bootstrap_p(point: float, replicates: Floats, resamples: Resamples, statistic: Statistic) -> float:
+    """Return the two-sided p value of "the true value is 0" that belongs to `bootstrap_interval`.
+
+    It is the largest alpha at which the interval at level 1 - alpha still holds 0, found by halving, so
+    that p is below 0.05 exactly where the 95 % interval leaves 0 out. Never below 2 / (B + 1): that few
+    resamples prove no more.
+    """
+    interval_at, _ = _intervals(point, np.sort(replicates), resamples, statistic)
+
+    def holds_zero(alpha: float) -> bool:
+        low, high = interval_at(alpha)
+        return low <= 0 <= high
+
+    low, high = (0.05, 1.0) if holds_zero(0.05) else (0.0, 0.05)
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds_zero(middle) else (low, middle)
+    return max(low, 2 / (len(replicates) + 1))
+
+
+def _intervals(
+    point: float, replicates: Floats, resamples: Resamples, statistic: Statistic
+) -> tuple[Callable[[float], tuple[float, float]], str]:
+    """Return the interval as a function of alpha, and its kind."""
     from scipy.stats import norm
 
-    z = widened_z(resamples)
     share_below = (np.mean(replicates < point) + np.mean(replicates <= point)) / 2
     acceleration = _acceleration(statistic, resamples)
-    if acceleration is None or not 0 < share_below < 1:
-        levels, kind = norm.cdf([-z, z]), "percentile"
-    else:
-        bias = norm.ppf(share_below)
-        ends = bias + np.array([-z, z])
-        # Past 1 the BCa map folds back on itself; no acceleration of a real data set comes near.
-        steep = np.maximum(1 - acceleration * ends, 1e-3)
-        levels, kind = norm.cdf(bias + ends / steep), "BCa"
-    low, high = np.quantile(replicates, levels)
-    return (float(low), float(high)), kind
+    bca = acceleration is not None and 0 < share_below < 1
+
+    def interval_at(alpha: float) -> tuple[float, float]:
+        z = widened_z(resamples, alpha)
+        if acceleration is not None and bca:
+            bias = norm.ppf(share_below)
+            ends = bias + np.array([-z, z])
+            # Past 1 the BCa map folds back on itself; no acceleration of a real data set comes near.
+            steep = np.maximum(1 - acceleration * ends, 1e-3)
+            levels = norm.cdf(bias + ends / steep)
+        else:
+            levels = norm.cdf([-z, z])
+        low, high = np.quantile(replicates, levels)
+        return float(low), float(high)
+
+    return interval_at, "BCa" if bca else "percentile"
 
 
 def _acceleration(statistic: Statistic, resamples: Resamples) -> float | None:

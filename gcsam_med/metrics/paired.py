@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.classification import check_scores
-from gcsam_med.metrics.intervals import Z95, Estimate, Resamples, Statistic, bootstrap, replicate
+from gcsam_med.metrics.intervals import Z95, Estimate, Resamples, Statistic, bootstrap, bootstrap_p, replicate
 from gcsam_med.metrics.roc import auc_covariance
 
 Floats = npt.NDArray[np.float64]
@@ -48,9 +48,8 @@ def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) 
     Returns
     -------
     PairedTest
-        Difference with its bootstrap interval (`bootstrap.bootstrap`). p is twice the smaller share of
-        resamples at or beyond 0, counting the data themselves as one more resample (Davison and Hinkley 1997,
-        section 4.2), so it is never 0.
+        Difference with its bootstrap interval (`intervals.bootstrap`), and the p value of the same procedure
+        (`intervals.bootstrap_p`): the two never disagree. No interval, no p value, but 1 for equal models.
     """
 
     def difference(weights: Floats) -> Floats:
@@ -59,11 +58,11 @@ def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) 
     method = "paired bootstrap by group"
     values = replicate(difference, resamples)
     estimate = bootstrap(difference, resamples, values)
-    if estimate.value is None or resamples.n_groups < 2:
-        return PairedTest(estimate, None, method)
-    values = values[np.isfinite(values)]
-    tail = min((values <= 0).sum(), (values >= 0).sum())
-    return PairedTest(estimate, min(1.0, 2 * float(tail + 1) / (len(values) + 1)), method)
+    if estimate.value is None or estimate.ci95 is None:
+        alike = estimate.value == 0 and resamples.n_groups > 1
+        return PairedTest(estimate, 1.0 if alike else None, method)
+    finite = values[np.isfinite(values)]
+    return PairedTest(estimate, bootstrap_p(estimate.value, finite, resamples, difference), method)
 
 
 def delong_test(
@@ -114,40 +113,83 @@ def delong_test(
     return PairedTest(Estimate(difference, interval, len(truth), method), p, method)
 
 
-def mcnemar(right_a: npt.ArrayLike, right_b: npt.ArrayLike) -> PairedTest:
+def mcnemar(
+    right_a: npt.ArrayLike, right_b: npt.ArrayLike, groups: npt.ArrayLike | None = None
+) -> PairedTest:
     """Compare the accuracy of two models by the cases on which just one of them is right.
 
     Parameters
     ----------
     right_a, right_b : array_like of bool, shape [N]
-        Whether each model called each case rightly. Cases are taken as independent: with several images of a
-        patient trust `paired_bootstrap` instead.
+        Whether each model called each case rightly.
+    groups : array_like, shape [N], optional
+        Group of each case. Default: every case its own.
 
     Returns
     -------
     PairedTest
-        Difference in accuracy with the adjusted Wald interval of Bonett and Price (J Educ Behav Stat 37(4),
-        2012); exact binomial p (McNemar, Psychometrika 12(2), 1947). Effect size: Cohen's g, the share of
-        discordant cases won by the first model minus one half, ``None`` if there are none.
+        Difference in accuracy. p is exact: if the models are equal, which of them is which may be swapped
+        in each group as a whole; with one case a group that is the binomial test (McNemar, Psychometrika
+        12(2), 1947). Intervals: without groups adjusted Wald (Bonett and Price, J Educ Behav Stat 37(4),
+        2012); with them the variance between groups (Obuchowski, Statistics in Medicine 17(13), 1998) and
+        Student's t. Effect size: Cohen's g, the share of discordant cases won by the first model minus one
+        half, ``None`` if there are none.
 
     Raises
     ------
     ValueError
         If the lengths differ or there is no case.
     """
-    from scipy.stats import binomtest
-
     a, b = _same_length(right_a, right_b)
+    index = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    index = index.reshape(-1)
     n, only_a, only_b = len(a), int((a > b).sum()), int((b > a).sum())
+    won = np.bincount(index, a - b)
+    discordant = only_a + only_b
+    effect = only_a / discordant - 0.5 if discordant else None
+    clustered = len(won) < n
+    difference = _clustered_difference(a - b, index) if clustered else _bonett_price(n, only_a, only_b)
+    method = "exact McNemar by group" if clustered else "exact McNemar"
+    p = _swapping_p(np.rint(won).astype(np.int64)) if len(won) > 1 or not clustered else None
+    return PairedTest(difference, p, method, effect, "Cohen's g")
+
+
+def _bonett_price(n: int, only_a: int, only_b: int) -> Estimate:
     share_a, share_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     centre = share_a - share_b
     half = Z95 * np.sqrt((share_a + share_b - centre**2) / (n + 2))
     interval = (max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
-    discordant = only_a + only_b
-    p = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
-    effect = only_a / discordant - 0.5 if discordant else None
-    difference = Estimate((only_a - only_b) / n, interval, n, "Bonett-Price adjusted Wald")
-    return PairedTest(difference, p, "exact McNemar", effect, "Cohen's g")
+    return Estimate((only_a - only_b) / n, interval, n, "Bonett-Price adjusted Wald")
+
+
+def _clustered_difference(d: Floats, index: npt.NDArray[np.intp]) -> Estimate:
+    from scipy.stats import t
+
+    n, mean = len(d), float(d.mean())
+    deviation = np.bincount(index, d - mean)
+    n_groups = len(deviation)
+    if n_groups < 2:
+        return Estimate(mean, None, n, "none", "all cases belong to one group")
+    error = np.sqrt(n_groups / (n_groups - 1) * float((deviation**2).sum())) / n
+    if error <= 1e-12:
+        return Estimate(mean, None, n, "none", "the same in every group")
+    half = float(t.ppf(0.975, n_groups - 1) * error)
+    interval = (max(-1.0, mean - half), min(1.0, mean + half))
+    return Estimate(mean, interval, n, f"variance between {n_groups} groups (Obuchowski)")
+
+
+def _swapping_p(won: npt.NDArray[np.int64]) -> float:
+    """Two-sided p of the sum of group differences if each one's sign is a fair coin; exact."""
+    size = np.abs(won[won != 0])
+    # Entry k: chance that the groups whose sign is positive add up to k.
+    chance = np.zeros(int(size.sum()) + 1)
+    chance[0] = 1.0
+    for step in size:
+        shifted = np.zeros_like(chance)
+        shifted[step:] = chance[:-step]
+        chance = (chance + shifted) / 2
+    observed = int(won[won > 0].sum())
+    return min(1.0, 2 * float(min(chance[: observed + 1].sum(), chance[observed:].sum())))
 
 
 def wilcoxon_signed_rank(
@@ -198,18 +240,10 @@ def _signed_rank_p(d: Floats) -> float:
     nonzero = d != 0
     if nonzero.sum() > _EXACT_PAIRS:
         return float(wilcoxon(d, zero_method="pratt", method="asymptotic").pvalue)
-    # Doubled, midranks are whole numbers. Every sign is a fair coin: add one rank after the other to the
-    # distribution of the sum of positive ranks. (Scipy tries all signs one by one where there are ties:
+    # Doubled, midranks are whole numbers. (Scipy tries all signs one by one where there are ties:
     # seconds for 13 pairs.)
     ranks = np.rint(2 * rankdata(np.abs(d))).astype(np.int64)
-    chance = np.zeros(int(ranks[nonzero].sum()) + 1)
-    chance[0] = 1.0
-    for rank in ranks[nonzero]:
-        shifted = np.zeros_like(chance)
-        shifted[rank:] = chance[:-rank]
-        chance = (chance + shifted) / 2
-    observed = int(ranks[d > 0].sum())
-    return min(1.0, 2 * float(min(chance[: observed + 1].sum(), chance[observed:].sum())))
+    return _swapping_p(ranks * np.sign(d).astype(np.int64))
 
 
 def _hodges_lehmann(d: Floats) -> Estimate:

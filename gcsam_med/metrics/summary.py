@@ -1,8 +1,8 @@
 """Every metric of a test set with its interval; what is taken, and how, stands in the table of metrics.
 
 Shares of cases: Wilson, with the effective number of cases where groups hold several. AUC of two classes:
-DeLong, by group where groups hold several cases. Everything else: bootstrap by group, stratified by label for
-classification.
+DeLong, by group where groups hold several cases. Everything else: bootstrap by group; in classification
+within classes, but for metrics that depend on the share of each class.
 """
 
 from __future__ import annotations
@@ -191,18 +191,26 @@ def classification_estimates(
     if not len(labels):
         raise ValueError("There is no case to evaluate.")
     group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    resamples = resample_groups(group, rng, strata=labels, n_resamples=n_resamples)
+    stratified = resample_groups(group, rng, strata=labels, n_resamples=n_resamples)
+    whole = resample_groups(group, rng, n_resamples=n_resamples)
     n_classes = p.shape[1]
-    cases = CalledCases(labels, p, call_classes(p, threshold), resamples, prevalence)
+    called = call_classes(p, threshold)
+    # Drawn within classes, the share of each would stand still, and with it what depends on it.
+    of = {
+        depends: CalledCases(labels, p, called, whole if depends else stratified, prevalence)
+        for depends in (False, True)
+    }
     rows = _rows(n_classes, only)
     by_class = {name: row for name, row in rows.items() if row.by_class and row.kind in ("counts", "ranks")}
     per_class = [
-        {name: _one_class(row, cases, k) for name, row in by_class.items()} for k in range(n_classes)
+        {name: _one_class(row, of[row.depends_on_prevalence], k) for name, row in by_class.items()}
+        for k in range(n_classes)
     ]
     overall: dict[str, Estimate] = {}
     for name, row in rows.items():
+        cases = of[row.depends_on_prevalence]
         if row.kind == "losses":
-            overall[name] = bootstrap_mean(row.function(labels, p), resamples)
+            overall[name] = bootstrap_mean(row.function(labels, p), cases.resamples)
         elif row.kind == "estimate":
             estimate = row.function(cases)
             if estimate is not None:

@@ -64,6 +64,8 @@ class Metric:
     several: Callable[[Any], Any] | None = None
     #: Classification, kind ranks: from (positive, score, groups) to an `Estimate`, instead of the bootstrap.
     interval: Callable[..., Any] | None = None
+    #: Classification: it depends on the share of each class, so resamples must let that share vary.
+    depends_on_prevalence: bool = False
     overall: Literal["two classes", "any"] = "any"  #: Classification: for how many classes it is given.
     of_positive: bool = False  #: Classification: of two classes, it is of the positive one and names it.
     by_class: bool = True  #: Classification, kinds counts and ranks: also given for each class.
@@ -297,6 +299,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="counts",
         function=calls.precision,
         of_positive=True,
+        depends_on_prevalence=True,
     ),
     "npv": Metric(
         title="NPV",
@@ -305,6 +308,7 @@ CLASSIFICATION: dict[str, Metric] = {
         kind="counts",
         function=calls.npv,
         of_positive=True,
+        depends_on_prevalence=True,
     ),
     "f1": Metric(
         title="F1",
@@ -314,6 +318,7 @@ CLASSIFICATION: dict[str, Metric] = {
         function=calls.f1,
         shown=("console", "card"),
         of_positive=True,
+        depends_on_prevalence=True,
     ),
     "mcc": Metric(
         title="MCC",
@@ -323,6 +328,7 @@ CLASSIFICATION: dict[str, Metric] = {
         function=calls.mcc,
         several=calls.multiclass_mcc,
         unit="",
+        depends_on_prevalence=True,
     ),
     "auc": Metric(
         title="AUC",
@@ -341,6 +347,7 @@ CLASSIFICATION: dict[str, Metric] = {
         function=average_precision_of_weights,
         shown=("console", "summary"),
         of_positive=True,
+        depends_on_prevalence=True,
     ),
     "brier": Metric(
         title="Brier score",
@@ -351,6 +358,7 @@ CLASSIFICATION: dict[str, Metric] = {
         better="lower",
         unit="",
         shown=("console", "calibration"),
+        depends_on_prevalence=True,
     ),
     "log_loss": Metric(
         title="Log-loss",
@@ -361,6 +369,7 @@ CLASSIFICATION: dict[str, Metric] = {
         better="lower",
         unit="",
         shown=("calibration",),
+        depends_on_prevalence=True,
     ),
     "ece": Metric(
         title="ECE",
@@ -372,6 +381,7 @@ CLASSIFICATION: dict[str, Metric] = {
         unit="",
         shown=("console", "summary", "calibration"),
         policy="10 bins of equal width",
+        depends_on_prevalence=True,
     ),
     "sensitivity_at_90_specificity": Metric(
         title="Sensitivity at 90 % specificity",

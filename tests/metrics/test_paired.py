@@ -108,6 +108,37 @@ def test_mcnemar_by_hand():
     assert test.difference.ci95 == pytest.approx((p - q - half, p - q + half))
 
 
+def test_mcnemar_by_group_by_hand():
+    """Oracle: four groups won by 3, 2, 1 and lost by 1: 3 of 16 ways to swap them end at 5 or more."""
+    a = np.array([1, 1, 1, 1, 1, 1, 0, 1])
+    b = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    groups = [0, 0, 0, 1, 1, 2, 3, 3]
+    test = mcnemar(a, b, groups)
+    # Sums of +-3, +-2, +-1, +-1 at 5 or more: 7, 5, 5.
+    assert test.p_value == pytest.approx(2 * 3 / 16)
+    assert test.difference.value == pytest.approx(5 / 8)
+    sums, sizes = np.array([3, 2, 1, -1]), np.array([3, 2, 1, 2])
+    error = np.sqrt(4 / 3 * ((sums - sizes * 5 / 8) ** 2).sum()) / 8
+    low = 5 / 8 - stats.t.ppf(0.975, 3) * error
+    assert test.difference.ci95 == pytest.approx((low, 1.0))
+    assert mcnemar(a, b, np.arange(8)) == mcnemar(a, b)
+    assert mcnemar(a, b, np.zeros(8)).p_value is None
+
+
+@pytest.mark.slow
+def test_mcnemar_by_group_keeps_its_level():
+    """Oracle: simulation of 1,000 studies of equal models on 40 patients with 4 alike images each."""
+    rng = np.random.default_rng(2)
+    group, rejected = np.repeat(np.arange(40), 4), np.zeros(2)
+    for _ in range(1000):
+        easy = np.repeat(rng.normal(size=40), 4)
+        own = [np.repeat(rng.normal(size=40), 4) for _ in range(2)]
+        a, b = ((easy + o + 0.4 * rng.normal(size=160) > 0) for o in own)
+        rejected += [mcnemar(a, b, group).p_value < 0.05, mcnemar(a, b).p_value < 0.05]
+    assert rejected[0] / 1000 <= 0.06
+    assert rejected[1] / 1000 > 0.1  # what is lost if images are taken for patients
+
+
 def test_paired_bootstrap_sees_what_pairing_gains():
     """Oracle: the paired t interval, which it nears with many cases; unpaired it would be far wider."""
     rng = np.random.default_rng(0)
@@ -123,6 +154,21 @@ def test_paired_bootstrap_sees_what_pairing_gains():
     swapped = paired_bootstrap(mean_of(b, draws), mean_of(a, draws), draws)
     assert swapped.p_value == test.p_value
     assert swapped.difference.value == pytest.approx(-test.difference.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(3, 25), st.sampled_from([0.0, 0.3, 0.6, 1.0]))
+def test_p_of_the_bootstrap_and_its_interval_agree(seed, n_groups, shift):
+    """Oracle: the definition of inversion: p is below 0.05 where the 95 % interval leaves 0 out."""
+    rng = np.random.default_rng(seed)
+    draws = resample_groups(np.arange(n_groups), rng, n_resamples=200)
+    a, b = rng.exponential(size=(2, n_groups)).round(1)
+    test = paired_bootstrap(mean_of(a + shift, draws), mean_of(b, draws), draws)
+    if test.difference.ci95 is None:
+        assert test.p_value in (None, 1.0)
+        return
+    low, high = test.difference.ci95
+    assert (test.p_value < 0.05) == (not low <= 0 <= high)
 
 
 def test_paired_bootstrap_without_variation():

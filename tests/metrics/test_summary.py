@@ -153,3 +153,28 @@ def test_only_normals_and_a_lesion_that_fills_the_image():
     assert result["false_positives_per_normal"].reason == "no normal images"
     only = segmentation_estimates(filled[:1] * 2, range(2), rng(), n_resamples=50)
     assert only["specificity"].reason == "not defined on any case"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_groups", [40, 130])
+def test_intervals_of_metrics_that_depend_on_prevalence_cover_the_truth(n_groups):
+    """Oracle: simulation of 300 studies, two alike images a patient, a third positive; truth from 200,000."""
+    rng = np.random.default_rng(1)
+
+    def study(n):
+        y = np.repeat(rng.random(n) < 0.35, 2).astype(int)
+        score = np.repeat(0.7 * rng.normal(size=n), 2) + 0.7 * rng.normal(size=2 * n) + 1.2 * y
+        p = 1 / (1 + np.exp(1.2 * (0.9 - score)))
+        return y, np.stack((1 - p, p), axis=1), np.repeat(np.arange(n), 2)
+
+    y, prob, _ = study(100_000)
+    names = ["auprc", "brier"]
+    truth = classification_metrics(y, prob, only=names)[0]
+    covered = dict.fromkeys(names, 0)
+    for _ in range(300):
+        found = classification_estimates(*study(n_groups), rng, n_resamples=300, only=names)[0]
+        for name in names:
+            low, high = found[name].ci95 or (np.inf, -np.inf)
+            covered[name] += low <= truth[name] <= high
+    # 0.95 with three standard errors of 300 studies; resamples within classes cover 0.88.
+    assert all(0.91 <= c / 300 <= 0.985 for c in covered.values()), covered
