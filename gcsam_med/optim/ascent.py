@@ -7,7 +7,7 @@ launched. Nothing here reads a number of an accelerator, so that an ascent can b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -110,13 +110,19 @@ class Bucket:
             torch._foreach_mul_(room, self._sizes())
         return room
 
-    def move(self, direction: list[Tensor], scale: Tensor) -> Iterable[None]:
-        """Add the direction times a number to the weights; yields once when the copies are complete."""
-        change = torch._foreach_mul(direction, scale)
+    def change(self, direction: list[Tensor], scale: Tensor) -> list[Tensor]:
+        r"""Return epsilon, which is `scale` times :math:`T` times the direction, in new tensors."""
+        change = list(torch._foreach_mul(direction, scale))
         if self.adaptive:
             torch._foreach_mul_(change, self._sizes())
+        return change
+
+    def save(self) -> None:
+        """Copy the weights; a direction that lies in the room of the copies is lost."""
         torch._foreach_copy_(self.copies, self.weights)
-        yield
+
+    def move(self, change: list[Tensor]) -> None:
+        """Add epsilon to the weights."""
         torch._foreach_add_(self.weights, change)
 
     def restore(self) -> None:

@@ -191,7 +191,7 @@ class Sharpness:
         if not buckets:
             self._no_direction()
             return
-        self._perturbed = True  # from here on there may be something to restore
+        self._perturbed = True
         lengths: list[Tensor] = []
         for bucket in buckets:
             lengths += squares(bucket.direction(self.direction, centre=self.norm_of == "centralized"))
@@ -200,8 +200,10 @@ class Sharpness:
             kept = bucket.copies[0].dtype == bucket.dtype and self.norm_of == "centralized"
             direction = bucket.copies if kept else bucket.direction(self.direction, centre=True)
             scale = ratio(bucket.rho, self.norm).to(bucket.device, bucket.dtype)
-            for _ in bucket.move(direction, scale):
-                self._moved.append(bucket)
+            change = bucket.change(direction, scale)
+            bucket.save()
+            self._moved.append(bucket)  # from here on, `restore` puts its copies back
+            bucket.move(change)
 
     @torch.no_grad()
     def restore(self) -> None:

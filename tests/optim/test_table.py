@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,14 @@ def test_each_row_is_whole_and_can_be_built(name: str) -> None:
     else:
         assert type(sharpness) is method.ascent
         assert sharpness.rho == method.rho
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in BASES])
+def test_the_page_of_optimizers_tells_what_the_row_tells(name: str) -> None:
+    """Oracle: the row's passes and copies, in the table of docs/optimizers.md."""
+    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text()
+    method = OPTIMIZERS[name]
+    assert f"| `{name}` | {method.passes():g} | {method.copies} |" in page
 
 
 @pytest.mark.parametrize("part", ["summary", "equation", "paper", "rho", "options", "copies"])
