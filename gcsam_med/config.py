@@ -110,6 +110,7 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Name = Annotated[str, AfterValidator(_name)]
 Device = Annotated[str, AfterValidator(_device)]
+PathText = Annotated[str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_once)]
 Resamples = Annotated[int, Field(ge=100, le=10**6)]
 Pixels = Annotated[int, Field(ge=0, le=10**9)]
@@ -155,7 +156,18 @@ _BATCH = "Cases in one forward pass; default: the run's own."
 class PrepareOptions(Options):
     """How a data set is prepared."""
 
-    images: Path | None = option(None, "Folder that the paths of a table are relative to.", _SOURCE)
+    images: PathText = option(
+        "", "Folder of a table's images; or, with --dataset folder, a pattern of its images.", _SOURCE
+    )
+    masks: str = option("", "Pattern of the masks, such as 'masks/**/*.png'; for --dataset folder.", _SOURCE)
+    mask_suffix: str = option("", "What masks' names end in; for --dataset folder.", _SOURCE)
+    target: str = option("", "What is told apart or outlined, where a data set offers several.", _SOURCE)
+    group_column: str = option("", "Column with the patient; for --dataset table.", _SOURCE)
+    group_regex: str = option(
+        "",
+        "Regular expression that finds the patient in an image's path (its group 1, if any).",
+        _SOURCE,
+    )
     download: bool = option(False, "Download it from its public address.", _SOURCE)
     demo: bool = option(False, "Generate synthetic images instead.", _SOURCE)
     demo_cases: Annotated[int, Field(ge=3, le=100_000)] = option(
@@ -168,6 +180,15 @@ class PrepareOptions(Options):
     )
     mask_size: Literal["refuse", "resize"] | None = option(
         None, "Masks of another size than their image; default: as the data set needs.", _CHECKED
+    )
+    mask_values: str = option(
+        "", "Grey values that are foreground in masks, such as 1-255 or 127,255; or alpha.", _CHECKED
+    )
+    invert_masks: bool = option(False, "Swap foreground and background of masks.", _CHECKED)
+    empty_masks: Literal["refuse", "healthy"] = option(
+        "refuse",
+        "Empty masks of images without a class: refuse them, or call the images normal.",
+        _CHECKED,
     )
     frames: Frames = option(
         "first", "Frames taken from multi-frame files: first, middle, all, or a number from 0.", _CHECKED
@@ -203,6 +224,8 @@ class PrepareOptions(Options):
         names = (
             "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
             "positive", "negative",
+            "masks", "mask_suffix", "target", "group_column", "group_regex", "mask_values", "invert_masks",
+            "empty_masks",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

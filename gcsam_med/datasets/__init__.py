@@ -109,6 +109,7 @@ DATASETS: dict[str, SourceSpec] = {
         anatomy="",
         licence="",
         citation="",
+        takes=("images", "masks", "mask_suffix"),
         layout="CLASS/*.png, or images/ and masks/, or train/CLASS/*.png and test/CLASS/*.png",
         private=True,
     ),
@@ -119,7 +120,8 @@ DATASETS: dict[str, SourceSpec] = {
         anatomy="",
         licence="",
         citation="",
-        layout="a CSV file with the column image, and optionally mask, label, group, split and more",
+        takes=("images", "group_column"),
+        layout="a CSV file or .xlsx with the column image, and optionally mask, label, group, split, more",
         private=True,
     ),
 }

@@ -23,6 +23,12 @@ HEALTHY = frozenset(
 )
 BENIGN, MALIGNANT = frozenset({"benign"}), frozenset({"malignant", "cancer", "malign"})
 
+# What stands for "not known" where a patient's id should be, in lower case.
+PLACEHOLDERS = frozenset(
+    {"", "na", "n/a", "nan", "none", "null", "unknown", "?", "-", "anonymous", "anonymized", "anonymised"}
+    | {"anon", "no id", "noid", "not available", "0", "patient", "patientid", "patient id", "removed"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -93,6 +99,7 @@ class SourceSpec:
     mask_size: MaskSize = "refuse"
     #: The user's own images: names are hashed with a secret key before they become case ids.
     private: bool = False
+    takes: tuple[str, ...] = ()  #: Options of `PrepareOptions` that `list_cases` takes by name.
     download: Download | None = None  #: Public address.
     kaggle: str = ""  #: Kaggle's name of the data set, where it is there.
 
@@ -174,3 +181,8 @@ def paired(
     pairs = [(p.relative_to(root).as_posix(), tuple(by_stem.pop(p.stem, ()))) for p in images]
     left = (path for paths in by_stem.values() for path in paths)
     return pairs, [Fault(path, "no-image", "a mask without its image.") for path in left]
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether a patient's id says only that there is none."""
+    return name.strip().strip("^_").casefold() in PLACEHOLDERS

@@ -1,8 +1,10 @@
-"""A CSV file with a row an image: ``image``, and as far as known ``mask``, ``label``, ``group``, ``split``.
+"""A table with a row an image: ``image``, and as far as known ``mask``, ``label``, ``group``, ``split``.
 
-``mask`` may name several files with ``;`` between them. ``group`` says what must stay together (the patient).
-``split`` (train, val, test) is honoured; if one row has it, all need it. Further columns become subgroups of
-the report. Paths are relative to the CSV's folder, or to the folder given with ``--images``, and must stay
+CSV in any usual encoding and with any usual delimiter, or .xlsx. ``mask`` may name several files with ``;``
+between them; an empty cell, or ``NA``, means that there is no mask. ``group`` says what must stay together
+(the patient); without it a column such as ``patient_id`` is taken. ``split`` (train, val, test) is honoured;
+if one row has it, all need it. Further columns become subgroups of the report. Paths are relative to the
+table's folder, or to the folder given with ``--images`` (then they may also be absolute), and must stay
 inside it.
 """
 
@@ -16,51 +18,98 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from gcsam_med.datasets.case import Case, Listing
+from gcsam_med.datasets.case import Case, Listing, is_placeholder
 from gcsam_med.errors import Fault, InputError
 from gcsam_med.files import read_regular
 
 SPECIAL = ("image", "mask", "label", "group", "split")
 SPLITS = ("train", "val", "test")
+# Names of columns that hold the patient, letters only, the surest first.
+PATIENT_COLUMNS = ("patientid", "patient", "subjectid", "subject", "caseid", "case", "pid", "participantid")
 NOT_A_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "?", "unknown"})
 LABEL = re.compile(r"^[^\W_][\w .,+()/-]{0,63}$")
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 MAX_TABLE_BYTES, MAX_SHEET_BYTES = 256 * 2**20, 64 * 2**20
 
 
-def list_cases(source: Path, images: Path | None = None) -> Listing:
-    """List the cases of a CSV file; see the module's text for its columns."""
+def list_cases(source: Path, images: str = "", group_column: str = "") -> Listing:
+    """List the cases of a table; see the module's text for its columns.
+
+    Parameters
+    ----------
+    source : Path
+        The table, or a folder that holds one.
+    images : str, optional
+        The folder of the images.
+    group_column : str, optional
+        The column with the patient.
+    """
     if source.is_dir():
-        tables = sorted(source.glob("*.csv"))
+        tables = sorted([*source.glob("*.csv"), *source.glob("*.xlsx")])
         if len(tables) != 1:
-            raise InputError(f"{source} holds {len(tables)} CSV files; one was expected.", "Name the file.")
+            raise InputError(f"{source} holds {len(tables)} tables; one was expected.", "Name the file.")
         source = tables[0]
     table = read_table(source, ("image",))
-    root = (images or source.parent).resolve()
+    root = (Path(images) if images else source.parent).resolve()
     if not root.is_dir():
         raise InputError(f"The image folder {root} is not there.", "Check --images.")
-    has_labels = "label" in table and not table["label"].str.lower().isin(NOT_A_VALUE).all()
-    has_split = "split" in table and not table["split"].str.lower().isin(NOT_A_VALUE).all()
-    has_masks = "mask" in table and not (table["mask"].str.strip() == "").all()
+    group, notes = _group_column(table, group_column, source.name)
+    given = {c: c in table and not table[c].map(_unknown).all() for c in ("label", "split", "mask")}
+    rows = [{str(k): str(v).strip() for k, v in row.items()} for row in table.to_dict("records")]
+    for cells in rows:
+        cells["image"] = _inside(root, cells["image"])
+        cells["mask"] = ";".join(
+            _inside(root, m) for m in cells.get("mask", "").split(";") if not _unknown(m)
+        )
+        cells["group"] = "" if not group or is_placeholder(cells[group]) else cells[group]
     cases: list[Case] = []
     faults: list[Fault] = []
-    seen: set[str] = set()
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        cells = {str(k): str(v).strip() for k, v in row.items()}
+    seen: dict[Path, int] = {}
+    for number, cells in enumerate(rows, start=2):
         where = f"{source.name} line {number}"
-        found = _row_faults(root, cells, where, has_labels=has_labels, has_split=has_split)
-        if cells["image"] in seen:
-            found.append(Fault(where, "listed-twice", "an earlier line has the same image."))
-        seen.add(cells["image"])
+        found = _row_faults(root, cells, where, has_labels=given["label"], has_split=given["split"])
+        first = seen.setdefault((root / cells["image"]).resolve(), number)
+        if first != number:
+            found.append(Fault(where, "listed-twice", f"line {first} names the same image."))
         faults += found
         if not found:
-            cases.append(_case(cells, has_labels=has_labels, has_split=has_split))
+            known = (*SPECIAL, group)
+            cases.append(_case(cells, known, has_labels=given["label"], has_split=given["split"]))
     without = sum(not c.masks for c in cases)
-    notes = (
-        (f"{without} rows have no mask; they serve classification only.",) if has_masks and without else ()
-    )
+    if given["mask"] and without:
+        notes.append(f"{without} rows have no mask; they serve classification only.")
+    nobody = sum(not c.patient for c in cases)
+    if group and nobody:
+        notes.append(f"{nobody} rows name no patient; only near-duplicates keep their images together.")
     classes = tuple(sorted({c.label for c in cases if c.label}))
-    return Listing(root=root, cases=tuple(cases), classes=classes, faults=tuple(faults), notes=notes)
+    return Listing(root, tuple(cases), classes, tuple(faults), tuple(notes))
+
+
+def _group_column(table: pd.DataFrame, asked: str, name: str) -> tuple[str, list[str]]:
+    """The column with the patient, and what was decided."""
+    if asked and asked not in table.columns:
+        raise InputError(
+            f"{name} has no column '{asked}'; it has {', '.join(map(str, table.columns[:12]))}.",
+            "Check --group-column.",
+        )
+    if asked or "group" in table.columns:
+        return asked or "group", []
+    plain = {re.sub(r"[^a-z]", "", str(c).lower()): str(c) for c in reversed(table.columns)}
+    found = next((plain[p] for p in PATIENT_COLUMNS if p in plain), "")
+    said = f"The column {found} is taken as the patient (--group-column takes another)."
+    return found, [said] if found else []
+
+
+def _unknown(cell: str) -> bool:
+    return cell.strip().lower() in NOT_A_VALUE
+
+
+def _inside(root: Path, path: str) -> str:
+    """A path relative to the root; one that is absolute and inside becomes so."""
+    text = path.strip().replace("\\", "/")
+    if PurePosixPath(text).is_absolute() and PurePosixPath(text).is_relative_to(root.as_posix()):
+        return PurePosixPath(text).relative_to(root.as_posix()).as_posix()
+    return text
 
 
 def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFrame:
@@ -84,7 +133,7 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
         raise
     except Exception as error:
         # pandas raises many kinds, and openpyxl passes on whatever its XML and zip layers raise.
-        kind = "an Excel sheet" if excel else "a CSV file in UTF-8 with one row of column names"
+        kind = "an Excel sheet" if excel else "a CSV file with one row of column names"
         raise InputError(f"{path.name} cannot be read as {kind} ({type(error).__name__}).") from None
     table.columns = [str(c).strip() for c in table.columns]
     missing = [c for c in needed if c not in table.columns]
@@ -98,8 +147,18 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
 
 
 def _read_csv(data: bytes) -> pd.DataFrame:
-    text = data.decode("utf-8-sig")
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = data.decode("utf-16")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252")  # what spreadsheets write on Windows in the west
+    first, _, rest = text.partition("\n")
+    if hint := re.fullmatch(r'"?sep=(.)"?\r?', first):  # for spreadsheets: the delimiter
+        delimiter, text = hint[1], rest
+    else:
+        delimiter = max(",;\t", key=first.count)
     return pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False)
 
 
@@ -116,10 +175,11 @@ def _row_faults(
     root: Path, cells: dict[str, str], where: str, *, has_labels: bool, has_split: bool
 ) -> list[Fault]:
     faults = []
-    for path in [cells["image"], *_masks(cells)]:
+    masks = [m.strip() for m in cells["mask"].split(";") if m.strip()]
+    for kind, path in (("image", cells["image"]), *(("mask", m) for m in masks)):
         reason = _path_fault(root, path)
         if reason:
-            faults.append(Fault(where, *reason))
+            faults.append(Fault(where, reason[0], f"the {kind} {path[-80:] or '(empty)'} {reason[1]}"))
     label, split = cells.get("label", ""), cells.get("split", "").lower()
     if has_labels and label.lower() in NOT_A_VALUE:
         faults.append(Fault(where, "no-label", "the label is empty or stands for 'not known'."))
@@ -135,31 +195,26 @@ def _row_faults(
 
 
 def _path_fault(root: Path, path: str) -> tuple[str, str] | None:
-    pure = PurePosixPath(path.replace("\\", "/"))
-    if not path or "\0" in path:
-        return "no-path", "the image or mask has no valid path."
+    pure = PurePosixPath(path)
+    if _unknown(path) or "\0" in path:
+        return "no-path", "is no path."
     if pure.is_absolute() or ".." in pure.parts or re.match(r"^[A-Za-z]:", path):
-        return "outside", "a path should be relative and stay inside the image folder."
+        return "outside", "should be relative to the table, or inside the folder given with --images."
     file = root / pure
     if not file.exists():
-        return "missing", "the image or mask file is not there."
+        return "missing", "is not there."
     if not file.resolve().is_relative_to(root):
-        return "outside", "a link that leads out of the image folder."
+        return "outside", "is a link that leads out of the image folder."
     return None
 
 
-def _masks(cells: dict[str, str]) -> list[str]:
-    return [m.strip() for m in cells.get("mask", "").split(";") if m.strip()]
-
-
-def _case(cells: dict[str, str], *, has_labels: bool, has_split: bool) -> Case:
-    image = PurePosixPath(cells["image"].replace("\\", "/")).as_posix()
+def _case(cells: dict[str, str], known: Sequence[str], *, has_labels: bool, has_split: bool) -> Case:
     return Case(
-        name=image,
-        image=image,
-        masks=tuple(PurePosixPath(m.replace("\\", "/")).as_posix() for m in _masks(cells)),
+        name=PurePosixPath(cells["image"]).as_posix(),
+        image=PurePosixPath(cells["image"]).as_posix(),
+        masks=tuple(PurePosixPath(m.strip()).as_posix() for m in cells["mask"].split(";") if m.strip()),
         label=cells["label"] if has_labels else "",
-        patient=cells.get("group", ""),
+        patient=cells["group"],
         split=cells["split"].lower() if has_split else "",
-        attributes={k: v for k, v in cells.items() if k not in SPECIAL},
+        attributes={k: v for k, v in cells.items() if k not in known},
     )

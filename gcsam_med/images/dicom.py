@@ -78,6 +78,8 @@ def decode_dicom(
         spacing, tags = pixel_spacing(dataset), _tags(dataset)
         person = str(dataset.get("PatientID") or "").strip()
         patient = identify(person) if identify is not None and person else ""
+        if identify is not None and person and not patient:
+            notes += ("placeholder-patient",)
     for frame in chosen_frames(frames, n_frames, name):
         with _quietly(name):
             pixels = _frame(dataset, frame, name)

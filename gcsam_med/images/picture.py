@@ -63,6 +63,7 @@ class Picture:
     patient: str = ""
     frame: int = 0  #: Which frame of the file this is, from 0.
     n_frames: int = 1  #: How many frames the file has.
+    turned: int = 1  #: EXIF orientation that was applied; 1 is upright.
 
     @property
     def grey(self) -> np.ndarray:

@@ -67,11 +67,12 @@ def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[
     """
     with _opened(data, name) as image:
         kind, n_frames = str(image.format).lower(), int(getattr(image, "n_frames", 1))
+        turned = int(image.getexif().get(EXIF_ORIENTATION) or 1)
     several = ("multi-frame",) if n_frames > 1 and frames != "all" else ()
     for frame in chosen_frames(frames, n_frames, name):
         with _opened(data, name) as image:
             pixels, notes = _page(image, frame, name)
-        yield Picture(pixels=pixels, kind=kind, notes=notes + several, frame=frame, n_frames=n_frames)
+        yield Picture(pixels, kind, notes=notes + several, frame=frame, n_frames=n_frames, turned=turned)
 
 
 def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:

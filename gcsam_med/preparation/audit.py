@@ -18,6 +18,7 @@ from gcsam_med.preparation.splits import TEST_PARTS, Division
 SCHEMA = 1
 COLOURED = 0.002  # fraction of coloured pixels from which a grey modality's image has an overlay
 DRAWS = 200  # random splits over which the leak of an image-level split is averaged
+LARGE_MASK = 0.6  # share of an image that no lesion covers
 UNUSUAL = 6.0  # robust standard deviations
 
 
@@ -31,6 +32,7 @@ def build_audit(
     faults: Sequence[Fault],
     dropped: Sequence[Facts],
     conflicts: Sequence[dict[str, Any]],
+    unused: Sequence[Fault],
     colour_expected: bool,
     private: bool,
 ) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def build_audit(
     summary = {
         "cases": len(facts),
         "quarantined": len(faults),
+        "unused": len(unused),
         "dropped": len(dropped),
         "exact_duplicate_pairs": len(search.pairs) - len(near),
         "near_duplicate_pairs": len(near),
@@ -79,10 +82,9 @@ def build_audit(
         "resolutions": _resolutions(facts, classes),
         "notes": [{"note": k, "cases": n} for k, n in Counter(x for f in facts for x in f.notes).items()],
         "dropped": [f.case_id for f in dropped],
-        "quarantined": [
-            {"path": "(private)" if private else f.path, "reason": f.reason, "detail": f.detail}
-            for f in faults
-        ],
+        "quarantined": _files(faults, private),
+        "unused": _files(unused, private),
+        "masks": _flagged(facts, "mask_fraction", LARGE_MASK),
     }
 
 
@@ -95,6 +97,12 @@ def find_conflicts(facts: Sequence[Facts], search: Search, action: str) -> list[
             record = _pair(facts, pair)
             found.append({**record, "action": action})
     return found
+
+
+def _files(faults: Sequence[Fault], private: bool) -> list[dict[str, str]]:
+    if private:  # a path may name a person, and a detail may hold a path
+        return [{"path": "(private)", "reason": f.reason, "detail": ""} for f in faults]
+    return [{"path": f.path, "reason": f.reason, "detail": f.detail} for f in faults]
 
 
 def _pair(facts: Sequence[Facts], pair: Any) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def _random_split_leak(n: int, search: Search) -> float:
 
 def _flagged(facts: Sequence[Facts], name: str, threshold: float) -> list[dict[str, Any]]:
     """Cases whose statistic reaches a threshold, the most suspicious first."""
-    hits = [f for f in facts if f.statistics[name] >= threshold]
+    hits = [f for f in facts if f.statistics.get(name, -1) >= threshold]
     hits.sort(key=lambda f: -f.statistics[name])
     return [{"case_id": f.case_id, "label": f.case.label, name: round(f.statistics[name], 4)} for f in hits]
 

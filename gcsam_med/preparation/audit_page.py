@@ -30,6 +30,7 @@ def write_audit_page(folder: Path, info: DatasetInfo, audit: Mapping[str, Any]) 
         "duplicates": list(_pairs(duplicates, look, look)),
         "marks": list(_cases(audit["marks"], look)),
         "coloured": list(_cases(audit["coloured"], look)),
+        "masks": list(_cases(audit.get("masks", ()), look)),
     }
     page = folder / PAGE
     context = {"info": info, "audit": {**audit, "duplicates": duplicates}, "pictures": pictures}
@@ -79,5 +80,5 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], left: Look, right: Look) -> Itera
 
 def _cases(records: Sequence[Mapping[str, Any]], look: Look) -> Iterator[Picture]:
     for record in records[:CASES_SHOWN]:
-        value = record.get("marks", record.get("colour"))
+        value = record.get("marks", record.get("colour", record.get("mask_fraction")))
         yield look(record["case_id"]), record["case_id"], f"{record['label']} - {plain_value(value)}"

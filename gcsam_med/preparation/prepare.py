@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gcsam_med.config import PathLike, PrepareOptions, chosen
-from gcsam_med.datasets import DATASETS, Listing, SourceSpec, table
+from gcsam_med.datasets import DATASETS, Listing, SourceSpec
 from gcsam_med.datasets.archive import is_archive, opened
 from gcsam_med.datasets.case import ClassRoles
 from gcsam_med.datasets.demo import demo_folder, is_synthetic
@@ -31,7 +32,9 @@ from gcsam_med.datasets.prepared import (
 )
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
 from gcsam_med.files import write_durably
-from gcsam_med.preparation.audit import build_audit, find_conflicts
+from gcsam_med.images import MaskRule
+from gcsam_med.preparation.accounts import account_for_all, group_by, name_apart
+from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.duplicates import Search, find_duplicates
 from gcsam_med.preparation.privacy import identity_key
@@ -63,6 +66,8 @@ from gcsam_med.preparation.store import (
     write_fingerprints,
 )
 from gcsam_med.progress import Track, silent
+
+LEAST_TO_JUDGE = 10  # images; of fewer, one patient may well have a fifth
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,7 @@ def prepare(
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS.keys())
     options, root = chosen(PrepareOptions, options, **fields), Path(data_root)
-    if options.images is not None and dataset != "table":
-        raise InputError(f"--images belongs to --dataset table, not to {dataset}.")
+    _check_taken(dataset, options)
     source = _source(dataset, source, root, options, track)
     if not source.exists():
         raise InputError(f"The source {source} is not there.", "Check --source.")
@@ -139,9 +143,10 @@ def prepare(
         return _as_it_was(target)
     key = identity_key(root) if spec.private else None
     with opened(source, target.parent, track) as folder:
-        listing = table.list_cases(folder, options.images) if dataset == "table" else spec.list_cases(folder)
+        listing = spec.list_cases(folder, **{name: getattr(options, name) for name in spec.takes})
         if not listing.cases and not listing.faults:
             raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
+        listing = account_for_all(name_apart(group_by(listing, options.group_regex)))
         if former is not None:
             differences += changes(
                 former, record_sources(listing, key, track=track), name_files=not spec.private
@@ -152,6 +157,17 @@ def prepare(
         work = _Work(spec, options, listing, roles, name, recorded, key)
         outcome = work.run(target, archive_sha256, track)
     return replace(outcome, changes=tuple(differences))
+
+
+def _check_taken(dataset: str, options: PrepareOptions) -> None:
+    """Refuse options that only other data sets take."""
+    for name in sorted({name for spec in DATASETS.values() for name in spec.takes}):
+        if getattr(options, name) and name not in DATASETS[dataset].takes:
+            others = " or ".join(key for key, spec in DATASETS.items() if name in spec.takes)
+            raise InputError(
+                f"--{name.replace('_', '-')} belongs to --dataset {others}, not to {dataset}.",
+                "Leave it out.",
+            )
 
 
 def _source(
@@ -216,6 +232,10 @@ class _Work:
             if not facts:
                 raise DataFaults("Not one image can be used; nothing was changed.", faults)
             search = self._search(folder, facts, track)
+            warnings_before = self._check_masks(facts)
+            facts, no_patient = self._without_placeholder(facts)
+            facts, listing = self._label_by_mask(facts)
+            roles = self.roles if listing is self.listing else self.spec.roles(listing.classes)
             conflicts = find_conflicts(facts, search, self.options.conflicts)
             facts, search, dropped = self._without_conflicts(folder, facts, search, conflicts)
             groups = _groups(facts, search)
@@ -225,8 +245,8 @@ class _Work:
                 manifest,
                 name=self.name,
                 spec=self.spec,
-                listing=self.listing,
-                roles=self.roles,
+                listing=listing,
+                roles=roles,
                 options=self.options,
                 recorded=self.recorded,
                 folds=division.folds,
@@ -238,10 +258,11 @@ class _Work:
                 search,
                 groups,
                 division,
-                classes=self.listing.classes,
+                classes=listing.classes,
                 faults=faults,
                 dropped=dropped,
                 conflicts=conflicts,
+                unused=self.listing.unused,
                 colour_expected=info.modality == "photo",
                 private=self.spec.private,
             )
@@ -253,8 +274,8 @@ class _Work:
             (folder / AUDIT).write_text(json.dumps(audit, indent=2) + "\n", encoding="utf-8")
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
-        said = [*self.listing.notes, *([self.roles.note] if self.roles.note else [])]
-        warnings = [*said, *warnings, *_warnings(audit, left_out, self.options)]
+        found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]
+        warnings = [*self.listing.notes, *([roles.note] if roles.note else []), *found]
         return Outcome(
             PreparedDataset(target), fresh=True, audit=audit, faults=tuple(faults), warnings=tuple(warnings)
         )
@@ -269,6 +290,8 @@ class _Work:
             empty_mask_classes=self.roles.empty_masks,
             mask_size=self.options.mask_size or self.spec.mask_size,
             frames=self.options.frames,
+            rule=MaskRule(self.options.mask_values, self.options.invert_masks),
+            empty_masks=self.options.empty_masks,
             key=self.key,
         )
         facts: list[Facts] = []
@@ -296,6 +319,46 @@ class _Work:
         if not any(f.has_mask for f in facts):
             (folder / MASKS).unlink()
         return facts, faults
+
+    def _check_masks(self, facts: Sequence[Facts]) -> list[str]:
+        """Refuse masks that are inverted as a whole; else warn of those that cover most of their image."""
+        large = [f for f in facts if f.statistics.get("mask_fraction", 0) > LARGE_MASK]
+        inverted = [f for f in large if f.statistics["mask_corners"] == 1]
+        with_mask = sum(f.has_mask for f in facts)
+        as_told = self.options.mask_values or self.options.invert_masks
+        if 5 * len(inverted) > with_mask and not as_told:
+            said = "it is foreground up to the corners."
+            raise DataFaults(
+                f"{len(inverted)} of {with_mask} masks have more than {LARGE_MASK:.0%} foreground, up to the "
+                "corners: foreground and background seem to be swapped; nothing was changed.",
+                [Fault(f.case.masks[0], "inverted", said) for f in inverted],
+                "--invert-masks swaps them; --mask-values 1-255 takes them as they are.",
+            )
+        return [f"{len(large)} masks cover most of their image; see the audit."] if large else []
+
+    def _without_placeholder(self, facts: list[Facts]) -> tuple[list[Facts], list[str]]:
+        """Pass over a patient id that stands for too many images to be a person's."""
+        counts = Counter(f.patient for f in facts if f.patient)
+        name, most = counts.most_common(1)[0] if counts else ("", 0)
+        if 5 * most <= len(facts) or len(facts) < LEAST_TO_JUDGE or self.options.frames == "all":
+            return facts, []
+        said = (
+            f"One patient id stands for {most} of {len(facts)} images, so it is taken as a placeholder: only "
+            "near-duplicates of these images stay together. --group-regex can find patients in file names."
+        )
+        return [replace(f, patient="") if f.patient == name else f for f in facts], [said]
+
+    def _label_by_mask(self, facts: list[Facts]) -> tuple[list[Facts], Listing]:
+        """With --empty-masks healthy, images without a class are called lesion or normal by their mask."""
+        if self.options.empty_masks == "refuse" or self.listing.classes:
+            return facts, self.listing
+
+        def label(f: Facts) -> str:
+            return "" if not f.has_mask else "lesion" if f.statistics["mask_fraction"] > 0 else "normal"
+
+        named = [replace(f, case=replace(f.case, label=label(f))) for f in facts]
+        classes = tuple(sorted({f.case.label for f in named} - {""}))
+        return named, replace(self.listing, classes=classes)
 
     def _search(self, folder: Path, facts: Sequence[Facts], track: Track) -> Search:
         return find_duplicates(
@@ -369,6 +432,18 @@ def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOp
             f"{first['feature']}; see the audit's shortcuts."
         )
     notes = {record["note"]: record["cases"] for record in audit["notes"]}
+    if n := s["unused"]:
+        reasons = Counter(record["reason"] for record in audit["unused"])
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        texts.append(f"{n} image files are neither image nor mask of the data set ({listed}); see the audit.")
+    if n := notes.get("placeholder-patient", 0):
+        texts.append(f"{n} DICOM images have a placeholder as patient id; their patient is not known.")
+    for split in ("val", "test"):
+        there = [row["class"] for row in audit["balance"] if row[split]]
+        if len(audit["balance"]) > 1 and len(there) == 1:
+            texts.append(f"The {split} split holds one class only, {there[0]}: it cannot give an AUC.")
+    if n := notes.get("single-valued", 0):
+        texts.append(f"{n} images have one grey value only, as if nothing had been decoded; see the audit.")
     if n := notes.get("burned-in-annotation", 0):
         texts.append(f"{n} DICOM images say that text is burned into them; it may name a patient.")
     if n := notes.get("burned-in-annotation-unknown", 0):

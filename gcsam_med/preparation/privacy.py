@@ -8,6 +8,7 @@ import hmac
 import secrets
 from pathlib import Path
 
+from gcsam_med.datasets.case import is_placeholder
 from gcsam_med.errors import EnvironmentFault
 from gcsam_med.files import write_durably
 
@@ -55,3 +56,8 @@ def keyed_id(key: bytes, kind: str, name: str) -> str:
         raise ValueError("not a key of identity_key()")
     digest = hmac.new(key, f"{kind}\0{name}".encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
     return f"{kind[0]}{digest[:DIGITS]}"
+
+
+def patient_id(key: bytes, name: str) -> str:
+    """The keyed id of a patient, or nothing for what is nobody's id (`PLACEHOLDERS`)."""
+    return "" if is_placeholder(name) else keyed_id(key, "patient", name)

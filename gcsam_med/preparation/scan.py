@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -23,10 +24,20 @@ from gcsam_med.datasets import Case
 from gcsam_med.datasets.case import MaskSize
 from gcsam_med.datasets.cifar import PICTURE_BYTES
 from gcsam_med.errors import Fault
-from gcsam_med.images import Frames, ImageFault, Picture, decode_frames, decode_mask, read_bytes
-from gcsam_med.preparation.privacy import keyed_id
+from gcsam_med.images import (
+    Frames,
+    ImageFault,
+    MaskRule,
+    Picture,
+    decode_frames,
+    decode_mask,
+    orientation,
+    read_bytes,
+)
+from gcsam_med.preparation.privacy import keyed_id, patient_id
 from gcsam_med.transforms.letterbox import Letterbox
 
+EMPTY_HINT = " --empty-masks healthy takes such images as normal."
 THUMB = 128  # side of the thumbnails on which pairs are compared
 COLOUR_SPREAD = 32  # grey levels between channels from which a pixel counts as coloured
 
@@ -156,6 +167,7 @@ def _mask_statistics(mask: np.ndarray) -> dict[str, float]:
         "mask_fraction": float(mask.mean()),
         "mask_parts": float(ndimage.label(small)[1]),
         "mask_at_edge": float(edge),
+        "mask_corners": float(mask[0, 0] and mask[0, -1] and mask[-1, 0] and mask[-1, -1]),
     }
 
 
@@ -175,6 +187,8 @@ class ScanJob:
     #: {"refuse", "resize"}: What to do with masks of another size than their image.
     mask_size: MaskSize = "refuse"
     frames: Frames = "first"  #: Which frames of multi-frame files.
+    rule: MaskRule = field(default_factory=MaskRule)  #: What is foreground in a mask file.
+    empty_masks: Literal["refuse", "healthy"] = "refuse"  #: Of images without a class.
     key: bytes | None = None  #: Key for ids of private sources; None for public ones.
 
 
@@ -304,11 +318,15 @@ def scan_case(case: Case, job: ScanJob) -> Result:
     except ImageFault as fault:
         faults.append(Fault(case.image, fault.reason, f"{fault.detail} {fault.advice}".strip()))
     sizes = {p.pixels.shape[:2] for p in pictures}
-    union, mask_sha256, mask_faults = _mask_union(case, job, sizes.pop() if len(sizes) == 1 else None)
+    size = sizes.pop() if len(sizes) == 1 else None
+    union, mask_sha256, mask_faults = _mask_union(case, job, size, pictures[0].turned if pictures else 1)
     faults += mask_faults
-    if union is not None and not union.any() and case.label not in job.empty_mask_classes and not faults:
+    healthy = case.label in job.empty_mask_classes or (job.empty_masks == "healthy" and not case.label)
+    if union is not None and not union.any() and not healthy and not faults:
         what = f"the mask of a '{case.label}' image" if case.label else "the mask"
-        faults.append(Fault(case.masks[0], "empty-mask", f"{what} is empty."))
+        hint = "" if case.label else EMPTY_HINT
+        faults.append(Fault(case.masks[0], "empty-mask", f"{what} is empty.{hint}"))
+    faults += [found for picture in pictures if (found := _picture_fault(case, job, picture))]
     if faults:
         return faults
     return [_scanned(case, job, picture, union, source_sha256, mask_sha256) for picture in pictures]
@@ -326,7 +344,7 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
         pixels = np.frombuffer(data, dtype=np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)
         return [Picture(np.ascontiguousarray(pixels), kind="cifar")], hashlib.sha256(data).hexdigest()
     data = _read_inside(job.root, case.image)
-    identify = None if job.key is None else partial(keyed_id, job.key, "patient")
+    identify = None if job.key is None else partial(patient_id, job.key)
     pictures = list(decode_frames(data, case.image, job.frames, identify))
     return pictures, hashlib.sha256(data).hexdigest()
 
@@ -340,7 +358,7 @@ def _read_inside(root: Path, relative: str) -> bytes:
 
 
 def _mask_union(
-    case: Case, job: ScanJob, expected: tuple[int, int] | None
+    case: Case, job: ScanJob, expected: tuple[int, int] | None, turned: int
 ) -> tuple[np.ndarray | None, str, list[Fault]]:
     """Union of the case's masks, the hash of their files, and what is wrong with them."""
     union: np.ndarray | None = None
@@ -349,7 +367,14 @@ def _mask_union(
         try:
             data = _read_inside(job.root, path)
             digest.update(hashlib.sha256(data).digest())
-            mask = decode_mask(data, path)
+            mask = decode_mask(data, path, job.rule)
+            if turned != orientation(data):
+                raise ImageFault(
+                    "rotated",
+                    path,
+                    "its image is turned by an EXIF mark and the mask is not, or by another.",
+                    "Save both upright, without the mark.",
+                )
             if expected is not None and mask.shape != expected:
                 mask = _fit(mask, expected, path, job.mask_size)
             union = mask if union is None else union | mask
@@ -369,6 +394,17 @@ def _fit(mask: np.ndarray, expected: tuple[int, int], path: str, policy: MaskSiz
     return np.asarray(grey) >= 128
 
 
+def _picture_fault(case: Case, job: ScanJob, picture: Picture) -> Fault | None:
+    """Find masks that are given as images."""
+    low, high = int(picture.pixels.min()), int(picture.pixels.max())
+    if job.channels == 3 or high - low < 128 or case.offset is not None:
+        return None
+    if np.isin(picture.pixels, (low, high)).all():
+        said = "it has two values only, as a mask has. --masks GLOB or --mask-suffix says what is a mask."
+        return Fault(case.image, "two-valued", said)
+    return None
+
+
 def _scanned(
     case: Case,
     job: ScanJob,
@@ -386,7 +422,7 @@ def _scanned(
     case_id, patient = case.name, case.patient
     if job.key is not None:
         case_id = keyed_id(job.key, "case", case_id)
-        patient = keyed_id(job.key, "patient", patient) if patient else ""
+        patient = patient_id(job.key, patient)
     several = picture.n_frames > 1 and job.frames == "all"
     content = f"{height}x{width}:".encode() + (picture.pixels if job.channels == 3 else grey).tobytes()
     facts = Facts(
@@ -404,7 +440,7 @@ def _scanned(
         fingerprint=fingerprint(grey),
         statistics=statistics(picture.pixels, grey, mask),
         attributes={**_device(picture), **case.attributes},
-        notes=picture.notes,
+        notes=picture.notes + (("single-valued",) if grey.min() == grey.max() else ()),
     )
     return Scanned(
         facts=facts,

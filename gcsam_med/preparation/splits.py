@@ -47,6 +47,7 @@ def same(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
     return pairs
 
 
+LEAST_FOLDS = 2
 TEST_PARTS = 5  # one of five parts is the test set
 
 
@@ -74,7 +75,7 @@ def divide(labels: Sequence[str], groups: np.ndarray, folds: int, seed: int) -> 
     InputError
         If there are fewer groups than needed.
     """
-    _check_groups(groups, TEST_PARTS + folds, f"A test set and {folds} folds")
+    _check_groups(groups, TEST_PARTS + folds, folds, f"A test set and {folds} folds")
     strata = _strata(labels)
     test = _parts(strata, groups, TEST_PARTS, seed) == 0
     return _fold_rest(strata, groups, test, np.full(len(strata), False), folds, seed)
@@ -112,7 +113,7 @@ def _fold_rest(
     rest = np.flatnonzero(~test & ~val)
     first, parts = (1, folds - 1) if val.any() else (0, folds)
     if len(rest):
-        _check_groups(groups[rest], parts, f"{parts} folds of the training cases")
+        _check_groups(groups[rest], parts, folds, f"{parts} folds of the training cases")
         drawn = _parts(strata[rest], groups[rest], parts, seed + 1) if parts > 1 else 0
         fold[rest] = first + drawn
     return _named(fold, test)
@@ -127,12 +128,16 @@ def _strata(labels: Sequence[str]) -> np.ndarray:
     return np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
 
 
-def _check_groups(groups: np.ndarray, needed: int, what: str) -> None:
+def _check_groups(groups: np.ndarray, needed: int, folds: int, what: str) -> None:
     there = len(np.unique(groups))
     if there < needed:
+        fewer = folds - (needed - there)
         raise InputError(
             f"{what} need at least {needed} independent groups of images; there are {there}.",
-            "Give more images, or fewer --folds.",
+            f"Use --folds {fewer}, or give more images."
+            if fewer >= LEAST_FOLDS
+            else "Give images of more patients; or a split of your own (folders train, val, test, or a "
+            "column split); or use --split-by image, with which every report is stamped.",
         )
 
 

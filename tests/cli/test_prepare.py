@@ -82,7 +82,7 @@ def test_faults_are_a_table_and_exit_code_2(
         (["--source", ".", "--conflicts", "dorp"], 2, "Did you mean 'drop'?"),
         (["--source", ".", "--split-by", "patients"], 2, "Unknown value of --split-by"),
         (["--source", ".", "--frames", "-1"], 2, "--frames: should be"),
-        (["--source", ".", "--images", "."], 2, "belongs to --dataset table"),
+        (["--source", ".", "--images", "."], 2, "belongs to --dataset folder or table"),
     ],
 )
 def test_mistakes_are_told_in_two_lines(

@@ -108,5 +108,80 @@ def test_a_folder_with_one_table_will_do(folder: Path) -> None:
     write(folder, "image\ni0.png\n")
     assert len(list_cases(folder).cases) == 1
     (folder / "second.csv").write_text("image\n")
-    with pytest.raises(InputError, match="2 CSV files"):
+    with pytest.raises(InputError, match="2 tables"):
         list_cases(folder)
+
+
+def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    """A table of images that are there."""
+    for i in range(4):
+        layouts.save(folder / "img" / f"{i}.png", layouts.speckle(i))
+        layouts.save(folder / "mask" / f"{i}.png", layouts.blob(i))
+    path = folder / "cases.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_absolute_paths_are_taken_when_they_lie_in_the_image_folder(tmp_path: Path) -> None:
+    """Oracle: the same table with relative paths; elsewhere the option is named."""
+    rows = "".join(f"{tmp_path}/img/{i}.png,{tmp_path}/mask/{i}.png,{'ab'[i % 2]}\n" for i in range(4))
+    path = written(tmp_path, "image,mask,label\n" + rows)
+    listing = list_cases(path, str(tmp_path))
+    assert [(c.image, c.masks) for c in listing.cases] == [
+        (f"img/{i}.png", (f"mask/{i}.png",)) for i in range(4)
+    ]
+    elsewhere = list_cases(path, str(tmp_path / "img"))
+    assert {f.reason for f in elsewhere.faults} == {"outside"}
+    assert "--images" in elsewhere.faults[0].detail
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-16", "image,label\nimg/0.png,größe\nimg/1.png,b\n"),
+        ("cp1252", "image;label\nimg/0.png;größe\nimg/1.png;b\n"),
+        ("utf-8-sig", "sep=;\r\nimage;label\r\nimg/0.png;größe\r\nimg/1.png;b\r\n"),
+        ("utf-8", "image\tlabel\nimg/0.png\tgröße\nimg/1.png\tb\n"),
+    ],
+)
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, encoding: str, text: str) -> None:
+    assert [c.label for c in list_cases(written(tmp_path, text, encoding)).cases] == ["größe", "b"]
+
+
+def test_a_sheet_is_a_table(tmp_path: Path) -> None:
+    written(tmp_path, "")
+    layouts.sheet(
+        tmp_path / "t.xlsx", [("image", "label", "age"), ("img/0.png", "a", 61), ("img/1.png", "b", None)]
+    )
+    cases = list_cases(tmp_path / "t.xlsx").cases
+    assert [(c.label, c.attributes["age"]) for c in cases] == [("a", "61"), ("b", "")]
+
+
+@pytest.mark.parametrize("column", ["patient_id", "PatientID", "Subject", "case", "Patient ID"])
+def test_a_column_with_the_patient_is_taken_and_said(tmp_path: Path, column: str) -> None:
+    """Placeholders are nobody's id."""
+    people = ("P1", "P1", "NA", "unknown")
+    rows = "".join(f"img/{i}.png,{person}\n" for i, person in enumerate(people))
+    listing = list_cases(written(tmp_path, f"image,{column}\n{rows}"))
+    assert [c.patient for c in listing.cases] == ["P1", "P1", "", ""]
+    assert listing.notes[0].startswith(f"The column {column} is taken as the patient")
+    assert listing.notes[1].startswith("2 rows name no patient")
+    assert not listing.cases[0].attributes
+
+
+def test_the_patient_column_can_be_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "image,patient_id,mother\nimg/0.png,1,7\nimg/1.png,2,7\n")
+    assert [c.patient for c in list_cases(path, group_column="mother").cases] == ["7", "7"]
+    with pytest.raises(InputError, match="no column 'father'"):
+        list_cases(path, group_column="father")
+
+
+def test_one_image_under_two_paths_and_what_is_missing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "again.png").symlink_to("0.png")
+    rows = "img/0.png,NA\nimg/./0.png,NA\nimg/again.png,\nimg/1.png,mask/9.png\nimg/7.png,mask/1.png\n"
+    faults = list_cases(written(tmp_path, f"image,mask\n{rows}")).faults
+    assert [f.reason for f in faults] == ["listed-twice", "listed-twice", "missing", "missing"]
+    assert faults[0].detail == "line 2 names the same image."
+    assert faults[2].detail == "the mask mask/9.png is not there."
+    assert faults[3].detail == "the image img/7.png is not there."

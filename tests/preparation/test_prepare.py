@@ -6,7 +6,9 @@ import json
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -400,7 +402,7 @@ def test_preparing_imports_no_torch(root: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"dataset": "bsui"}, "Unknown data set 'bsui'"),
-        ({"images": Path()}, "belongs to --dataset table"),
+        ({"images": Path("x")}, "belongs to --dataset folder or table"),
         ({"source": Path("nowhere")}, "is not there"),
         ({"splits": Path("nowhere")}, "cannot be read"),
     ],
@@ -417,3 +419,119 @@ def test_wrong_arguments_are_named(
     } | arguments
     with pytest.raises(InputError, match=message):
         prepare(**given)  # type: ignore[arg-type]
+
+
+def masked(root: Path, change: Callable[[int, np.ndarray], np.ndarray], image: str = "png") -> Path:
+    """Twelve images with masks that `change` alters."""
+    for i in range(12):
+        layouts.save(root / "images" / f"{i}.{image}", layouts.speckle(i))
+        layouts.save(root / "masks" / f"{i}.png", change(i, layouts.blob(i).astype(np.uint8) * 255))
+    return root
+
+
+CONTENT: dict[str, tuple[Callable[[int, np.ndarray], np.ndarray], str, dict[str, Any]]] = {
+    "inverted": (lambda i, m: 255 - m, "inverted", {"invert_masks": True}),
+    "levels": (lambda i, m: np.where(np.arange(56) < 28, m // 2, m), "levels", {"mask_values": "1-255"}),
+    "empty": (lambda i, m: m * np.uint8(i % 2), "empty-mask", {"empty_masks": "healthy"}),
+    "swapped": (lambda i, m: layouts.speckle(i), "not-a-mask", {}),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENT)
+def test_what_masks_hold_is_refused_until_an_option_settles_it(kind: str, root: Path, tmp_path: Path) -> None:
+    """Oracle: the reason of every fault, then the pixels of the mask that the option means."""
+    change, reason, options = CONTENT[kind]
+    source = masked(root, change)
+    with pytest.raises(DataFaults) as caught:
+        prepare("folder", source, tmp_path / "data", size=32, folds=3)
+    assert {f.reason for f in caught.value.faults} == {reason}
+    if options:
+        dataset = prepare("folder", source, tmp_path / "data", size=32, folds=3, **options).dataset
+        found = sorted(int(dataset.original_mask(row).sum()) for row in range(12))
+        expected = (int(layouts.blob(i).sum()) * (kind != "empty" or i % 2) for i in range(12))
+        assert found == sorted(expected)
+        assert dataset.info.classes == (["lesion", "normal"] if kind == "empty" else [])
+        assert dataset.info.negative_classes == (["normal"] if kind == "empty" else [])
+
+
+def test_an_image_turned_by_exif_beside_a_mask_that_is_not(root: Path, tmp_path: Path) -> None:
+    masked(root, lambda i, m: m, "jpg")
+    for path in (root / "images").iterdir():
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = 3
+            image.save(path, exif=exif)
+    with pytest.raises(DataFaults) as caught:
+        prepare("folder", root, tmp_path / "data", size=32, folds=3)
+    assert {f.reason for f in caught.value.faults} == {"rotated"}
+
+
+def test_masks_given_as_images_are_refused(root: Path, tmp_path: Path) -> None:
+    """Two values only: no picture."""
+    for i in range(12):
+        layouts.save(root / "ab"[i % 2] / f"{i}.png", layouts.blob(i).astype(np.uint8) * 255)
+    with pytest.raises(DataFaults) as caught:
+        prepare("folder", root, tmp_path / "data", size=32, folds=3)
+    assert {f.reason for f in caught.value.faults} == {"two-valued"}
+
+
+def test_a_picture_of_one_value_and_files_without_a_place_are_found(root: Path, tmp_path: Path) -> None:
+    """Warned of, and listed in audit.json and on the page."""
+    source = layouts.busi(root)
+    layouts.save(source / "benign" / "benign (1).png", np.full((40, 56), 7, dtype=np.uint8))
+    layouts.save(source / "preview.png", layouts.speckle(1))
+    outcome = prepare("busi", source, tmp_path / "data", options=SMALL)
+    assert outcome.audit["unused"] == [
+        {"path": "preview.png", "reason": "not-listed", "detail": "the layout has no place for it."}
+    ]
+    assert "1 image files are neither image nor mask" in " ".join(outcome.warnings)
+    assert "1 images have one grey value only" in " ".join(outcome.warnings)
+    assert "preview.png" in (outcome.dataset.root / "audit.html").read_text()
+
+
+def test_case_ids_are_unique_though_names_are_not(root: Path, tmp_path: Path) -> None:
+    """BUSI's layout with the same numbers in each class."""
+    for i in range(12):
+        for k, label in enumerate(("benign", "malignant")):
+            layouts.save(root / label / f"{i}.png", layouts.speckle(100 * k + i))
+            layouts.save(root / label / f"{i}_mask.png", layouts.blob(i))
+    manifest = prepare("busi", root, tmp_path / "data", options=SMALL).dataset.manifest
+    assert manifest["case_id"].is_unique
+    assert manifest["case_id"][0] == "benign/0"
+
+
+def people(root: Path, name: Callable[[int], str]) -> Path:
+    for i in range(24):
+        layouts.save(root / "ab"[i % 2] / name(i), layouts.speckle(i))
+    return root
+
+
+def test_patients_in_names_are_offered_and_taken_when_asked_for(root: Path, tmp_path: Path) -> None:
+    """Kermany's naming; oracle: the groups of the manifest."""
+    source = people(root, lambda i: f"person{i // 3}_virus_{i}.png")
+    outcome = prepare("folder", source, tmp_path / "data", options=SMALL)
+    assert "--group-regex '(person" in " ".join(outcome.warnings)
+    assert outcome.dataset.info.group_kind == "near-duplicate"
+    outcome = prepare("folder", source, tmp_path / "data", options=SMALL, group_regex=r"(person\d+)_")
+    assert outcome.dataset.info.group_kind == "patient"
+    assert outcome.dataset.manifest["group_id"].nunique() == 8
+    with pytest.raises(InputError, match="finds nothing"):
+        prepare("folder", source, tmp_path / "data", options=SMALL, group_regex="patient")
+    with pytest.raises(InputError, match="no regular expression"):
+        prepare("folder", source, tmp_path / "data", options=SMALL, group_regex="(")
+
+
+def test_one_id_for_all_is_no_patient(root: Path, tmp_path: Path) -> None:
+    """An anonymiser's constant; near-duplicates keep images together instead, and it is said."""
+    for i in range(24):
+        layouts.save(root / f"{i}.png", layouts.speckle(i))
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},ANON-7\n" for i in range(24))
+    (root / "t.csv").write_text("image,label,group\n" + rows)
+    outcome = prepare("table", root / "t.csv", tmp_path / "data", options=SMALL)
+    assert outcome.dataset.info.group_kind == "near-duplicate"
+    assert "One patient id stands for 24 of 24 images" in " ".join(outcome.warnings)
+
+
+def test_options_of_other_data_sets_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--mask-suffix belongs to --dataset folder, not to busi"):
+        prepare("busi", layouts.busi(root), tmp_path / "data", mask_suffix="_x")
