@@ -21,7 +21,7 @@ Estimates = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The model under examination."""
+    """The evaluated model."""
 
     run: str  #: Name of the run folder.
     #: network, optimizer: Names in the tables of networks and optimizers.
@@ -39,7 +39,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data it was examined on."""
+    """The data it was evaluated on."""
 
     #: name, title: Name under ``prepared/`` and name for people.
     name: str
@@ -81,7 +81,7 @@ class Operating:
     chosen_on: Literal["validation", "default", "given"]  #: ``validation``, ``default`` or ``given``.
     n: int  #: Cases it was chosen on.
     reason: str = ""  #: Why it was not chosen on validation, if it was not.
-    #: ``{"validation" | "test" | "test at 0.5": {figure: value}}``: what the threshold gives where it was
+    #: ``{"validation" | "test" | "test at 0.5": {metric: value}}``: what the threshold gives where it was
     #: chosen and where it is used.
     transfer: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
@@ -92,7 +92,7 @@ class Calibration:
 
     temperature: float | None  #: Fitted on validation; None where there was none to fit it on.
     reason: str  #: Why there is no temperature.
-    #: before, after: Brier score, log-loss and ECE on the examined split.
+    #: before, after: Brier score, log-loss and ECE on the evaluated split.
     before: Estimates
     after: Estimates
     #: curve_before, curve_after: Columns ``predicted, observed, low, high, n``: one row a bin of the
@@ -103,7 +103,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """Figures of a part of the cases."""
+    """Metrics of a part of the cases."""
 
     #: column, value: Column of the manifest and its value in this part.
     column: str
@@ -111,8 +111,8 @@ class Subgroup:
     #: n, n_groups: Cases and groups.
     n: int
     n_groups: int
-    small: bool  #: So few that its figures may mislead.
-    estimates: Estimates  #: The main figures.
+    small: bool  #: So few that its metrics may mislead.
+    estimates: Estimates  #: The main metrics.
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Exhibit:
     #: case_id, label: Which case.
     case_id: str
     label: str
-    caption: str  #: What is to be seen, with its figures.
+    caption: str  #: What is to be seen, with its metrics.
     image: np.ndarray  #: ndarray of uint8, shape (H, W, 3): The picture with its drawing.
     alt: str  #: The same in words.
 
@@ -139,7 +139,7 @@ class Report:
     metrics: Estimates  #: Named as in ``metrics.json``.
     per_class: Mapping[str, Estimates]  #: The same for each class.
     cases: pd.DataFrame  #: One row a case, columns as in ``cases.csv``.
-    #: How each figure was taken: resolution, unit, tolerance, empty masks, threshold, intervals.
+    #: How each metric was computed: resolution, unit, tolerance, empty masks, threshold, intervals.
     policy: Mapping[str, Any]
     operating: Operating  #: The threshold.
     notices: tuple[Notice, ...] = ()  #: The weightiest first.
@@ -149,7 +149,7 @@ class Report:
     calibration: Calibration | None = None  #: Classification.
     subgroups: tuple[Subgroup, ...] = ()  #: By columns of the manifest.
     gallery: tuple[Exhibit, ...] = ()  #: Failures and successes.
-    #: Segmentation: what each option of `predict` would do to the main figures.
+    #: Segmentation: what each option of `predict` would do to the main metrics.
     postprocessing: Mapping[str, Estimates] = field(default_factory=dict)
     history: pd.DataFrame | None = None  #: The training, a row an epoch.
     #: environment, config, audit: Where and how it was trained, and what was found in the data.
@@ -165,5 +165,5 @@ class Report:
 
     @property
     def main_metric(self) -> str:
-        """The figure the summary opens with: dice, auc (two classes) or balanced_accuracy."""
+        """The metric the summary opens with: dice, auc (two classes) or balanced_accuracy."""
         return main_metric(self.task, len(self.data.classes))

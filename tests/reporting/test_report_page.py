@@ -213,6 +213,10 @@ def test_the_methods_paragraph_states_the_run_s_facts(page):
     assert f"{report.data.n_cases} images" in text
     assert f"{report.model.parameters:,} parameters" in text
     assert "gcsam (rho 0.05) on adam" in text
+    assert (
+        "at most 100 epochs and stopped after 20 epochs without improvement, with random transforms" in text
+    )
+    assert "in fp32 arithmetic, with random seed 0" in text
     assert "The images are synthetic." in text
     assert "GCSAM: Gradient Centralized" in text
     sentence = text[text.index("95 % confidence intervals were computed by") :].split(". ")[0]
@@ -243,3 +247,16 @@ def test_an_audit_of_any_layout_is_shown():
     assert ["n49"] in parsed.rows
     assert ["n50"] not in parsed.rows
     assert "new names (the first 50 of 60)" in parsed.text
+
+
+def test_the_flow_of_cases_and_the_possible_shortcuts_are_shown():
+    """Oracle: by hand, from an audit with two bad files, a dropped case and one suspect."""
+    audit = {
+        "summary": {"cases": 36, "quarantined": 2, "dropped": 1},
+        "shortcuts": [{"feature": "width", "suspicious": True}, {"feature": "mean", "suspicious": False}],
+    }
+    report = report_of("binary")
+    text = Page(report_html(replace(report, audit=audit), [])).text
+    assert "36 cases in the data set left out before: 2 bad files, 1 case with conflicting labels" in text
+    assert f"{report.data.n_cases} evaluated left out: 8 of a class the model does not know" in text
+    assert "Possible shortcuts: width. These properties" in text
