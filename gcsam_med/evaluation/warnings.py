@@ -189,15 +189,15 @@ def _size(context: EvaluationContext, result: TaskResult) -> Iterator[Notice]:
 
 
 def _missed(result: TaskResult) -> Iterator[Notice]:
-    missed = result.metrics.get("missed_cases")
-    if missed is None or not missed.value:
+    unfound, unmarked = (result.metrics.get(name) for name in ("undetected_cases", "missed_cases"))
+    if unfound is None or unmarked is None or not unfound.value:
         return
-    n = round(missed.value * missed.n)
+    n, empty = round(unfound.value * unfound.n), round((unmarked.value or 0) * unmarked.n)
     yield Notice(
         "missed",
         f"{count(n, 'lesion image was', 'lesion images were')} missed",
-        f"On {n} of {count(missed.n, 'lesion image')} nothing was marked. They score Dice 0 and are in "
-        "every mean.",
+        f"In {n} of {count(unfound.n, 'lesion image')} no lesion was found (overlap with IoU of at least "
+        f"0.1); on {empty} of them nothing was marked. They are in every mean.",
     )
 
 

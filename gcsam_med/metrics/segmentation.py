@@ -176,6 +176,11 @@ def unmarked(case: MaskPair) -> list[bool]:
     return [case.empty]
 
 
+def undetected(case: MaskPair) -> list[bool]:
+    """Return one flag: whether not one lesion of the image is found."""
+    return [case.detection.found == 0]
+
+
 def lesions_found(case: MaskPair) -> list[bool]:
     """Return a flag a lesion: whether it is found."""
     return [i < case.detection.found for i in range(case.detection.lesions)]

@@ -25,6 +25,7 @@ from gcsam_med.datasets.prepared import (
     MANIFEST,
     MASKS,
     ORIGINAL_MASKS,
+    DatasetInfo,
     PlaneReader,
     PlaneWriter,
     PreparedDataset,
@@ -275,7 +276,8 @@ class _Work:
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
         found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]
-        warnings = [*self.listing.notes, *([roles.note] if roles.note else []), *found]
+        notes = [*self.listing.notes, *([roles.note] if roles.note else [])]
+        warnings = [*notes, *found, *_missing_classes(info)]
         return Outcome(
             PreparedDataset(target), fresh=True, audit=audit, faults=tuple(faults), warnings=tuple(warnings)
         )
@@ -412,6 +414,15 @@ def _groups(facts: Sequence[Facts], search: Search) -> np.ndarray:
     """What must stay together: patients, exact copies, near-duplicates, and what these connect."""
     pairs = [*same([f.patient for f in facts]), *((p.first, p.second) for p in search.pairs)]
     return connected_groups(len(facts), pairs)
+
+
+def _missing_classes(info: DatasetInfo) -> list[str]:
+    return [
+        f"The {split} split holds no case of '{name}'; metrics that need it are not defined there."
+        for split, counts in info.counts.items()
+        for name in info.classes
+        if not counts[name]
+    ]
 
 
 def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOptions) -> list[str]:

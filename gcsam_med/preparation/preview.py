@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gcsam_med.datasets.prepared import PreparedDataset, Split
+from gcsam_med.datasets.selection import select_cases
+from gcsam_med.errors import InputError
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines, to_rgb
 
 MIN_TILE = 160  # pixels; smaller squares are enlarged so that one can see something
@@ -24,7 +26,8 @@ def preview(
 ) -> Path:
     """Write a PNG with a row a case: the stored square, then `variants` transforms of it, masks outlined.
 
-    `cases` are drawn from `split` by `seed`, which also determines the transforms.
+    `cases`, of those that take part in training, are drawn from `split` by `seed`, which also determines
+    the transforms.
     """
     import torch
     from PIL import Image
@@ -36,7 +39,12 @@ def preview(
     info = dataset.info
     augment = training_transform(info.modality, "segmentation" if info.has_masks else "classification")
     preprocessing = Preprocessing(info.size, info.channels, (0.0,) * info.channels, (1.0,) * info.channels)
-    rows = dataset.rows(split)
+    task = "segmentation" if info.has_masks else "classification"
+    rows = select_cases(dataset, dataset.rows(split), task, healthy=False).rows
+    if not len(rows):
+        raise InputError(
+            f"No {split} case of '{info.name}' takes part in training.", "Choose another --split."
+        )
     drawn = np.sort(np.random.default_rng(seed).choice(rows, min(cases, len(rows)), replace=False))
     lines = []
     for row in drawn:

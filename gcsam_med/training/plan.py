@@ -10,7 +10,7 @@ import torch
 
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
-from gcsam_med.datasets.selection import positive_class, select_cases
+from gcsam_med.datasets.selection import Selection, positive_class, select_cases
 from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.losses import check_loss, default_loss
 from gcsam_med.networks import NETWORKS, default_model, find_network, input_channels
@@ -110,11 +110,12 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
         }
     )
     _check_ascent_options(complete)
-    taking_part = [
-        select_cases(dataset, dataset.rows(split, config.fold), task, complete.classes, healthy=False)
-        for split in ("train", "val")
-    ]
-    train_rows, val_rows = (selection.rows for selection in taking_part)
+    parts: tuple[Split, ...] = ("train", "val")
+    taking_part = {
+        split: select_cases(dataset, dataset.rows(split, config.fold), task, complete.classes, healthy=False)
+        for split in parts
+    }
+    train_rows, val_rows = (selection.rows for selection in taking_part.values())
     _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)
     return Plan(
         config=complete,
@@ -127,7 +128,7 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             if imagenet
             else _fitted(dataset, train_rows, channels)
         ),
-        warnings=tuple(_warnings(dataset)),
+        warnings=(*_warnings(dataset), *_left_out(taking_part), *_absent(dataset, val_rows, classes, task)),
     )
 
 
@@ -202,6 +203,29 @@ def _fitted(dataset: PreparedDataset, rows: np.ndarray, channels: int) -> Prepro
         tuple(round(float(m) / 255, 6) for m in mean),
         tuple(round(max(float(s), 1.0) / 255, 6) for s in std),
     )
+
+
+def _left_out(taking_part: dict[Split, Selection]) -> list[str]:
+    return [
+        f"Of the {name} split {count} images {reason} take no part in training."
+        for name, selection in taking_part.items()
+        for reason, count in selection.excluded.items()
+    ]
+
+
+def _absent(dataset: PreparedDataset, val_rows: np.ndarray, classes: list[str], task: str) -> list[str]:
+    """Say which class validation cannot judge."""
+    there = set(dataset.manifest["label"].to_numpy()[val_rows])
+    absent = [name for name in classes if name not in there]
+    if task != "classification" or not absent:
+        return []
+    advice = "Prepare the data with another --seed, or train with --fold."
+    if len(classes) - len(absent) < 2:
+        return [
+            f"Validation holds no case of {', '.join(absent)}: its AUC is 0.5 in every epoch, so the first "
+            f"epoch is kept. {advice}"
+        ]
+    return [f"Validation holds no case of {', '.join(absent)}, so it cannot judge that class. {advice}"]
 
 
 def _warnings(dataset: PreparedDataset) -> list[str]:

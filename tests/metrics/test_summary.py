@@ -111,7 +111,10 @@ def test_segmentation_counts_lesions_misses_and_normals():
         (EMPTY, EMPTY),
         (box(1, 3, 1, 3) | box(9, 11, 9, 11), EMPTY),
     ]
+    aside = measure_case(MaskPair(box(14, 18, 14, 18), found))  # marked, and nothing found
     cases = [measure_case(MaskPair(pred, truth)) for pred, truth in masks]
+    wide = segmentation_estimates([*cases, aside], range(7), rng(), n_resamples=200)
+    assert (wide["missed_cases"].value, wide["undetected_cases"].value) == (1 / 5, 2 / 5)
     result = segmentation_estimates(cases, range(6), rng(), n_resamples=200)
     dices = [1.0, 2 * 18 / (18 + 36), 0.0, 2 * 36 / (36 + 72)]
     assert result["dice"].value == pytest.approx(np.mean(dices))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import assume, given
@@ -284,3 +285,21 @@ def test_grey_weights_go_on_with_colour_images(data_root: Path, tmp_path: Path) 
     seen = batches[0][0].images
     assert float(seen.mean()) == pytest.approx(0, abs=1e-2)
     torch.testing.assert_close(seen, model.tensor(plan.dataset.images(batches.rows(0))), rtol=0, atol=0)
+
+
+def test_the_plan_says_who_takes_no_part_and_what_validation_cannot_judge(tmp_path: Path) -> None:
+    """Oracle: the toy's splits counted by hand; a validation split that holds one class only."""
+    dataset = make_prepared(tmp_path, n=36, size=32)
+    plan = plan_of(tmp_path, task="segmentation")
+    labels, split = dataset.manifest["label"], dataset.manifest["split"]
+    healthy = int(((labels == "normal") & (split == "train")).sum())
+    assert len(plan.train_rows) == int((split == "train").sum()) - healthy
+    told = f"Of the train split {healthy} images without a lesion take no part in training."
+    assert told in plan.warnings
+    path = dataset.root / "manifest.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[(table["split"] == "val") & (table["label"] == "malignant"), "split"] = "train"
+    table.to_csv(path, index=False)
+    warnings = " ".join(plan_of(tmp_path, task="classification", classes=["benign", "malignant"]).warnings)
+    assert "Validation holds no case of malignant" in warnings
+    assert "--fold" in warnings
