@@ -4,9 +4,10 @@
 
     python benchmarks/transforms.py --size 128
 
-Prints milliseconds of processor time a case (image and mask): each pipeline, each of its steps where it acts,
+Prints milliseconds of processor time a case (image and mask), in batches of 8: each
+pipeline, each of its steps where it acts,
 and for comparison what a user would write with MONAI's dictionary transforms. All are taken in turn, round
-after round, in one run; the figure is the median over the rounds, with the fastest and the slowest.
+after round, in one run; the number is the median over the rounds, with the fastest and the slowest.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ import time
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
-from gcsam_med.transforms.augmentation import sample_seed, training_transform
-from gcsam_med.transforms.sample import SampleTransform
+from gcsam_med.transforms.augmentation import Augmentation, training_transform
 
 Case = Callable[[torch.Tensor, torch.Tensor, int], object]
+BATCH = 8
 
 
 def main() -> None:
@@ -36,12 +36,12 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(arguments.channels, arguments.size, arguments.size, generator=generator)
-    mask = (image[:1] > 0.5).float()
+    shape = (BATCH, arguments.channels, arguments.size, arguments.size)
+    image = torch.rand(shape, generator=generator)
+    mask = (image[:, :1] > 0.5).float()
     cases = {**pipelines(), **steps(), "MONAI, one by one": monai_pipeline()}
     times = measure(cases, image, mask, arguments.rounds, arguments.calls)
-    shape = " x ".join(map(str, image.shape))
-    print(f"image {shape} and mask: milliseconds of processor time a case")
+    print(f"images {tuple(image.shape)} and masks: milliseconds of processor time a case")
     for name, taken in times.items():
         middle = statistics.median(taken)
         print(f"{name:36s} {middle:6.3f}   ({min(taken):.3f} .. {max(taken):.3f})")
@@ -56,16 +56,16 @@ def measure(
         for name, case in cases.items():
             start = time.process_time()
             for call in range(calls):
-                case(image, mask, sample_seed(0, number, call))
+                case(image, mask, number * calls + call)
             if number:  # the first round warms up
-                times[name].append((time.process_time() - start) / calls * 1e3)
+                times[name].append((time.process_time() - start) / calls / BATCH * 1e3)
     return times
 
 
 def pipelines() -> dict[str, Case]:
     """The pipelines of training."""
     return {
-        f"{modality}, {task}": training_transform(modality, task)
+        f"{modality}, {task}": on_batches(training_transform(modality, task))
         for modality in ("ultrasound", "xray", "photo")
         for task in ("segmentation", "classification")
     }
@@ -75,20 +75,15 @@ def steps() -> dict[str, Case]:
     """Each step of the segmentation pipelines, acting every time."""
     found: dict[str, Case] = {}
     for modality in ("ultrasound", "xray", "photo"):
-        for step in training_transform(modality, "segmentation").steps:
+        for step in training_transform(modality, "segmentation").pipeline.transforms:
             step.prob = 1.0
-            found[f"  {modality}: {type(step).__name__}"] = alone(step)
+            found[f"  {modality}: {type(step).__name__}"] = on_batches(Augmentation([step]))
     return found
 
 
-def alone(step: SampleTransform) -> Case:
-    """One step as a function of a seed."""
-
-    def case(image: torch.Tensor, mask: torch.Tensor, seed: int) -> object:
-        step.set_random_state(state=np.random.RandomState(np.random.PCG64(seed)))
-        return step({"image": image, "mask": mask})
-
-    return case
+def on_batches(augment: Augmentation) -> Case:
+    """An augmentation of batches as a function of a seed."""
+    return lambda images, masks, seed: augment(images, masks, seed, 0, range(BATCH))
 
 
 def monai_pipeline() -> Case:
@@ -119,9 +114,9 @@ def monai_pipeline() -> Case:
         ]
     )
 
-    def case(image: torch.Tensor, mask: torch.Tensor, seed: int) -> object:
+    def case(images: torch.Tensor, masks: torch.Tensor, seed: int) -> object:
         pipeline.set_random_state(seed)
-        return pipeline({"image": image, "mask": mask})
+        return [pipeline({"image": i, "mask": m}) for i, m in zip(images, masks, strict=True)]
 
     return case
 

@@ -38,7 +38,7 @@ NAME_RULE = f"at most {MOST_NAME} characters, no / or \\, no dot in front"
 
 PathLike = str | os.PathLike[str]
 Task = Literal["segmentation", "classification"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 BaseOptimizer = Literal["adam", "adamw", "sgd"]
 SplitName = Literal["train", "val", "test"]
 Language = Literal["en", "de", "es"]
@@ -309,11 +309,19 @@ class RunConfig(Options):
     class_weights: bool = option(True, "Classification: weight classes by the inverse of their frequency.")
     label_smoothing: Share = option(0.0, "Label smoothing of cross-entropy.")
     augment: bool = option(True, "Random transforms of the training images.", _OPTIMIZED)
+    monai_transforms: list[dict[str, dict[str, Any]]] = option(
+        [], "Further random dictionary transforms of MONAI, e.g. [{RandGaussianSmoothd: {prob: 0.2}}]."
+    )
 
     # --- The machine
     seed: Seed = option(0, "Random seed.", _OPTIMIZED)
     device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.", _MACHINE)
-    precision: Precision = option("fp32", "Arithmetic of the forward and backward pass.", _MACHINE)
+    precision: Precision = option(
+        "auto", "Arithmetic of the passes; auto: bf16 on a GPU that has it, else fp32.", _MACHINE
+    )
+    deterministic: bool = option(
+        False, "On a GPU, choose algorithms that give the same bits each time; may be slower."
+    )
     sync_batchnorm: bool = option(
         False, "Several GPUs: BatchNorm statistics over the batches of all processes; needs CUDA."
     )
@@ -343,6 +351,8 @@ class RunConfig(Options):
             raise ValueError("--pretrained and --weights both choose the starting weights; give one of them")
         if self.sync_batchnorm and self.device in ("cpu", "mps"):
             raise ValueError("sync_batchnorm needs CUDA: PyTorch has no synchronized BatchNorm elsewhere")
+        if any(len(entry) != 1 for entry in self.monai_transforms):
+            raise ValueError("monai_transforms should be a list of {name: options}, one name each")
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("--precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
         return self
@@ -525,6 +535,11 @@ def validated(
         How the message calls a field.
     """
     for key in values:
+        if key in ("workers", "worker_timeout") and key not in model.model_fields:
+            raise ConfigError(
+                f"There is no {model.what} '{key}' any more: batches are made without loader processes.",
+                "Remove it.",
+            )
         if key not in model.model_fields:
             raise unknown_name(model.what, str(key), model.model_fields.keys())
     try:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
+from gcsam_med import devices
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import EnvironmentFault
 
@@ -46,3 +50,34 @@ def test_a_device_that_is_not_there_is_not_replaced_by_another(machine, cuda, na
         pick_device(name)
     assert "cpu" in caught.value.message
     assert ("cuda:1" in caught.value.message) == (cuda == 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+        ({"cpu.max": "nonsense"}, 64),
+        ({}, 64),
+    ],
+)
+def test_the_quota_of_a_container_counts(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the files of both versions of cgroups, as the kernel's documentation describes them."""
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    monkeypatch.setattr(devices, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert devices.usable_cores() == cores
+
+
+def test_affinity_counts_and_auto_precision_is_fp32_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert devices.usable_cores() == 1
+    assert devices.pick_precision("auto", torch.device("cpu")) == "fp32"
+    assert devices.pick_precision("bf16", torch.device("cpu")) == "bf16"

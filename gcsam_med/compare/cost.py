@@ -60,14 +60,15 @@ def seconds_per_pass(config: RunConfig) -> float:
 
     plain = config.model_copy(update={"optimizer": config.base, "weights": None, "pretrained": False})
     plan = make_plan(plain.model_copy(update={"rho": None}), open_prepared(config.data_root, config.dataset))
-    parts, batches = build_parts(plan), Batches(plan)
+    parts = build_parts(plan)
+    batches = Batches(plan, device=parts.device)
     parts.network.train()
 
     started = 0.0
     for step in range(_WARM_UP + _TIMED):
         if step == _WARM_UP:
             started = time.monotonic()
-        micro = [batch.to(parts.device) for batch in batches[step % batches.steps_per_epoch]]
+        micro = batches[step % batches.steps_per_epoch]
         # Reading the loss waits for the device.
         float(training_step(parts.model, parts.optimizer, None, micro, parts.loss_of).loss)
     return (time.monotonic() - started) / _TIMED

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from gcsam_med.compare.plan import PlannedRun, StudyPlan, chosen_run, read_study_plan
 from gcsam_med.config import SharpnessOptions, load_config
+from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.flatness import measure_sharpness
@@ -145,7 +146,9 @@ def _read_json(path: Any) -> dict[str, Any]:
 def _check_settings(folder: RunFolder, run: PlannedRun) -> None:
     before = load_config(folder.config_file, {}).model_dump(exclude=set(MACHINE_FIELDS))
     wanted = run.config.model_dump(exclude=set(MACHINE_FIELDS))
-    differing = [f"{k}: {before[k]} in the run, {wanted[k]} now" for k in wanted if before[k] != wanted[k]]
+    differing = [
+        f"{k}: {before[k]} in the run, {wanted[k]} now" for k in wanted if before[k] != wanted[k] != "auto"
+    ]
     if differing:
         raise InputError(
             f"{folder.root} was made with other settings ({'; '.join(differing)}).",
@@ -371,7 +374,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "gcsam_med", "compare", "--output", str(plan.folder), "--only", run.name]
     command += ["--device", device, *(["--sharpness"] if sharpness else [])]
-    threads = str(max(1, (os.cpu_count() or 1) // share))
+    threads = str(max(1, usable_cores() // share))
     with (logs / f"{run.name}.txt").open("ab") as log:
         # A process group of its own: Ctrl-C reaches this process alone, which then tells the others.
         return subprocess.Popen(

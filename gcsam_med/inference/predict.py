@@ -19,6 +19,7 @@ from PIL import Image
 
 from gcsam_med import __version__
 from gcsam_med.config import Frames, PathLike, PredictOptions, chosen
+from gcsam_med.devices import usable_cores
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
 from gcsam_med.files import write_durably
 from gcsam_med.images import ImageFault
@@ -285,7 +286,7 @@ def lanes(n_inputs: int, batch: int, *, device: str) -> Iterator[tuple[ThreadPoo
 
     threads = torch.get_num_threads()
     # Apple's devices cannot be used by several threads at once.
-    most = {"cpu": threads, "mps": 1}.get(device, os.cpu_count() or 1)
+    most = {"cpu": threads, "mps": 1}.get(device, usable_cores())
     count = min(MOST_LANES, most, max(1, -(-n_inputs // batch)))
     share = partial(torch.set_num_threads, max(1, threads // count)) if device == "cpu" else None
     try:

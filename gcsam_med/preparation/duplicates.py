@@ -13,7 +13,6 @@ Three sieves, each looking closer at what the one before left:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Literal
 import numpy as np
 
 from gcsam_med.datasets.case import Modality
+from gcsam_med.devices import usable_cores
 from gcsam_med.preparation.scan import THUMB, Fingerprint
 from gcsam_med.preparation.splits import same
 from gcsam_med.progress import Track, silent
@@ -255,7 +255,7 @@ def _unique(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _blocks(left: np.ndarray, right: np.ndarray, limit: int, *, within: bool) -> Iterator[np.ndarray]:
     """Close pairs of each strip of rows: (row, row, mirrored, distance)."""
     strips = range(0, len(left), BLOCK_ROWS)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         yield from pool.map(lambda start: _strip(left, right, start, limit, within), strips)
 
 

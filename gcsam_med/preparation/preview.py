@@ -32,7 +32,7 @@ def preview(
     import torch
     from PIL import Image
 
-    from gcsam_med.transforms.augmentation import sample_seed, training_transform
+    from gcsam_med.transforms.augmentation import training_transform
     from gcsam_med.transforms.preprocessing import Preprocessing
 
     torch.set_num_threads(1)
@@ -51,13 +51,13 @@ def preview(
         square = dataset.images([row])
         mask = dataset.masks([row])[0] if info.has_masks else None
         tiles = [_tile(square[0], mask)]
-        plane = preprocessing.planes(square)[0]
-        outline = None if mask is None else torch.from_numpy(mask).float()[None]
+        planes = preprocessing.planes(square)
+        outlines = None if mask is None else torch.from_numpy(mask).float()[None, None]
         for epoch in range(variants):
-            image, moved = augment(plane, outline, sample_seed(seed, epoch, int(row)))
-            pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            images, moved = augment(planes, outlines, seed, epoch, [int(row)])
+            pixels = (images[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
             shown = pixels[..., 0] if info.channels == 1 else pixels
-            tiles.append(_tile(shown, None if moved is None else moved[0].numpy()))
+            tiles.append(_tile(shown, None if moved is None else moved[0, 0].numpy()))
         lines.append(_joined(tiles, axis=1))
     sheet = _joined(lines, axis=0)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
-import os
 import signal
 import sys
 from collections import deque
@@ -23,6 +22,7 @@ from PIL import Image
 from gcsam_med.datasets import Case
 from gcsam_med.datasets.case import MaskSize
 from gcsam_med.datasets.cifar import PICTURE_BYTES
+from gcsam_med.devices import usable_cores
 from gcsam_med.errors import Fault
 from gcsam_med.images import (
     Frames,
@@ -233,7 +233,7 @@ def scan(cases: Sequence[Case], job: ScanJob, workers: int | None = None) -> Ite
 
     `workers` is the number of processes; default: one a core, none for few cases.
     """
-    count = workers if workers is not None else (os.cpu_count() or 1)
+    count = workers if workers is not None else usable_cores()
     if count <= 1 or len(cases) < POOL_FROM:
         yield from (scan_case(case, job) for case in cases)
         return

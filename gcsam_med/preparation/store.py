@@ -37,6 +37,7 @@ from gcsam_med.datasets.prepared import (
     PlaneReader,
     PlaneWriter,
 )
+from gcsam_med.devices import usable_cores
 from gcsam_med.errors import InputError
 from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.preparation.scan import Facts, Fingerprint
@@ -318,7 +319,7 @@ def hash_files(listing: Listing, track: Track = silent) -> dict[str, str]:
 
 
 def _digests(root: Path, paths: Sequence[str]) -> Iterator[str]:
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         # A task that waits takes more memory than its result; a whole data set of them would be felt.
         for start in range(0, len(paths), TASKS_AT_ONCE):
             yield from pool.map(lambda path: _digest(root / path), paths[start : start + TASKS_AT_ONCE])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from gcsam_med.config import RunConfig
-from gcsam_med.devices import pick_device
+from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import ConfigError
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
@@ -113,7 +113,12 @@ def build_parts(plan: Plan) -> Parts:
     from the same weights.
     """
     config = plan.config
-    fabric = _fabric(pick_device(config.device))
+    device = pick_device(config.device)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    # What has no such algorithm says so in a warning.
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    fabric = _fabric(device)
     torch.manual_seed(config.seed)
     network = build_network(
         str(config.model),
@@ -140,6 +145,7 @@ def build_parts(plan: Plan) -> Parts:
         base_options=_base_options(config, fabric.device),
         **(ascent_options(config) if OPTIMIZERS[config.optimizer].ascent else {}),
     )
+    precision = pick_precision(config.precision, device)
     model = fabric.setup_module(torch.compile(network) if config.compile else network)
     return Parts(
         fabric=fabric,
@@ -147,10 +153,10 @@ def build_parts(plan: Plan) -> Parts:
         model=model,
         optimizer=optimizer,
         sharpness=sharpness,
-        scaler=torch.amp.GradScaler(fabric.device.type, enabled=config.precision == "fp16"),
+        scaler=torch.amp.GradScaler(fabric.device.type, enabled=precision == "fp16"),
         averaged=averaged,
         loss=_loss(plan).to(fabric.device),
-        precision=AUTOCAST[config.precision],
+        precision=AUTOCAST[precision],
         initial=initial,
     )
 

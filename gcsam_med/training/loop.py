@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from gcsam_med.devices import peak_memory_mib
 from gcsam_med.errors import EnvironmentFault, InputError, Interrupted
 from gcsam_med.optim import rho_factor, training_step
 from gcsam_med.runs import RunFolder
-from gcsam_med.training.batches import Batches
+from gcsam_med.training.batches import Batches, StoredCases
 from gcsam_med.training.build import Parts
 from gcsam_med.training.callbacks import Callback, EpochEnd, Progress
 from gcsam_med.training.plan import Plan
@@ -52,21 +53,23 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
         If gradients stay infinite or NaN.
     """
     config, fabric, device = plan.config, parts.fabric, parts.device
-    batches = Batches(plan, fabric.global_rank, fabric.world_size)
+    batches = Batches(plan, fabric.global_rank, fabric.world_size, device)
+    val_cases = StoredCases(plan, plan.val_rows, device)
     steps = batches.steps_per_epoch
     limit = float("inf") if config.max_minutes is None else 60 * config.max_minutes
     last_progress = last_save = time.monotonic()
     parts.network.train()
     unread: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, skipped and weight of each step
 
-    with StopSignals() as stop:
+    upcoming = batches.stream(state.step, config.epochs * steps)
+    with StopSignals() as stop, closing(upcoming):
         while not state.reason:
             # --- End of an epoch, or of the time: validate, save the best model, decide whether to stop
             late = any_process(fabric, state.seconds > limit)
             if late:
                 _read(unread, state)
             if state.cases and (state.step % steps == 0 or late):
-                _end_epoch(plan, parts, state, run, callback, late, steps)
+                _end_epoch(plan, parts, val_cases, state, run, callback, late, steps)
                 save(fabric, run, parts, state)
                 last_save = time.monotonic()
                 continue
@@ -74,7 +77,7 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
             # --- One step
             started = time.monotonic()
             lr = _set_rates(parts, plan, state.step, steps)
-            micro_batches = [batch.to(device) for batch in batches[state.step]]
+            micro_batches = next(upcoming)
             torch.manual_seed(_step_seed(config.seed, state.step, fabric.global_rank))
             with _MemoryAdvice(plan):
                 outcome = training_step(
@@ -173,6 +176,7 @@ def _set_rates(parts: Parts, plan: Plan, step: int, steps_per_epoch: int) -> flo
 def _end_epoch(
     plan: Plan,
     parts: Parts,
+    val_cases: StoredCases,
     state: TrainingState,
     run: RunFolder,
     callback: Callback,
@@ -184,7 +188,7 @@ def _end_epoch(
         plan,
         parts.to_save,
         parts.loss,
-        parts.device,
+        val_cases,
         parts.autocast,
         fabric.global_rank,
         fabric.world_size,

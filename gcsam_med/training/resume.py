@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from gcsam_med import __version__
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset
+from gcsam_med.devices import usable_cores
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
 from gcsam_med.files import read_json
 from gcsam_med.runs import RunFolder
@@ -54,7 +54,7 @@ def environment(
         "packages": {name: _version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "processes": world,
         "cases_per_step": config.batch_size * config.accumulate * world,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcsam_med.config import PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
+from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import InputError
 from gcsam_med.files import is_leftover, remove_leftovers, write_durably
 from gcsam_med.optim import OPTIMIZERS
@@ -121,7 +122,8 @@ def _from_start(config: RunConfig, output: PathLike | None, callback: Callback |
     dataset = open_prepared(config.data_root, config.dataset)
     if config.rho == "auto":
         config = _with_rho_found(config, output, callback or Callback())
-    plan = make_plan(config, dataset)
+    precision = pick_precision(config.precision, pick_device(config.device))
+    plan = make_plan(config.model_copy(update={"precision": precision}), dataset)
     # The first process alone chooses the folder: the others might find it taken already.
     run = RunFolder(_new_folder(plan, output) if int(os.environ.get("RANK", "0")) == 0 else Path())
     return _train(plan, run, None, callback or Callback())
@@ -357,7 +359,7 @@ def _same_settings(run: RunFolder, config: RunConfig) -> bool:
     """Whether a run was made with these settings, as far as they were given."""
     given = config.model_dump(exclude={"data_root", "device"})
     made = run.config().model_dump()
-    return all(made[name] == value for name, value in given.items() if value is not None)
+    return all(made[name] == value for name, value in given.items() if value not in (None, "auto"))
 
 
 def _with_rho_found(config: RunConfig, output: Path | None, callback: Callback) -> RunConfig:

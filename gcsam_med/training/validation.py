@@ -15,7 +15,7 @@ from torch import nn
 
 from gcsam_med.metrics.roc import roc_auc
 from gcsam_med.metrics.segmentation import dice_of_counts
-from gcsam_med.training.batches import targets_of
+from gcsam_med.training.batches import StoredCases
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import gathered, share_buffers
 
@@ -25,7 +25,7 @@ def validate(
     plan: Plan,
     network: nn.Module,
     loss: nn.Module,
-    device: torch.device,
+    cases: StoredCases,
     autocast: Callable[[], AbstractContextManager[object]],
     rank: int = 0,
     world: int = 1,
@@ -40,8 +40,8 @@ def validate(
         Put into eval mode and back into the mode it came in.
     loss : callable
         The training loss.
-    device : torch.device
-        Where the network is.
+    cases : StoredCases
+        The validation split, on the network's device.
     autocast : callable
         Makes the context for the forward pass.
     rank, world : int
@@ -55,16 +55,17 @@ def validate(
         rest, mean over classes; chance level 0.5 where it is not defined).
     """
     share_buffers(network, world)
-    was_training = network.training
+    was_training, device = network.training, cases.device
     network.eval()
     mine = plan.val_rows[rank::world]
+    size = max(2 * plan.config.batch_size, 64 if device.type == "cuda" else 0)
     parts: list[np.ndarray] = []
-    for start in range(0, len(mine), 2 * plan.config.batch_size):
-        rows = mine[start : start + 2 * plan.config.batch_size]
-        images = plan.preprocessing(plan.dataset.images(rows)).contiguous(memory_format=torch.channels_last)
-        targets = targets_of(plan, rows).to(device)
+    for start in range(0, len(mine), size):
+        rows = mine[start : start + size]
+        stored, targets = cases.on_device(rows)
+        images = plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)
         with autocast():
-            logits = network(images.to(device))
+            logits = network(images)
         parts.append(_per_case(plan, logits.float(), targets, loss))
     network.train(was_training)
     table = np.concatenate(parts) if parts else np.empty((0, _columns(plan)))

@@ -1,70 +1,101 @@
-"""Random transforms of training images, one pipeline a modality, as functions of a seed."""
+"""Random transforms of training images: one MONAI pipeline a modality, a function of (seed, epoch, case)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gcsam_med.config import Task
-from gcsam_med.errors import unknown_name
+from gcsam_med.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.transforms.sample import Sample, SampleTransform
+    from gcsam_med.transforms.random_transforms import BatchTransform
 
 Modality = Literal["ultrasound", "xray", "photo"]
 
 
 class Augmentation:
-    """A random transform of an image and its mask that is a function of a seed.
-
-    It keeps no state between calls, so threads and processes may share it.
+    """A pipeline of random transforms for batches; the draws of a case do not depend on its batch.
 
     Parameters
     ----------
-    steps : sequence of SampleTransform
-        Applied in this order.
+    transforms : sequence of BatchTransform
+        Of the whole batch, applied in this order.
+    further : sequence of monai.transforms.RandomizableTransform
+        MONAI's dictionary transforms, applied to each case after those.
     """
 
-    def __init__(self, steps: Sequence[SampleTransform]) -> None:
-        self.steps = tuple(steps)
+    def __init__(self, transforms: Sequence[BatchTransform], further: Sequence[Any] = ()) -> None:
+        from monai.transforms import Compose
+
+        self.pipeline = Compose(list(transforms))
+        self.further = Compose(list(further)) if further else None
 
     def __call__(
-        self, image: torch.Tensor, mask: torch.Tensor | None, seed: int
+        self,
+        images: torch.Tensor,
+        masks: torch.Tensor | None,
+        seed: int,
+        epoch: int,
+        rows: Sequence[int] | np.ndarray,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Transform one case.
+        """Transform a batch.
 
         Parameters
         ----------
-        image : Tensor of float32, shape (C, S, S)
-            Values in 0..1; left unchanged.
-        mask : Tensor of float32, shape (1, S, S), or None
-            0 or 1; left unchanged.
-        seed : int
-            From `sample_seed`.
+        images : Tensor of float32, shape (B, C, S, S)
+            Values in 0..1; left unchanged, and so are the masks.
+        masks : Tensor of float32, shape (B, 1, S, S), or None
+            0 or 1.
+        seed, epoch : int
+            Of the run, and from 0.
+        rows : sequence of int, length B
+            The cases' rows in the manifest.
 
         Returns
         -------
-        image : Tensor of float32, shape (C, S, S)
-            Values in 0..1.
-        mask : Tensor of float32, shape (1, S, S), or None
-            0 or 1, moved as the image was.
+        images : Tensor of float32, shape (B, C, S, S)
+            Values in 0..1, on the same device.
+        masks : Tensor of float32, shape (B, 1, S, S), or None
+            0 or 1, moved as the images were.
         """
-        # MONAI's transforms draw from a RandomState; on PCG64 it is seeded in a tenth of MT19937's 0.1 ms.
-        random = np.random.RandomState(np.random.PCG64(seed))
-        sample: Sample = {"image": image, "mask": mask}
-        for step in self.steps:
-            own = copy.copy(step)
+        from gcsam_med.transforms.random_transforms import CaseRandom, case_keys
+
+        random = CaseRandom(case_keys(seed, epoch, rows))
+        data: dict[str, Any] = {"image": images.clone(), "mask": masks}
+        for transform in self.pipeline.transforms:
+            # A copy: threads may share the pipeline, and each call has its own random numbers.
+            own = copy.copy(transform)
             own.set_random_state(state=random)
-            sample = own(sample)
-        return sample["image"].clamp(0, 1), sample["mask"]
+            data = own(data)
+        if self.further is not None:
+            data = _case_by_case(copy.deepcopy(self.further), data, random.bits())
+        return data["image"].clamp_(0, 1), data["mask"]
 
 
-def training_transform(modality: Modality, task: Task) -> Augmentation:
+def _case_by_case(pipeline: Any, data: dict[str, Any], keys: np.ndarray) -> dict[str, Any]:
+    import torch
+
+    done = []
+    for i, key in enumerate(keys):
+        pipeline.set_random_state(seed=int(key >> np.uint64(33)))
+        done.append(pipeline({k: v[i] for k, v in data.items() if v is not None}))
+    stacked: dict[str, Any] = {
+        k: torch.stack([torch.as_tensor(case[k]) for case in done]).as_subclass(torch.Tensor) for k in done[0]
+    }
+    mask = stacked.get("mask")
+    # A transform may have interpolated it.
+    return {"image": stacked["image"], "mask": None if mask is None else (mask >= 0.5).float()}
+
+
+def training_transform(
+    modality: Modality, task: Task, further: Sequence[Mapping[str, Mapping[str, Any]]] = ()
+) -> Augmentation:
     """Random transforms for a kind of images.
 
     Parameters
@@ -74,43 +105,49 @@ def training_transform(modality: Modality, task: Task) -> Augmentation:
     task : {"segmentation", "classification"}
         The outline of a lesion is what segmentation learns to follow, so it may be bent there; to
         classification it is a sign (a tall or spiculated lesion is suspicious), so it is not.
+    further : sequence of mapping
+        Further random dictionary transforms of MONAI, each ``{name: options}``.
 
     Returns
     -------
     Augmentation
-        A function of image, mask and seed.
+        A function of images, masks, seed, epoch and rows.
 
     Raises
     ------
     InputError
-        If the modality is unknown.
+        If the modality, or a further transform, is unknown or does not take its options.
     """
     if modality not in PIPELINES:
         raise unknown_name("modality", modality, PIPELINES)
-    return Augmentation(PIPELINES[modality](task))
+    return Augmentation(PIPELINES[modality](task), [_monai_transform(entry) for entry in further])
 
 
-def sample_seed(seed: int, epoch: int, row: int) -> int:
-    """Turn a run's seed, an epoch and a case's row into the seed of its augmentation.
+def _monai_transform(entry: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Build one of MONAI's ``Rand...d`` transforms; no other class can be named."""
+    import monai.transforms
 
-    Neither the order in which cases are drawn nor the number of workers takes part, so a run may be resumed
-    anywhere and loaded by any number of processes with the same result.
+    ((name, options),) = entry.items()
+    known = {n for n in dir(monai.transforms) if n.startswith("Rand") and n.endswith("d")}
+    if name not in known:
+        raise unknown_name("random dictionary transform of MONAI", name, known)
+    kind = getattr(monai.transforms, name)
+    # What moves the image must move the mask alike; what changes brightness must leave it alone.
+    moves = kind.__module__.startswith("monai.transforms.spatial")
+    keys = ["image", "mask"] if moves else ["image"]
+    try:
+        return kind(keys, allow_missing_keys=True, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"MONAI's {name} does not take these options: {error}.") from error
 
-    Returns
-    -------
-    int
-        In 0..2**32-1.
-    """
-    return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1)[0])
 
-
-def _ultrasound(task: Task) -> list[SampleTransform]:
-    from gcsam_med.transforms import intensity, spatial
+def _ultrasound(task: Task) -> list[BatchTransform]:
+    from gcsam_med.transforms import random_transforms as rt
 
     segmenting = task == "segmentation"
     return [
         # The probe may be held either way round, tilted and moved; pressed harder, tissue flattens and bends.
-        spatial.RandomPlacement(
+        rt.RandomPlacement(
             flip=0.5,
             rotate=15 if segmenting else 10,
             scale=0.15,
@@ -119,36 +156,36 @@ def _ultrasound(task: Task) -> list[SampleTransform]:
             bend=0.02 if segmenting else 0.0,
         ),
         # Every operator turns the knobs differently: gain, dynamic range, time-gain compensation.
-        intensity.RandomTone(gain=0.2, gamma=0.3, threshold=0.05, prob=0.8),
-        intensity.RandomDepthGain(change=0.3, prob=0.3),
+        rt.RandomTone(gain=0.2, gamma=0.3, threshold=0.05, prob=0.8),
+        rt.RandomDepthGain(change=0.3, prob=0.3),
         # Shadows hide parts of lesions, and an outline must not follow one.
-        intensity.RandomShadow(strength=(0.3, 0.7), prob=0.2),
+        rt.RandomShadow(strength=(0.3, 0.7), prob=0.2),
         # Speckle is the texture of the machine, not of the patient.
-        intensity.RandomSpeckle(strength=0.2, prob=0.5),
+        rt.RandomSpeckle(strength=0.2, prob=0.5),
     ]
 
 
-def _xray(task: Task) -> list[SampleTransform]:
-    from gcsam_med.transforms import intensity, spatial
+def _xray(task: Task) -> list[BatchTransform]:
+    from gcsam_med.transforms import random_transforms as rt
 
     return [
         # No mirror image: the heart lies on the left, and a mirrored chest is a finding (dextrocardia).
         # Patients are positioned with care, so movements are small.
-        spatial.RandomPlacement(flip=0.0, rotate=7, scale=0.1, shift=0.05),
+        rt.RandomPlacement(flip=0.0, rotate=7, scale=0.1, shift=0.05),
         # Exposure, the detector's curve and its noise differ between machines.
-        intensity.RandomTone(gain=0.15, gamma=0.3, threshold=0.05, prob=0.8),
-        intensity.RandomQuantumNoise(strength=0.03, prob=0.3),
+        rt.RandomTone(gain=0.15, gamma=0.3, threshold=0.05, prob=0.8),
+        rt.RandomQuantumNoise(strength=0.03, prob=0.3),
     ]
 
 
-def _photo(task: Task) -> list[SampleTransform]:
-    from gcsam_med.transforms import spatial
+def _photo(task: Task) -> list[BatchTransform]:
+    from gcsam_med.transforms import random_transforms as rt
 
     # What the literature on CIFAR does, so that scores compare.
-    return [spatial.RandomCrop(flip=0.5, pad=0.125)]
+    return [rt.RandomCrop(flip=0.5, pad=0.125)]
 
 
-PIPELINES: dict[str, Callable[[Task], list[SampleTransform]]] = {
+PIPELINES: dict[str, Callable[[Task], list[BatchTransform]]] = {
     "ultrasound": _ultrasound,
     "xray": _xray,
     "photo": _photo,

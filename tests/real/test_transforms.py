@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gcsam_med.transforms.augmentation import sample_seed, training_transform
+from gcsam_med.transforms.augmentation import training_transform
 from gcsam_med.transforms.letterbox import Letterbox
 from gcsam_med.transforms.preprocessing import Preprocessing
 
@@ -43,7 +43,7 @@ def test_no_outline_is_pushed_out_of_the_picture(modality):
     for number, pair in enumerate(pairs):
         image, mask = placed(*pair)
         for epoch in range(3):
-            moved = transform(image, mask, sample_seed(0, epoch, number))[1]
+            moved = transform(image[None], mask[None], 0, epoch, [number])[1]
             assert moved.sum() > 0.5 * mask.sum(), pair[0].name
 
 
@@ -53,7 +53,7 @@ def test_lesions_stay_darker_than_what_is_around_them():
     before, after = [], []
     for number, pair in enumerate(cases("ultrasound")):
         image, mask = placed(*pair)
-        moved, outline = transform(image, mask, sample_seed(1, 0, number))
+        moved, outline = (x[0] for x in transform(image[None], mask[None], 1, 0, [number]))
         for picture, inside, found in ((image, mask, before), (moved, outline, after)):
             around = torch.nn.functional.max_pool2d(inside[None], 9, 1, 4)[0] - inside
             found.append(float(picture[around > 0].mean() - picture[inside > 0].mean()))

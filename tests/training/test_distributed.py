@@ -23,7 +23,6 @@ import torch
 
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import open_prepared
-from gcsam_med.devices import pick_device
 from gcsam_med.errors import ConfigError, EnvironmentFault, Interrupted
 from gcsam_med.losses import build_loss
 from gcsam_med.networks import build_network
@@ -31,6 +30,7 @@ from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume, train
 from gcsam_med.training import state as state_module
+from gcsam_med.training.batches import StoredCases
 from gcsam_med.training.checkpoint import load_checkpoint
 from gcsam_med.training.plan import make_plan
 from gcsam_med.training.process import check_same_step
@@ -192,7 +192,8 @@ def test_all_processes_validate_the_network_that_is_kept(data_root: Path, tmp_pa
     network.load_state_dict(last_state(folder)["network"])
     plan = make_plan(config, open_prepared(data_root, "toy"))
     loss = build_loss(str(plan.config.loss), None, 0.0)
-    found = validate(plan, network, loss, pick_device("cpu"), lambda: torch.autocast("cpu", enabled=False))
+    cases = StoredCases(plan, plan.val_rows, torch.device("cpu"))
+    found = validate(plan, network, loss, cases, lambda: torch.autocast("cpu", enabled=False))
     assert found["val_loss"] == pytest.approx(last_state(folder)["history"][-1]["val_loss"], abs=1e-6)
 
 

@@ -27,7 +27,7 @@ from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import make_plan, train
-from gcsam_med.training.batches import Batches
+from gcsam_med.training.batches import Batches, StoredCases
 from gcsam_med.training.build import moving_average
 from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
@@ -89,6 +89,25 @@ def test_epochs_differ_in_order_and_augmentation(data_root: Path) -> None:
     torch.testing.assert_close(batches[0][0].images, batches[0][0].images, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+@pytest.mark.parametrize("first", [0, 3])
+def test_what_is_read_ahead_is_what_is_asked_for(data_root: Path, task: str, first: int) -> None:
+    """Oracle: the batches made one by one, and from images that live on the device; over two epochs."""
+    batches = Batches(plan_of(data_root, task=task, batch_size=4, accumulate=2))
+    resident = Batches(plan_of(data_root, task=task, batch_size=4, accumulate=2))
+    resident.cases.keep()
+    last = 2 * batches.steps_per_epoch
+    pairs = zip(batches.stream(first, last), resident.stream(first, last), strict=True)
+    for step, (read, kept) in enumerate(pairs, first):
+        for one, two, three in zip(read, kept, batches[step], strict=True):
+            assert torch.equal(one.images, three.images)
+            assert torch.equal(one.targets, three.targets)
+            assert torch.equal(two.images, three.images)
+            assert torch.equal(two.targets, three.targets)
+            assert one.share == two.share == three.share
+    assert step == last - 1
+
+
 def test_the_training_images_are_standardized(data_root: Path) -> None:
     """Oracle: mean 0 and standard deviation 1 over all training images, by definition."""
     plan = plan_of(data_root, augment=False, batch_size=100)
@@ -135,6 +154,10 @@ def test_a_loss_is_a_mean_over_cases(loss: str, data_root: Path) -> None:
     torch.testing.assert_close(function(logits, targets), torch.stack(single).mean())
 
 
+def val_cases(plan: Plan) -> StoredCases:
+    return StoredCases(plan, plan.val_rows, torch.device("cpu"))
+
+
 class Fixed(nn.Module):
     """Gives prepared logits, a batch at a time."""
 
@@ -153,7 +176,7 @@ def test_validation_dice_is_monai_s(data_root: Path) -> None:
     truth = torch.from_numpy(plan.dataset.masks(plan.val_rows)).unsqueeze(1).float()
     logits = torch.randn(truth.shape) + 2 * truth
     loss = build_loss("dice-ce")
-    found = validate(plan, Fixed(logits), loss, torch.device("cpu"), nullcontext)
+    found = validate(plan, Fixed(logits), loss, val_cases(plan), nullcontext)
     expected = DiceMetric(ignore_empty=True)((logits >= 0).float(), truth)
     assert found["val_dice"] == pytest.approx(float(expected.nanmean()), abs=1e-6)
     singles = [loss(logits[i : i + 1], truth[i : i + 1]) for i in range(len(truth))]
@@ -165,7 +188,7 @@ def test_validation_auc_is_scikit_learn_s(data_root: Path) -> None:
     plan = plan_of(data_root, task="classification")
     labels = plan.labels(plan.val_rows)
     logits = torch.randn(len(labels), 3)
-    found = validate(plan, Fixed(logits), build_loss("cross-entropy"), torch.device("cpu"), nullcontext)
+    found = validate(plan, Fixed(logits), build_loss("cross-entropy"), val_cases(plan), nullcontext)
     probabilities = logits.softmax(dim=1).numpy()
     assert found["val_auc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
     assert found["val_balanced_accuracy"] == pytest.approx(

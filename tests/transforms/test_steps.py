@@ -8,24 +8,33 @@ import torch
 from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 
-from gcsam_med.transforms.intensity import (
+from gcsam_med.transforms.random_transforms import (
+    Batch,
+    BatchTransform,
+    CaseRandom,
+    RandomCrop,
     RandomDepthGain,
+    RandomPlacement,
     RandomQuantumNoise,
     RandomShadow,
     RandomSpeckle,
     RandomTone,
+    _spline_basis,
+    case_keys,
 )
-from gcsam_med.transforms.sample import Sample, SampleTransform
-from gcsam_med.transforms.spatial import RandomCrop, RandomPlacement, _spline_basis
 
 SIDE = 96
 
 
-def run(
-    step: SampleTransform, image: torch.Tensor, mask: torch.Tensor | None = None, seed: int = 0
-) -> Sample:
-    step.set_random_state(state=np.random.RandomState(seed))
-    return step({"image": image, "mask": mask})
+def draws(seed: int, cases: int = 1) -> CaseRandom:
+    return CaseRandom(case_keys(seed, 0, range(cases)))
+
+
+def run(step: BatchTransform, image: torch.Tensor, mask: torch.Tensor | None = None, seed: int = 0) -> Batch:
+    """Transform a single case."""
+    step.set_random_state(state=draws(seed))
+    out = step({"image": image[None].clone(), "mask": None if mask is None else mask[None]})
+    return {"image": out["image"][0], "mask": None if out["mask"] is None else out["mask"][0]}
 
 
 def smooth(seed: int = 0) -> torch.Tensor:
@@ -42,10 +51,10 @@ def test_placement_reads_where_its_matrix_says(seed):
     step = RandomPlacement(flip=0.5, rotate=20, scale=0.2, shift=0.1, stretch=0.1)
     image = smooth()
     found = run(step, image, seed=seed)["image"][0].numpy()
-    state = np.random.RandomState(seed)
+    state = draws(seed)
     state.rand()  # whether to act
     step.set_random_state(state=state)
-    (a, b, across), (c, d, down) = step._matrix()
+    (a, b, across), (c, d, down) = step.matrices()[0]
     y, x = (2 * np.mgrid[:SIDE, :SIDE] + 1) / SIDE - 1
     places = [((c * x + d * y + down + 1) * SIDE - 1) / 2, ((a * x + b * y + across + 1) * SIDE - 1) / 2]
     expected = map_coordinates(image[0].numpy(), places, order=1, mode="grid-constant")
@@ -64,9 +73,8 @@ def test_each_option_of_placement_is_the_movement_it_names(options, check):
     """Oracle: a rotation is orthogonal, a zoom a multiple of the identity, a stretch leaves the width."""
     step = RandomPlacement(**{"flip": 0, "rotate": 0, "scale": 0, "shift": 0, **options})
     drawn = []
-    for seed in range(30):
-        step.set_random_state(state=np.random.RandomState(seed))
-        matrix = np.array(step._matrix())
+    step.set_random_state(state=draws(0, 30))
+    for matrix in step.matrices():
         np.testing.assert_allclose(matrix[:, 2], 0)
         np.testing.assert_allclose(check(matrix[:, :2]), 0, atol=1e-6)
         drawn.append(matrix[1, 1])
@@ -76,14 +84,14 @@ def test_each_option_of_placement_is_the_movement_it_names(options, check):
 def test_a_bend_is_smooth_and_of_the_size_it_says():
     """Oracle: the standard deviation of the displacement of a field of independent control points."""
     step = RandomPlacement(flip=0, rotate=0, scale=0, shift=0, bend=0.03)
-    fields = []
-    for seed in range(60):
-        step.set_random_state(state=np.random.RandomState(seed))
-        field = torch.zeros(SIDE, SIDE, 2)
-        step._bend(field)
-        fields.append(field.numpy() / 2)  # as a part of the side
-    fields = np.stack(fields)
-    weight = (_spline_basis(SIDE, 6).numpy() ** 2).sum(1)
+    step.set_random_state(state=draws(0, 200))
+    basis = _spline_basis(SIDE, 6, torch.device("cpu")).numpy()
+    points = step.bends()
+    bent = points.any(axis=(1, 2, 3))
+    assert 70 <= bent.sum() <= 130
+    # As a part of the side, (cases, SIDE, SIDE, 2).
+    fields = np.moveaxis(basis @ points[bent] @ basis.T, 1, -1) / 2
+    weight = (basis**2).sum(1)
     expected = 0.03 * np.sqrt(weight[:, None] * weight[None])
     np.testing.assert_allclose(fields.std(0).mean(), expected.mean(), rtol=0.08)
     assert np.abs(np.diff(fields, axis=1)).max() < 0.06 / (SIDE / 6) * 4, "folds within a pixel"
@@ -92,7 +100,7 @@ def test_a_bend_is_smooth_and_of_the_size_it_says():
 def test_the_spline_basis_is_cubic():
     """Oracle: scipy's BSpline of degree 3 on uniform knots."""
     points, side = 6, 50
-    basis = _spline_basis(side, points).numpy()
+    basis = _spline_basis(side, points, torch.device("cpu")).numpy()
     np.testing.assert_allclose(basis.sum(1), 1, atol=1e-6)
     place = np.linspace(0, points - 1, side)
     for k in (2, 3):  # away from the ends
@@ -189,10 +197,10 @@ def test_quantum_noise_grows_with_the_root_of_the_brightness():
 def test_a_probability_of_zero_is_never_and_a_half_is_half(make):
     """Oracle: the binomial distribution, 35..65 of 100; brightness never touches the mask."""
     image, mask = smooth(), (smooth(1) > 0.5).float()
-    assert run(make(0.0), image, mask)["image"] is image
+    assert torch.equal(run(make(0.0), image, mask)["image"], image)
     acted = 0
     for seed in range(100):
         out = run(make(0.5), image, mask, seed=seed)
-        assert out["mask"] is mask
+        assert torch.equal(out["mask"], mask)
         acted += not torch.equal(out["image"], image)
     assert 35 <= acted <= 65
