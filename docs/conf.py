@@ -60,14 +60,24 @@ def _commands() -> str:
 
 
 def _settings() -> str:
-    """Write the table of a run's settings, from the fields of `RunConfig`."""
-    from gcsam_med.config import RunConfig
+    """Write a table of every model's options, from their fields."""
+    from gcsam_med import config
 
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, field in RunConfig.model_fields.items():
-        default = "" if field.is_required() else f"`{field.default}`"
-        rows.append(f"| `{name}` | {default} | {field.description} |")
-    return "\n".join(rows) + "\n"
+    text = ""
+    for command, model in (
+        ("A run (`train`, `compare`, and `config.yaml`)", config.RunConfig),
+        ("`prepare`", config.PrepareOptions),
+        ("`evaluate`", config.EvaluateOptions),
+        ("`predict`", config.PredictOptions),
+        ("`compare`", config.CompareOptions),
+        ("`sharpness`", config.SharpnessOptions),
+    ):
+        text += f"## {command}\n\n| name | default | meaning |\n|---|---|---|\n"
+        for name, field in model.model_fields.items():
+            default = "" if field.is_required() else f"`{field.default}`"
+            text += f"| `{name}` | {default} | {field.description} |\n"
+        text += "\n"
+    return text
 
 
 def _metrics() -> str:

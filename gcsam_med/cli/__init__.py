@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gcsam_med import __version__
-from gcsam_med.cli import console
+from gcsam_med.cli import console, streams
 from gcsam_med.errors import GcsamMedError, machine_fault, unknown_name
 
 COMMANDS = {
@@ -109,6 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments : list of str, optional
         Default: ``sys.argv[1:]``.
     """
+    streams.prepare_process()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -126,7 +127,7 @@ def run(arguments: list[str]) -> int:
         console.fail(error)
         return error.exit_code
     except KeyboardInterrupt:
-        console.voice.err.print("Stopped.")
+        console.say("Stopped (Ctrl-C).")
         return 130
     except Exception as error:
         if console.voice.debug:
@@ -141,8 +142,9 @@ def _unexpected(error: Exception) -> int:
         console.fail(fault)
         return fault.exit_code
     # The text of an unexpected error may quote file content, so only its kind is shown.
-    console.voice.err.print(
-        f"[bold red]error:[/] A bug in gcsam-med: {type(error).__name__}. "
-        "Run again with --debug to see where, and report it."
+    console.fail(
+        GcsamMedError(
+            f"A bug in gcsam-med: {type(error).__name__}. Run again with --debug to see where, and report it."
+        )
     )
     return 1

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,17 +19,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from gcsam_med.cli.streams import Surviving
 from gcsam_med.errors import DataFaults, GcsamMedError
 
 T = TypeVar("T")
 
 
 def _stream(stderr: bool) -> Console:
-    # Without a terminal Rich would wrap at 80 columns and break paths in two; logs want whole lines.
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    width = None if terminal or "COLUMNS" in os.environ else 200
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not terminal)
+    stream = Surviving(sys.stderr if stderr else sys.stdout)
+    return Console(
+        file=cast("IO[str]", stream), width=stream.width, highlight=False, soft_wrap=not stream.isatty()
+    )
 
 
 @dataclass
@@ -58,51 +58,52 @@ voice = Voice()
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def _harmless(text: str) -> str:
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+def plain(text: object, style: str = "") -> Text:
+    """Text to draw as it stands: nothing in it is markup, and nothing moves the terminal's cursor."""
+    return Text(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text)), style=style)
 
 
-def _shown(text: str) -> str:
-    """Plain text for Rich: nothing in it is markup, nothing moves the terminal."""
-    return escape(_harmless(text))
-
-
-def say(text: str) -> None:
-    """Tell how the work goes (stderr); nothing with --quiet. `text` may hold Rich markup."""
+def say(text: str, style: str = "") -> None:
+    """Tell how the work goes (stderr); nothing with --quiet."""
     if not voice.quiet:
-        voice.err.print(_harmless(text))
+        voice.err.print(plain(text, style))
 
 
 def detail(text: str) -> None:
     """Tell more (stderr), with --verbose only."""
     if voice.verbose and not voice.quiet:
-        voice.err.print(_harmless(text), style="dim")
+        voice.err.print(plain(text, "dim"))
 
 
 def warn(text: str) -> None:
-    """Warn (stderr), even with --quiet. `text` is plain."""
-    voice.err.print(f"[bold yellow]warning:[/] {_shown(text)}")
+    """Warn (stderr), even with --quiet."""
+    voice.err.print(Text.assemble(("warning: ", "bold yellow"), plain(text)))
 
 
 def fail(error: GcsamMedError) -> None:
     """Print what went wrong and what to do: one or two lines, and a table of faults if there are many."""
-    voice.err.print(f"[bold red]error:[/] {_shown(error.message)}")
+    voice.err.print(Text.assemble(("error: ", "bold red"), plain(error.message)))
     if isinstance(error, DataFaults):
         rows = [(f.path, f.reason, f.detail) for f in error.faults[:50]]
         voice.err.print(_drawn("", ["file", "reason", "what"], rows))
         if len(error.faults) > 50:
             voice.err.print(f"... and {len(error.faults) - 50} more.")
     if error.advice:
-        voice.err.print(_shown(error.advice))
+        voice.err.print(plain(error.advice))
 
 
-def result(payload: Mapping[str, Any], text: str = "") -> None:
-    """Give the command's result on stdout: `payload` as JSON with --json, else `text` (Rich markup)."""
+def result(payload: Mapping[str, Any], text: str = "", then: str = "") -> None:
+    """Give the command's result on stdout: `payload` as JSON with --json, else `text`.
+
+    `then` is a command to run next; it is named on stderr.
+    """
     if voice.as_json:
-        sys.stdout.write(json.dumps(payload, indent=2, default=str, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        voice.out.file.write(json.dumps(payload, indent=2, default=str, allow_nan=False) + "\n")
+        voice.out.file.flush()
     elif text:
-        voice.out.print(_harmless(text))
+        voice.out.print(plain(text), soft_wrap=True)
+    if then:
+        say(f"Next: {then}")
 
 
 def table(
@@ -116,12 +117,12 @@ def table(
 
 def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     drawn = Table(
-        title=_shown(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
+        title=plain(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
     )
     for i, column in enumerate(columns):
-        drawn.add_column(_shown(column), justify="left" if i == 0 else "default", overflow="fold")
+        drawn.add_column(plain(column), justify="left" if i == 0 else "default", overflow="fold")
     for row in rows:
-        drawn.add_row(*(_shown(str(cell)) for cell in row))
+        drawn.add_row(*(plain(cell) for cell in row))
     return drawn
 
 
@@ -137,14 +138,14 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         yield from items
         return
     with progress() as bars:
-        yield from bars.track(items, total=total, description=what)
+        yield from bars.track(items, total=total, description=plain(what).plain)
 
 
 def progress() -> Progress:
     """A progress display in the house's form, on stderr."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

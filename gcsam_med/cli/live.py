@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -27,11 +26,11 @@ class LiveView(Callback):
 
     def __init__(self) -> None:
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             console=console.voice.err,
         )
         self.epochs: list[EpochEnd] = []
@@ -113,13 +112,13 @@ class LiveView(Callback):
             )
         left = "" if last.patience_left is None else f", patience left {last.patience_left}"
         summary = f"best {metric} {last.best:.4f} in epoch {last.best_epoch}{left}"
-        return Group(table, summary, self.bars)
+        return Group(table, console.plain(summary), self.bars)
 
 
 def _say_plan(event: Start) -> None:
     plan, config = event.plan, event.plan.config
     facts = [
-        f"{config.task} on [bold]{escape(plan.dataset.info.name)}[/]: {len(plan.train_rows)} training and "
+        f"{config.task} on {plan.dataset.info.name}: {len(plan.train_rows)} training and "
         f"{len(plan.val_rows)} validation cases, {plan.dataset.info.size}x{plan.dataset.info.size}",
         f"{config.model} ({event.parameters / 1e6:.1f} M weights, {event.initial}) with {config.optimizer}, "
         f"lr {config.lr:g}"
@@ -128,12 +127,12 @@ def _say_plan(event: Start) -> None:
     ]
     if config.task == "classification":
         counts = ", ".join(f"{name} {n}" for name, n in zip(plan.classes, plan.class_counts(), strict=True))
-        weighed = "weighed by inverse frequency in the loss" if config.class_weights else "not weighed"
-        facts.append(escape(f"training cases by class: {counts}; {weighed}"))
+        weights = "weighted by inverse frequency in the loss" if config.class_weights else "not weighted"
+        facts.append(f"training cases by class: {counts}; {weights}")
     if event.first_step:
         epoch, place = divmod(event.first_step, event.steps_per_epoch)
         facts.append(f"resumed in epoch {epoch + 1} after step {place} of {event.steps_per_epoch}")
-    facts.append(f"run folder: {escape(str(event.folder))}")
+    facts.append(f"run folder: {event.folder}")
     for fact in facts:
         console.say(fact)
     for warning in plan.warnings:

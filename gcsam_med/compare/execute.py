@@ -36,6 +36,7 @@ State = Literal["to do", "unfinished", "trained", "evaluated"]
 # Enough for the two metrics of the comparison, and for one line of the landscape.
 SHARPNESS = SharpnessOptions(cases=32, eigenvalues=1, trace_samples=10, line_points=21, surface_points=0)
 _PROGRESS_SECONDS = 0.2
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def state_of(plan: StudyPlan, run: PlannedRun) -> State:
@@ -372,7 +373,9 @@ def _go_on(plan: StudyPlan) -> str:
 def _start(
     plan: StudyPlan, run: PlannedRun, device: str, share: int, sharpness: bool, logs: Path
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "gcsam_med", "compare", "--output", str(plan.folder), "--only", run.name]
+    # Not -m: it would look for modules in the working directory first.
+    code = f"import sys; sys.path.append({str(_ROOT)!r}); from gcsam_med.cli import main; main()"
+    command = [sys.executable, "-P", "-c", code, "compare", "--output", str(plan.folder), "--only", run.name]
     command += ["--device", device, *(["--sharpness"] if sharpness else [])]
     threads = str(max(1, usable_cores() // share))
     with (logs / f"{run.name}.txt").open("ab") as log:

@@ -22,11 +22,12 @@ T = TypeVar("T")
 # --- Signals
 
 # SIGUSR1 is what SLURM sends ahead of the end of a job's time.
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+# SIGHUP: the terminal was closed.
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGHUP: 143}
 
 
 class StopSignals:
-    """Records SIGINT, SIGTERM and SIGUSR1 while it is entered; a second signal ends the process at once.
+    """Records SIGINT, SIGTERM, SIGUSR1 and SIGHUP while it is entered; a second one ends the process at once.
 
     Attributes
     ----------
@@ -43,6 +44,8 @@ class StopSignals:
         # Python allows handlers in the main thread only; elsewhere the host application keeps its own.
         if threading.current_thread() is threading.main_thread():
             for number in _EXIT_CODES:
+                if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup
                 self._previous[number] = signal.signal(number, self._record)
         return self
 
@@ -58,7 +61,7 @@ class StopSignals:
         self.exit_code = _EXIT_CODES[signal.Signals(number)]
         # The first process of a container ignores signals without a handler of its own.
         at_once = _exit if os.getpid() == 1 else signal.SIG_DFL
-        for each in _EXIT_CODES:
+        for each in self._previous:
             signal.signal(each, at_once)
 
 
