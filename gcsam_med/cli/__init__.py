@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from gcsam_med import __version__
 from gcsam_med.cli import console, streams
-from gcsam_med.errors import GcsamMedError, machine_fault, unknown_name
+from gcsam_med.errors import GcsamMedError, InputError, machine_fault, unknown_name
 
 COMMANDS = {
     "prepare": "prepare",
@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": "predict",
     "export": "predict",
     "sharpness": "evaluate",
+    "runs": "runs",
     "list": "info",
     "doctor": "info",
 }
@@ -117,6 +118,7 @@ def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code (see `gcsam_med.errors`)."""
     console.voice.reset()
     try:
+        _check_options(arguments)
         code = app(arguments, prog_name="gcsam-med", standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
@@ -148,3 +150,19 @@ def _unexpected(error: Exception) -> int:
         )
     )
     return 1
+
+
+_ELSEWHERE = {
+    ("train", "--size"): (
+        "The size of the images is chosen when they are prepared, not by train.",
+        "Prepare them once more under another name: gcsam-med prepare ... --size 128 --name NAME128",
+    ),
+}
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Answer options that people look for in the wrong command."""
+    for argument in arguments[1:]:
+        found = _ELSEWHERE.get((arguments[0], argument.partition("=")[0]))
+        if found is not None:
+            raise InputError(*found)

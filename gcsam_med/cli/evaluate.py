@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import Output, from_models
+from gcsam_med.cli.runs import Run, find_run
 from gcsam_med.config import CalibrateOptions, EvaluateOptions, SharpnessOptions
 
 if TYPE_CHECKING:
@@ -17,17 +19,13 @@ if TYPE_CHECKING:
     from gcsam_med.reporting import Report
 
 
-Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, runs/NAME.", autocompletion=completion.of("runs"))
-]
-
-
 @from_models
-def calibrate_command(run: Run, options: CalibrateOptions) -> None:
+def calibrate_command(options: CalibrateOptions, run: Run = None) -> None:
     """Fit threshold, temperature and references of a run again; `train` does it once at its end."""
     from gcsam_med.runs import RunFolder
     from gcsam_med.training.calibration import calibrate_run
 
+    run = find_run(run)
     found = calibrate_run(run, **options.model_dump(), track=console.track)
     facts = [f"threshold {found.threshold:g} ({found.rule}; {found.n} cases)"]
     if found.temperature is not None:
@@ -37,34 +35,37 @@ def calibrate_command(run: Run, options: CalibrateOptions) -> None:
 
 @from_models
 def evaluate_command(
-    run: Run,
     options: EvaluateOptions,
+    run: Run = None,
     output: Output = None,
 ) -> None:
     """Evaluate a trained run: metrics with 95 % intervals, and a report that can be published."""
     from gcsam_med.evaluation import evaluate, evaluation_folder
     from gcsam_med.reporting import metrics_json
 
+    run = find_run(run)
     report = evaluate(run, options=options, output=output, track=console.track)
     for notice in report.notices:
         if notice.stamp and notice.key != "research-only":
             console.warn(f"{notice.title}. {notice.text}")
     _show(report)
     page = (output or evaluation_folder(report, run)) / "report.html"
-    console.result(metrics_json(report), f"Report: {page}")
+    console.result(
+        metrics_json(report), f"Report: {page}", then=f"gcsam-med predict {shlex.quote(str(run))} IMAGES"
+    )
 
 
 @from_models
 def sharpness_command(
+    options: SharpnessOptions,
     runs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="RUN...",
-            help="Run folders; several are compared.",
+            metavar="[RUN...]",
+            help="Runs; several are compared; default: the newest finished one.",
             autocompletion=completion.of("runs"),
         ),
-    ],
-    options: SharpnessOptions,
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; default: RUN/sharpness of the first run.")
     ] = None,
@@ -77,7 +78,8 @@ def sharpness_command(
     from gcsam_med.runs import RunFolder
 
     found = []
-    for root in runs:
+    folders = [find_run(run) for run in runs] if runs else [find_run(None)]
+    for root in folders:
         measured = measure_sharpness(root, options, track=console.track)
         folder = output / measured.run if output else RunFolder(root).sharpness
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,8 +92,8 @@ def sharpness_command(
                 write_durably(folder / "surface.png", to_png(loss_surface(content)))
         found.append(measured)
     contents = [measured.to_json() for measured in found]
-    folder = output or RunFolder(runs[0]).sharpness
-    if len(runs) > 1 and options.line_points:
+    folder = output or RunFolder(folders[0]).sharpness
+    if len(folders) > 1 and options.line_points:
         with look():
             write_durably(folder / "comparison.png", to_png(loss_lines(contents)))
     _show_sharpness(found)

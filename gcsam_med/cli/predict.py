@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gcsam_med.cli import completion, console
-from gcsam_med.cli.evaluate import Run
 from gcsam_med.cli.from_model import from_models
+from gcsam_med.cli.runs import Run, find_run
 from gcsam_med.config import ExportOptions, PredictOptions
 from gcsam_med.errors import InputError
 
@@ -23,20 +23,28 @@ def predict_command(
     arguments: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN... INPUTS...",
-            help="Run folders (several, or a folder of them: an ensemble), then images: files, folders, "
-            "patterns, .zip archives.",
+            metavar="[RUN...] INPUTS...",
+            help="Runs (several, or a folder of them: an ensemble; default: the newest finished one), then "
+            "images: files, folders, patterns, .zip archives.",
             show_default=False,
             autocompletion=completion.of("runs"),
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write to.", rich_help_panel="What is written")
-    ],
     options: PredictOptions,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder to write to; default: RUN/predictions/NAME, named by the first input.",
+            rich_help_panel="What is written",
+        ),
+    ] = None,
 ) -> None:
     """Predict images: masks and overlays, or class probabilities, and a table of them all."""
     runs, inputs = _divide(arguments)
+    if output is None:
+        output = runs[0] / "predictions" / (inputs[0].resolve().stem or "images")
     from gcsam_med.inference import predict
 
     outcome = predict(runs, inputs, output, options, track=console.track)
@@ -47,8 +55,8 @@ def predict_command(
 
 @from_models
 def export_command(
-    run: Run,
     options: ExportOptions,
+    run: Run = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="New folder; default RUN/export/FORMAT.", show_default=False),
@@ -60,6 +68,7 @@ def export_command(
     """
     from gcsam_med.inference.export import export_run
 
+    run = find_run(run)
     console.say(f"Exporting {run.name} as {options.format}")
     done = export_run(run, options.format, output, overwrite=options.overwrite)
     if done.synthetic:
@@ -81,15 +90,20 @@ def export_command(
 
 
 def _divide(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Tell run folders, which come first, from inputs."""
-    count = next((i for i, path in enumerate(arguments) if not _holds_runs(path)), len(arguments))
-    # What is no run is still taken as one if it stands first: its own error says what is missing.
-    count = max(count, 1)
+    """Tell runs, which come first, from inputs; without a run the newest finished one is meant."""
+    named = [Path("runs") / path if _is_run_name(path) else path for path in arguments]
+    count = next((i for i, path in enumerate(named) if not _holds_runs(path)), len(named))
     if count == len(arguments):
-        raise InputError(
-            "There is nothing to predict.", "Usage: gcsam-med predict RUN IMAGES... --output out"
-        )
-    return arguments[:count], arguments[count:]
+        raise InputError("There is nothing to predict.", "Usage: gcsam-med predict RUN IMAGES...")
+    if count == 0:
+        # What is not there may be a mistyped run, if an input follows.
+        first = arguments[0] if len(arguments) > 1 and not arguments[0].exists() else None
+        return [find_run(first)], arguments
+    return named[:count], arguments[count:]
+
+
+def _is_run_name(path: Path) -> bool:
+    return not path.exists() and len(path.parts) == 1 and _holds_runs(Path("runs") / path)
 
 
 def _holds_runs(path: Path) -> bool:

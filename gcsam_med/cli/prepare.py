@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -142,7 +143,8 @@ def _tell(outcome: Outcome, audit: dict[str, Any]) -> None:
         "audit": audit["summary"],
     }
     done = "Prepared" if outcome.fresh else "Nothing changed"
-    console.result(payload, f"{done}: {outcome.dataset.root} (audit.html shows what was found)")
+    then = f"gcsam-med train --dataset {shlex.quote(info.name)}"
+    console.result(payload, f"{done}: {outcome.dataset.root} (audit.html shows what was found)", then)
 
 
 def _find(prepared: str, data_root: Path) -> PreparedDataset:

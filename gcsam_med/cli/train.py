@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import ConfigFile, RunSettings, Sets, from_models
+from gcsam_med.cli.runs import find_run
 from gcsam_med.errors import ConfigError
+from gcsam_med.files import read_json
 
 if TYPE_CHECKING:
     from gcsam_med.training import TrainingResult
@@ -40,20 +43,54 @@ def train_command(
     extend: Annotated[
         bool, typer.Option("--extend", help="With --resume: allow more --epochs than before.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Train although there is a finished run of the same settings.")
+    ] = False,
 ) -> None:
     """Train a network, with GCSAM by default, and keep the weights of the best validation epoch."""
     from gcsam_med import training
     from gcsam_med.cli.live import LiveView
 
     settings |= _checkpoint_every(checkpoint_every)
+    if resume is not None:
+        resume = find_run(resume)
+        _say_if_finished(resume, extend=extend)
+    elif config is None and not any(key.startswith("dataset") for key in [*settings, *(sets or ())]):
+        raise _no_dataset(Path(settings.get("data_root", "data")))
     with LiveView() as view:
         if resume is not None:
             outcome = training.resume(resume, view, extend=extend, sets=sets or (), **settings)
         else:
-            dataset = settings.pop("dataset", None)
-            outcome = training.train(dataset, output, view, config=config, sets=sets or (), **settings)
+            places = {"output": output, "callback": view, "config": config}
+            outcome = training.train(sets=sets or (), again=again, **places, **settings)
     if int(os.environ.get("RANK", "0")) == 0:
         _report(outcome)
+
+
+def _say_if_finished(run: Path, *, extend: bool) -> None:
+    """Say how to train a finished run on, before it is looked at and left as it is."""
+    result = read_json(run / "result.json") if (run / "result.json").is_file() else {}
+    why = result.get("stopped_by") if isinstance(result, dict) else None
+    if why in ("epochs", "patience") and not extend:
+        console.say(
+            f"{run} is finished ({result.get('epochs')} epochs, stopped by {why}). "
+            f"To train it on: gcsam-med train --resume {run} --extend --epochs N"
+        )
+
+
+def _no_dataset(data_root: Path) -> ConfigError:
+    """Say which prepared data sets there are."""
+    there = sorted(path.parent.name for path in (data_root / "prepared").glob("*/dataset.json"))
+    if there:
+        return ConfigError(
+            f"train needs a data set; prepared are: {', '.join(there)}.",
+            f"For example: gcsam-med train --dataset {there[0]}",
+        )
+    return ConfigError(
+        f"train needs a prepared data set, and there is none under {data_root}.",
+        "Prepare your images: gcsam-med prepare --dataset folder --source FOLDER - or try synthetic ones: "
+        "gcsam-med prepare --dataset busi --demo",
+    )
 
 
 def _checkpoint_every(text: str | None) -> dict[str, Any]:
@@ -85,7 +122,9 @@ def _report(outcome: TrainingResult) -> None:
             )
         ],
     )
+    run = outcome.folder
     console.result(
         outcome.to_json(),
-        f"Model: {outcome.folder / 'model'}\nNext:  gcsam-med evaluate {outcome.folder}",
+        f"Model: {run / 'model'}\nCurves: {run / 'curves.png'}",
+        then=f"gcsam-med evaluate {shlex.quote(str(run))}",
     )

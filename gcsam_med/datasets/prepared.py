@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import math
 import os
@@ -285,10 +286,12 @@ def open_prepared(data_root: Path, name: str) -> PreparedDataset:
     if not (root / INFO).is_file():
         parent = root.parent
         there = sorted(p.parent.name for p in parent.glob(f"*/{INFO}")) if parent.is_dir() else []
+        near = difflib.get_close_matches(name.lower(), there, n=2, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
         raise InputError(
             f"No prepared data set '{name}' under {parent}"
             + (f" (there: {', '.join(there)})." if there else "."),
-            f"Make it with: gcsam-med prepare --dataset {name} --source FOLDER",
+            f"{hint}Make it with: gcsam-med prepare --dataset {name} --source FOLDER",
         )
     return PreparedDataset(root)
 

@@ -82,6 +82,7 @@ def train(
     *,
     config: PathLike | None = None,
     sets: Sequence[str] = (),
+    again: bool = False,
     **settings: Any,
 ) -> TrainingResult:
     """Train a network on a prepared data set.
@@ -98,6 +99,8 @@ def train(
         YAML file of settings.
     sets : sequence of str
         ``key=value`` texts; they beat the file.
+    again : bool
+        Train although there is a finished run of the same settings and data.
     **settings
         Fields of `RunConfig`, such as ``optimizer="gcsam"`` or ``epochs=20``; they beat all others.
 
@@ -112,12 +115,16 @@ def train(
         See `gcsam_med.errors`.
     """
     if isinstance(dataset, RunConfig):
-        return _from_start(with_overrides(dataset, settings, sets), output, callback)
+        return _from_start(with_overrides(dataset, settings, sets), output, callback, again=again)
     given = settings | ({} if dataset is None else {"dataset": dataset})
-    return _from_start(load_config(None if config is None else Path(config), given, sets), output, callback)
+    return _from_start(
+        load_config(None if config is None else Path(config), given, sets), output, callback, again=again
+    )
 
 
-def _from_start(config: RunConfig, output: PathLike | None, callback: Callback | None) -> TrainingResult:
+def _from_start(
+    config: RunConfig, output: PathLike | None, callback: Callback | None, *, again: bool
+) -> TrainingResult:
     output = None if output is None else Path(output)
     dataset = open_prepared(config.data_root, config.dataset)
     if config.rho == "auto":
@@ -125,7 +132,9 @@ def _from_start(config: RunConfig, output: PathLike | None, callback: Callback |
     precision = pick_precision(config.precision, pick_device(config.device))
     plan = make_plan(config.model_copy(update={"precision": precision}), dataset)
     # The first process alone chooses the folder: the others might find it taken already.
-    run = RunFolder(_new_folder(plan, output) if int(os.environ.get("RANK", "0")) == 0 else Path())
+    run = RunFolder(
+        _new_folder(plan, output, again=again) if int(os.environ.get("RANK", "0")) == 0 else Path()
+    )
     return _train(plan, run, None, callback or Callback())
 
 
@@ -209,7 +218,9 @@ def _train(
             check_same_step(parts.fabric, state.step)
             for text in checkpoint.skipped:
                 callback.note(f"{text}; resuming from the checkpoint of step {checkpoint.step} instead")
-            if extended:
+            limit = plan.config.max_minutes
+            more_time = state.reason == "max_minutes" and (limit is None or state.seconds < 60 * limit)
+            if extended or more_time:
                 state.reason = ""
         if first and not state.reason:
             run.result_file.unlink(missing_ok=True)  # of a finished run that is resumed: unfinished from here
@@ -260,7 +271,7 @@ def _result(plan: Plan, state: TrainingState, run: RunFolder) -> TrainingResult:
     )
 
 
-def _new_folder(plan: Plan, output: Path | None) -> Path:
+def _new_folder(plan: Plan, output: Path | None, *, again: bool) -> Path:
     """A folder that holds no run yet; an unfinished one of the same settings is offered for resuming."""
     config = plan.config
     fold = "" if config.fold is None else f"-fold{config.fold}"
@@ -283,7 +294,23 @@ def _new_folder(plan: Plan, output: Path | None) -> Path:
                 f"{folder} holds a finished run, which is not overwritten.",
                 f"Choose another --output, or train on with --resume {folder} --extend --epochs N.",
             )
+        if not again and _same_run(run, plan):
+            raise InputError(
+                f"{folder} is a finished run of the same settings and data.",
+                f"Look at it: gcsam-med evaluate {folder} - or train it once more with --again.",
+            )
     raise InputError(f"There are 9,999 runs named {name}.", "Choose an --output.")
+
+
+def _same_run(run: RunFolder, plan: Plan) -> bool:
+    """Whether a finished run has the settings and the data of a plan."""
+    skipped = set(MACHINE_FIELDS)
+    try:
+        former, facts = run.config(), read_environment(run)
+    except InputError:
+        return False
+    same = former.model_dump(exclude=skipped) == plan.config.model_dump(exclude=skipped)
+    return same and facts["dataset"]["content_sha256"] == plan.dataset.info.content_sha256
 
 
 def _before_a_run(path: Path, run: RunFolder) -> bool:

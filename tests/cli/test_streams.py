@@ -1,4 +1,4 @@
-"""Streams that are closed, broken or of an old encoding end no command; foreign text is shown as it stands."""
+"""Closed or broken streams and old encodings end no command; foreign text is shown as it stands."""
 
 from __future__ import annotations
 

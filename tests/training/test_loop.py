@@ -178,6 +178,6 @@ def test_a_default_folder_is_named_by_its_settings_and_numbered(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = train(settings(data_root, epochs=1, fold=1))
-    second = train(settings(data_root, epochs=1, fold=1))
+    second = train(settings(data_root, epochs=1, fold=1), again=True)
     assert first.folder == Path("runs/toy-unet-gcsam-seed0-fold1")
     assert second.folder == Path("runs/toy-unet-gcsam-seed0-fold1-2")
