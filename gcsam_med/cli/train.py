@@ -61,7 +61,7 @@ def train_command(
         if resume is not None:
             outcome = training.resume(resume, view, extend=extend, sets=sets or (), **settings)
         else:
-            places = {"output": output, "callback": view, "config": config}
+            places: dict[str, Any] = {"output": output, "callback": view, "config": config}
             outcome = training.train(sets=sets or (), again=again, **places, **settings)
     if int(os.environ.get("RANK", "0")) == 0:
         _report(outcome)
