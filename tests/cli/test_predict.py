@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from gcsam_med.cli import run
-from tests.builders import picture, trained_runs
+from tests.builders import copied_run, picture, trained_runs
 
 
 @pytest.fixture
@@ -53,12 +53,27 @@ def test_several_runs_and_flips(image, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_a_run_is_named_or_the_newest_and_has_a_place_for_predictions(image, tmp_path, capsys, monkeypatch):
+    """Oracle: the files below the run, whether it is named, or left out as the newest finished one."""
+    monkeypatch.chdir(tmp_path)
+    run_folder = copied_run(tmp_path, "binary")
+    assert run(["predict", run_folder.name, str(image)]) == 0
+    table = run_folder / "predictions" / "a" / "predictions.csv"
+    assert table.is_file()
+    table.unlink()
+    assert run(["predict", str(image), "--overwrite"]) == 0
+    assert table.is_file()
+    assert "the newest finished one" in capsys.readouterr().err
+    assert run(["predict", "binari", str(image)]) == 2
+    assert "Did you mean binary?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{run}", "--output", "o"], "nothing to predict"),
         (["{run}", "nowhere.png", "--output", "o"], "There is no file"),
-        (["{image}", "{image}", "--output", "o"], "no run folder"),
+        (["{image}", "{image}", "--output", "o"], "no finished run under runs/"),
         (["{run}", "{image}", "--output", "o", "--tta", "rotate"], "Unknown value of --tta 'rotate'"),
         (
             ["{run}", "{image}", "--output", "o", "--frames", "last"],
