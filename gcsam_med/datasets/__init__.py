@@ -1,6 +1,18 @@
 """Where images come from. To add a data set: one short file with a ``list_cases`` and one row here."""
 
-from gcsam_med.datasets import breast, busbra, busi, cifar, covid_radiography, folder, lungs, table
+from gcsam_med.datasets import (
+    breast,
+    bus_uclm,
+    busbra,
+    busi,
+    cifar,
+    covid_radiography,
+    folder,
+    gdph_sysucc,
+    kermany,
+    lungs,
+    table,
+)
 from gcsam_med.datasets.case import Case, Download, Listing, SourceSpec
 
 DATASETS: dict[str, SourceSpec] = {
@@ -45,6 +57,42 @@ DATASETS: dict[str, SourceSpec] = {
         licence="CC BY 4.0",
         citation="Pawlowska A et al. Curated benchmark dataset for ultrasound based breast lesion analysis. "
         "Scientific Data 11 (2024) 148. doi:10.1038/s41597-024-02984-z",
+    ),
+    "gdph-sysucc": SourceSpec(
+        title="GDPH&SYSUCC breast ultrasound",
+        list_cases=gdph_sysucc.list_cases,
+        modality="ultrasound",
+        anatomy="breast",
+        positive="malignant",
+        layout="GDPH/benign(443).png, SYSUCC/malignant(0).png, ... and BIRADS&FOLD.xlsx if there",
+        licence="No licence file comes with it; see the authors' page.",
+        citation="Mo Y et al. HoVer-Trans: anatomy-aware HoVer-Transformer for ROI-free breast cancer "
+        "diagnosis in ultrasound images. IEEE TMI 42 (2023). doi:10.1109/TMI.2023.3236011",
+    ),
+    "bus-uclm": SourceSpec(
+        title="BUS-UCLM breast ultrasound",
+        list_cases=bus_uclm.list_cases,
+        modality="ultrasound",
+        anatomy="breast",
+        positive="malignant",
+        negative_classes=("normal",),
+        layout="images/ALWI_000.png, masks/ALWI_000.png, ... and INFO.csv",
+        licence="See its page, data.mendeley.com/datasets/7fvgj4jsp7.",
+        citation="Vallez N et al. BUS-UCLM: breast ultrasound lesion segmentation dataset. Scientific Data "
+        "12 (2025). doi:10.1038/s41597-025-04562-3",
+    ),
+    "kermany": SourceSpec(
+        title="Paediatric chest X-rays (Kermany)",
+        list_cases=kermany.list_cases,
+        modality="xray",
+        anatomy="lung",
+        positive="PNEUMONIA",
+        negative_classes=("NORMAL",),
+        layout="chest_xray/train/NORMAL/, chest_xray/train/PNEUMONIA/, test/, val/",
+        kaggle="paultimothymooney/chest-xray-pneumonia",
+        licence="CC BY 4.0",
+        citation="Kermany DS et al. Identifying medical diagnoses and treatable diseases by image-based deep "
+        "learning. Cell 172 (2018) 1122-1131. doi:10.1016/j.cell.2018.02.010",
     ),
     "covid-radiography": SourceSpec(
         title="COVID-19 Radiography Database",

@@ -96,6 +96,45 @@ def breast(root: Path, n: int = 20) -> Path:
     return root
 
 
+def gdph_sysucc(root: Path, n: int = 24) -> Path:
+    """Two hospitals and the sheet of readers."""
+    rows: list[Sequence[object]] = [("ID", "BIRADS-reader1", "BIRADS-reader2", "fold")]
+    for i in range(n):
+        name = f"{('benign', 'malignant')[i % 2]}({i})"
+        save(root / "GDPH&SYSUCC" / ("GDPH", "SYSUCC")[i // 2 % 2] / f"{name}.png", speckle(i))
+        rows.append((name, "4A", "4b", i % 5))
+    sheet(root / "GDPH&SYSUCC" / "BIRADS&FOLD.xlsx", rows, "prediction")
+    return root
+
+
+def bus_uclm(root: Path, n: int = 24) -> Path:
+    """Two images a patient; masks green (benign), red (malignant) or black (normal)."""
+    rows = ["Image;Label;Doppler;Combined"]
+    for i in range(n):
+        name, label = (
+            f"AL{'ABCDEFGHIJKL'[i // 2]}I_{i % 2:03d}",
+            ("Benign", "Malignant", "Normal")[i // 2 % 3],
+        )
+        mask = np.zeros((40, 56, 3), dtype=np.uint8)
+        if label != "Normal":
+            mask[blob(i), 1 if label == "Benign" else 0] = 255
+        save(root / "BUS-UCLM" / "images" / f"{name}.png", speckle(i))
+        save(root / "BUS-UCLM" / "masks" / f"{name}.png", mask)
+        rows.append(f"{name}.png;{label};No;{('No', 'Yes')[i % 2]}")
+    (root / "BUS-UCLM" / "INFO.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def kermany(root: Path, n: int = 24) -> Path:
+    """Two images a patient, in the given split."""
+    for i in range(n):
+        split = ("train", "train", "val", "test")[i // 2 % 4]
+        sick, well = f"person{i // 2}_{('virus', 'bacteria')[i % 2]}_{i}", f"IM-{i // 2:04d}-{i % 2:04d}"
+        save(root / "chest_xray" / split / "PNEUMONIA" / f"{sick}.jpeg", speckle(i))
+        save(root / "chest_xray" / split / "NORMAL" / f"{well}.jpeg", speckle(100 + i))
+    return root
+
+
 def lungs(root: Path, n: int = 12) -> Path:
     """Shenzhen and Montgomery, the last image without a mask."""
     folder = root / "Lung_Segmentation"
@@ -190,6 +229,9 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "busi": busi,
     "busbra": busbra,
     "breast": breast,
+    "gdph-sysucc": gdph_sysucc,
+    "bus-uclm": bus_uclm,
+    "kermany": kermany,
     "covid-radiography": covid,
     "lungs": lambda root: lungs(root, 20),
     "cifar10": cifar10_binary,

@@ -9,6 +9,7 @@ import pytest
 
 from gcsam_med.datasets import DATASETS
 from gcsam_med.errors import InputError
+from gcsam_med.images import read_mask
 from tests.datasets import layouts
 
 
@@ -98,6 +99,56 @@ def test_breast_reads_its_sheet_and_names_what_it_gets_wrong(tmp_path: Path) -> 
     layouts.save(tmp_path / "case001.png", layouts.speckle(1))
     reasons = {f.path: f.reason for f in DATASETS["breast"].list_cases(tmp_path).faults}
     assert reasons == {"case002.png": "missing", "case099.png": "not-listed"}
+
+
+def faults_of(name: str, root: Path) -> dict[str, str]:
+    return {f.path: f.reason for f in DATASETS[name].list_cases(root).faults}
+
+
+def test_gdph_sysucc_tells_class_and_hospital_and_what_is_wrong(tmp_path: Path) -> None:
+    root = layouts.gdph_sysucc(tmp_path)
+    listing = DATASETS["gdph-sysucc"].list_cases(root)
+    assert Counter(c.label for c in listing.cases) == {"benign": 12, "malignant": 12}
+    assert Counter(c.attributes["site"] for c in listing.cases) == {"GDPH": 12, "SYSUCC": 12}
+    assert listing.cases[0].attributes["birads_reader1"] == "4a"
+    folder = root / "GDPH&SYSUCC" / "GDPH"
+    (folder / "benign(0).png").replace(folder / "strange.png")
+    assert faults_of("gdph-sysucc", root) == {"GDPH/strange.png": "label-unknown", "benign(0)": "missing"}
+    (root / "GDPH&SYSUCC" / "BIRADS&FOLD.xlsx").unlink()
+    assert faults_of("gdph-sysucc", root) == {"GDPH/strange.png": "label-unknown"}
+
+
+def test_bus_uclm_tells_patients_and_colours_and_what_is_wrong(tmp_path: Path) -> None:
+    """Red is as much foreground as green; oracle: the blobs that were drawn."""
+    root = layouts.bus_uclm(tmp_path)
+    listing = DATASETS["bus-uclm"].list_cases(root)
+    assert len({c.patient for c in listing.cases}) == 12
+    assert Counter(c.label for c in listing.cases) == {"benign": 8, "malignant": 8, "normal": 8}
+    for number, case in enumerate(listing.cases):
+        drawn = layouts.blob(number) & (case.label != "normal")
+        assert (read_mask(listing.root / case.masks[0]) == drawn).all()
+    folder = root / "BUS-UCLM"
+    (folder / "masks" / "ALAI_000.png").unlink()
+    layouts.save(folder / "images" / "NEW_000.png", layouts.speckle(1))
+    (folder / "INFO.csv").write_text(
+        (folder / "INFO.csv").read_text().replace("ALAI_001.png;Benign", "ALAI_001.png;Odd")
+    )
+    assert faults_of("bus-uclm", root) == {
+        "INFO.csv: ALAI_000": "missing",
+        "images/ALAI_001.png": "label-unknown",
+        "images/ALAI_000.png": "not-listed",
+        "images/NEW_000.png": "not-listed",
+    }
+
+
+def test_kermany_tells_patient_and_cause_and_honours_the_split(tmp_path: Path) -> None:
+    root = layouts.kermany(tmp_path)
+    listing = DATASETS["kermany"].list_cases(root)
+    assert Counter(c.split for c in listing.cases) == {"train": 24, "val": 12, "test": 12}
+    assert len({c.patient for c in listing.cases}) == 24
+    assert Counter(c.attributes["cause"] for c in listing.cases) == {"none": 24, "virus": 12, "bacteria": 12}
+    layouts.save(root / "chest_xray" / "train" / "NORMAL" / "strange.jpeg", layouts.speckle(1))
+    assert faults_of("kermany", root) == {"train/NORMAL/strange.jpeg": "patient-unknown"}
 
 
 def test_lungs_tell_label_and_site_from_the_name(tmp_path: Path) -> None:
