@@ -219,7 +219,7 @@ def _synthetic(comparison: Comparison) -> Notice | None:
     return Notice(
         "synthetic",
         "Synthetic images",
-        "The images were generated. The figures show that the software works and say nothing about patients.",
+        "The images were generated. The results show that the software works and say nothing about patients.",
         stamp=True,
     )
 
@@ -231,7 +231,7 @@ def _split_by_image(comparison: Comparison) -> Notice | None:
         "image-split",
         "Split by image",
         "Images of one patient may be on both sides of the split, and cases are taken as independent: "
-        "figures are too good and intervals too narrow.",
+        "results are too good and intervals too narrow.",
         stamp=True,
     )
 
@@ -325,7 +325,7 @@ def _folds(comparison: Comparison) -> Notice | None:
         "folds",
         "Folds share images",
         f"Runs of different folds were trained on overlapping images and are counted like seeds; all were "
-        f"examined on the same {comparison.split} cases.",
+        f"evaluated on the same {comparison.split} cases.",
     )
 
 

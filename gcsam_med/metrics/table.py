@@ -191,7 +191,7 @@ SEGMENTATION: dict[str, Metric] = {
     ),
     "area_error_relative": Metric(
         title="Relative area error",
-        meaning="The same, over the true area.",
+        meaning="Mean of the area error over the true area.",
         undefined=f"{_NO_LESION} An empty prediction on a lesion is -1.",
         kind="mean",
         function=masks.relative_area_error,
@@ -225,7 +225,7 @@ SEGMENTATION: dict[str, Metric] = {
         shown=("console", "summary", "subgroups"),
     ),
     "false_positives_per_image": Metric(
-        title="False regions an image",
+        title="False-positive regions per image",
         meaning="Predicted regions that hit no lesion, all images.",
         undefined=_ALWAYS,
         kind="mean",
@@ -235,8 +235,8 @@ SEGMENTATION: dict[str, Metric] = {
         unit="count",
     ),
     "false_positives_per_normal": Metric(
-        title="False regions a normal image",
-        meaning="The same on images without a lesion.",
+        title="False-positive regions per normal image",
+        meaning="Predicted regions on images without a lesion.",
         undefined="Not defined without normal images.",
         kind="mean",
         function=masks.false_positives,

@@ -167,6 +167,8 @@ def test_the_summary_comes_first_with_the_main_figure(page):
     main = report.metrics[report.main_metric]
     assert f"{main.value:.3f}" in text[: text.index("Results")]
     assert "Not for clinical use" in text[: text.index("Results")]
+    classes = ", ".join(f"{name} {n}" for name, n in report.data.classes.items())
+    assert f"Classes {classes} " in text[: text.index("Results")]
     assert "Synthetic images" in text[: text.index("Results")]
 
 
