@@ -198,6 +198,7 @@ def notices(comparison: Comparison) -> list[Notice]:
     """Collect them, the weightiest first."""
     found = [
         _synthetic(comparison),
+        _chosen_on(comparison),
         _split_by_image(comparison),
         _seeds(comparison),
         _power(comparison),
@@ -222,6 +223,18 @@ def _synthetic(comparison: Comparison) -> Notice | None:
         "The images were generated. The results show that the software works and say nothing about patients.",
         stamp=True,
     )
+
+
+def _chosen_on(comparison: Comparison) -> Notice | None:
+    texts = {
+        "val": "The epoch, threshold and temperature of each model were chosen on these cases.",
+        "train": "The models were trained on these cases.",
+    }
+    if comparison.split not in texts:
+        return None
+    title = "Validation cases" if comparison.split == "val" else "Training cases"
+    advice = "The metrics are too good; compare on the test split."
+    return Notice(f"{comparison.split}-cases", title, f"{texts[comparison.split]} {advice}", stamp=True)
 
 
 def _split_by_image(comparison: Comparison) -> Notice | None:

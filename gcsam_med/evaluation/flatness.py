@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gcsam_med.config import PathLike, SharpnessOptions, chosen
+from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.progress import Track, silent
@@ -137,10 +138,14 @@ def measure_sharpness(
 
 
 def _sample(context: EvaluationContext, options: SharpnessOptions) -> np.ndarray:
-    rows = context.selection.rows
-    if context.model.card.task == "segmentation":
-        # Images without a lesion take part in evaluation, but not in the loss that was minimized.
-        rows = rows[context.dataset.manifest["has_mask"].to_numpy()[rows]]
+    # Images without a lesion take part in evaluation, but not in the loss that was minimized.
+    rows = select_cases(
+        context.dataset,
+        context.selection.rows,
+        context.model.card.task,
+        context.config.classes if context.model.card.task == "segmentation" else context.model.card.classes,
+        healthy=False,
+    ).rows
     if len(rows) == 0:
         raise InputError(
             f"The {options.split} split has no case to measure the loss on.", "Try another --split."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gcsam_med.datasets.selection import select_cases
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, read_audit
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count
@@ -46,6 +47,7 @@ def notices(
         *_threshold(result),
         *_external(context),
         *_excluded(context),
+        *_not_trained_on(context),
         Notice(
             "research-only",
             "Not for clinical use",
@@ -252,3 +254,24 @@ def _excluded(context: EvaluationContext) -> Iterator[Notice]:
         share = n / (n + len(context.selection.rows))
         title = f"{count(n, 'case')} left out"
         yield Notice("excluded", title, f"{reasons}. That is {share:.0%} of the split.")
+
+
+def _not_trained_on(context: EvaluationContext) -> Iterator[Notice]:
+    """Training images that were left out of training: the table of splits counts them."""
+    home, config = context.home, context.config
+    if home is None:
+        return
+    segmentation = context.model.card.task == "segmentation"
+    classes = config.classes if segmentation else context.model.card.classes
+    texts = []
+    for split in ("train", "val"):
+        rows = home.rows(split, config.fold)
+        excluded = select_cases(home, rows, context.model.card.task, classes, healthy=False).excluded
+        texts += [f"{n} {reason} of {len(rows)} in {split}" for reason, n in excluded.items()]
+    if texts:
+        yield Notice(
+            "not-trained-on",
+            "Images that took no part in training",
+            f"{'; '.join(texts)}. They are counted in the splits of the data set, but the model did not see "
+            "them.",
+        )

@@ -152,7 +152,7 @@ def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | 
         If the file is damaged.
     """
     path = folder / INTENSITY_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         reference = IntensityReference.model_validate(read_json(path))
@@ -255,9 +255,11 @@ def load_features(folder: Path, weights_sha256: str) -> FeatureReference | None:
     from gcsam_med.networks.hooks import FeatureLayer
 
     path = folder / FEATURE_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise ValueError("not a plain file")
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["training_features"])
             mean, axes, variance = (file.get_tensor(name) for name in ("mean", "axes", "variance"))

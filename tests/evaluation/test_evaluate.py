@@ -319,6 +319,14 @@ def test_stamps_name_what_limits_the_figures(tmp_path):
     assert {"synthetic", "image-level-split", "research-only"} <= stamps
     stamps = {n.key for n in evaluate_run(run, "train", **FAST).notices if n.stamp}
     assert "training-cases" in stamps
+    report = evaluate_run(run, "val", **FAST)
+    assert "validation-cases" in {n.key for n in report.notices if n.stamp}
+    healthy = [
+        int((dataset.manifest["label"].iloc[dataset.rows(s)] == "normal").sum()) for s in ("train", "val")
+    ]
+    told = next(n.text for n in report.notices if n.key == "not-trained-on")
+    assert f"{healthy[0]} without a lesion of {len(dataset.rows('train'))} in train" in told
+    assert f"{healthy[1]} without a lesion of {len(dataset.rows('val'))} in val" in told
 
 
 def test_images_trained_on_are_found_in_external_data(tmp_path):
