@@ -240,7 +240,8 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
        "--output", out / "runs" / "diverged", code=2)  # fmt: skip
     do(*train, *seg, "--output", out / "runs" / "seg", code=2)
     do("train", "--resume", out / "runs" / "seg", "--extend", "--epochs", 2, "--json")
-    # --- evaluate, sharpness
+    # --- calibrate, evaluate, sharpness
+    do("calibrate", out / "runs" / "cls", "--json")
     do("evaluate", out / "runs" / "seg", "--resamples", 100, "--split", "val")
     do("evaluate", out / "runs" / "cls", "--resamples", 100, "--json")
     do("evaluate", out / "runs" / "seg", "--dataset", "nothing", code=2)
