@@ -282,7 +282,8 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert len(runs) == 4
     do("compare", *runs, "--split", "val", "--resamples", 100, "--output", out / "compared")
     do("compare", out / "runs" / "seg", out / "runs" / "cls", "--split", "val", code=2)
-    # --- list, doctor
+    # --- runs, list, doctor
+    do("runs", "--folder", out / "runs", "--json")
     do("list", "datasets", "--json")
     do("doctor", *data, "--json")
     assert json.loads((out / "data" / "prepared" / "photos" / "dataset.json").read_text())["n_cases"] > 20
