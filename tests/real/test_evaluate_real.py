@@ -82,3 +82,21 @@ def test_no_patient_appears_in_what_is_written(run, real_data, tmp_path):
             value = str(header.get(tag, "")).strip()
             if len(value) >= 4 and value not in path.name:
                 assert value not in written, tag
+
+
+@pytest.mark.parametrize(
+    ("case", "dataset", "positive"),
+    [
+        ("covid-positive-class", "covid-radiography", "COVID"),
+        ("normal-with-black-mask", "folder", "Malignant"),
+    ],
+)
+def test_the_finding_is_the_positive_class(case, dataset, positive, real_data, tmp_path):
+    """Oracle: what a clinician calls the finding; normal is negative, whatever its spelling."""
+    source = real_data.parent / "cases" / case / "src"
+    if not source.is_dir():
+        pytest.skip("the cases are not here")
+    info = prepare(dataset, source, tmp_path, PrepareOptions(size=64), workers=0).dataset.info
+    assert (info.positive_class, info.negative_classes) == (positive, ["Normal"])
+    # Lungs are outlined in normal radiographs as well; a lesion is not.
+    assert info.empty_mask_classes == ([] if dataset == "covid-radiography" else ["Normal"])
