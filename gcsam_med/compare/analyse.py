@@ -15,7 +15,7 @@ from gcsam_med.compare.paired_cases import Sample, sample_of
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Cost, NamedTest, Pair
+from gcsam_med.reporting.comparison import Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count, number
 from gcsam_med.training.run import MACHINE_FIELDS
@@ -106,17 +106,17 @@ def _arm(runs: Sequence[Evidence], sample: Sample) -> Arm:
     )
 
 
-def _figure(values: Sequence[float | None]) -> ArmFigure:
+def _figure(values: Sequence[float | None]) -> ArmMetric:
     numbers = np.array([np.nan if v is None else v for v in values], dtype=float)
     known = numbers[np.isfinite(numbers)]
-    return ArmFigure(
+    return ArmMetric(
         tuple(numbers.tolist()),
         float(known.mean()) if len(known) else float("nan"),
         float(known.std(ddof=1)) if len(known) > 1 else float("nan"),
     )
 
 
-def _sharpness(measured: Sequence[Any]) -> dict[str, ArmFigure]:
+def _sharpness(measured: Sequence[Any]) -> dict[str, ArmMetric]:
     if not measured:
         return {}
     return {

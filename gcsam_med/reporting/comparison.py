@@ -11,8 +11,8 @@ from gcsam_med.reporting.report import Notice
 
 
 @dataclass(frozen=True)
-class ArmFigure:
-    """A figure of an arm over its runs."""
+class ArmMetric:
+    """A metric of an arm over its runs."""
 
     #: One a run, in the order of the arm's runs; NaN where a run leaves it undefined.
     values: tuple[float, ...]
@@ -42,13 +42,13 @@ class Arm:
     optimizer: str
     runs: tuple[str, ...]  #: Names of its runs.
     replicates: tuple[tuple[int, int | None], ...]  #: Seed and fold of each run.
-    figures: Mapping[str, ArmFigure]  #: Named as in ``metrics.json``.
-    #: Mean of the main figure over seeds, its interval holding the chance of seeds and of cases.
+    figures: Mapping[str, ArmMetric]  #: Named as in ``metrics.json``.
+    #: Mean of the main metric over seeds; its interval covers the chance of seeds and of cases.
     main: Estimate
-    sd_seeds: float | None  #: What another seed changes in the main figure; None for a single run.
+    sd_seeds: float | None  #: What another seed changes in the main metric; None for a single run.
     cost: Cost  #: What a run cost.
     #: ``largest_eigenvalue``, ``trace`` and ``increase_within_rho``, where they were measured.
-    sharpness: Mapping[str, ArmFigure] = field(default_factory=dict)
+    sharpness: Mapping[str, ArmMetric] = field(default_factory=dict)
     lines: tuple[Mapping[str, Any], ...] = ()  #: Contents of ``sharpness.json`` with a line, for the drawing.
 
 
@@ -83,11 +83,11 @@ class Pair:
     sd_seeds: float | None  #: What another seed changes in the difference.
     by_seed: tuple[tuple[str, float], ...]  #: The difference for each seed (and fold) that both arms have.
     tests: tuple[NamedTest, ...]  #: Other ways to ask.
-    effect: float | None  #: Cohen's d_z over cases, where a case has a figure of its own.
+    effect: float | None  #: Cohen's d_z over cases, where a case has a value of its own.
 
     @property
     def verdict(self) -> Literal["higher", "lower", "no difference shown"]:
-        """Whether the second arm's figure is shown to differ, at 5 % after correction."""
+        """Whether the second arm's metric is shown to differ, at 5 % after correction."""
         if self.p_holm is None or self.p_holm >= 0.05 or self.difference.value is None:
             return "no difference shown"
         return "higher" if self.difference.value > 0 else "lower"
@@ -103,7 +103,7 @@ class Comparison:
     title: str
     split: str
     main_metric: str  #: ``dice``, ``auc`` or ``balanced_accuracy``.
-    #: n_cases, n_groups: Cases that count in the main figure, and the groups they belong to.
+    #: n_cases, n_groups: Cases that count in the main metric, and the groups they belong to.
     n_cases: int
     n_groups: int
     group_kind: str  #: What a group is.
@@ -111,7 +111,7 @@ class Comparison:
     arms: tuple[Arm, ...]  #: In the order of the plan, the reference first.
     pairs: tuple[Pair, ...]  #: Every two arms of one network.
     common: Mapping[str, Any]  #: Settings that all runs share.
-    notices: tuple[Notice, ...]  #: What to know before using the figures.
+    notices: tuple[Notice, ...]  #: What to know before using the numbers.
     looks: int  #: Evaluations of this split by these runs and their neighbours.
     versions: tuple[str, ...]  #: Versions of gcsam-med the runs were trained with.
     created: str  #: UTC time in ISO form.

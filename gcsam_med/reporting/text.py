@@ -8,7 +8,7 @@ from typing import Any
 
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.table import METRICS
-from gcsam_med.reporting.comparison import Arm, ArmFigure, Comparison, Pair
+from gcsam_med.reporting.comparison import Arm, ArmMetric, Comparison, Pair
 from gcsam_med.reporting.report import Report
 
 
@@ -90,7 +90,7 @@ def p_text(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def spread(metric: ArmFigure) -> str:
+def spread(metric: ArmMetric) -> str:
     """Write a mean with its standard deviation over runs."""
     if not math.isfinite(metric.mean):
         return "–"
