@@ -54,7 +54,7 @@ class DatasetInfo(BaseModel):
     )
     modality: Literal["ultrasound", "xray", "photo"] = Field(description="Chooses the transforms.")
     channels: Literal[1, 3] = Field(description="1 grey, 3 colour.")
-    size: int = Field(description="Side of the stored squares in pixels.")
+    size: int = Field(description="Side of the stored images in pixels (letterbox).")
     n_cases: int = Field(description="Rows of the manifest.")
     has_masks: bool = Field(description="Whether masks are stored, so that segmentation is possible.")
     mask_target: str = Field(default="lesion", description="What the masks outline: lesion, lung, ...")
@@ -138,7 +138,7 @@ class PreparedDataset:
         return np.array([number.get(x, -1) for x in self.manifest["label"].to_numpy()[rows]], dtype=np.int64)
 
     def images(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Stored squares, uint8, shape (n, size, size) or (n, size, size, 3)."""
+        """Stored images, letterboxed: uint8, shape (n, size, size) or (n, size, size, 3)."""
         return self._images(rows)
 
     def masks(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -168,7 +168,7 @@ class PreparedDataset:
         return mask
 
     def geometry(self, row: int) -> Letterbox:
-        """How this case's original lies in its square."""
+        """How this case's original lies in its stored image."""
         case = self.manifest.iloc[row]
         return Letterbox(int(case["height"]), int(case["width"]), self.info.size)
 

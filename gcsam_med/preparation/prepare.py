@@ -34,10 +34,10 @@ from gcsam_med.datasets.prepared import (
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
 from gcsam_med.files import write_durably
 from gcsam_med.images import MaskRule
-from gcsam_med.preparation.accounts import account_for_all, group_by, name_apart
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.duplicates import Search, find_duplicates
+from gcsam_med.preparation.listing import account_for_all, group_by, name_apart
 from gcsam_med.preparation.privacy import identity_key
 from gcsam_med.preparation.scan import THUMB, Facts, ScanJob, scan
 from gcsam_med.preparation.splits import (
@@ -299,11 +299,11 @@ class _Work:
         facts: list[Facts] = []
         faults = list(self.listing.faults)
         (folder / ORIGINAL_MASKS).mkdir()
-        square = (job.size, job.size)
-        blank = np.zeros(square, dtype=np.uint8)
+        shape = (job.size, job.size)
+        blank = np.zeros(shape, dtype=np.uint8)
         with (
-            PlaneWriter(folder / IMAGES, (*square, 3) if job.channels == 3 else square) as images,
-            PlaneWriter(folder / MASKS, square) as masks,
+            PlaneWriter(folder / IMAGES, (*shape, 3) if job.channels == 3 else shape) as images,
+            PlaneWriter(folder / MASKS, shape) as masks,
             PlaneWriter(folder / THUMBS, (THUMB, THUMB)) as thumbs,
         ):
             results = scan(self.listing.cases, job, self.options.workers)
@@ -314,8 +314,8 @@ class _Work:
                         continue
                     if item.mask_png:
                         (folder / ORIGINAL_MASKS / f"{images.count:06d}.png").write_bytes(item.mask_png)
-                    images.append(item.square)
-                    masks.append(blank if item.mask_square is None else item.mask_square)
+                    images.append(item.image)
+                    masks.append(blank if item.mask is None else item.mask)
                     thumbs.append(item.thumb)
                     facts.append(item.facts)
         if not any(f.has_mask for f in facts):

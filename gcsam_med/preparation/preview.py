@@ -11,7 +11,7 @@ from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines, to_rgb
 
-MIN_TILE = 160  # pixels; smaller squares are enlarged so that one can see something
+MIN_TILE = 160  # pixels; smaller images are enlarged so that one can see something
 GAP = 4
 
 
@@ -24,7 +24,7 @@ def preview(
     split: Split = "train",
     seed: int = 0,
 ) -> Path:
-    """Write a PNG with a row a case: the stored square, then `variants` transforms of it, masks outlined.
+    """Write a PNG with a row a case: the stored image, then `variants` transforms of it, masks outlined.
 
     `cases`, of those that take part in training, are drawn from `split` by `seed`, which also determines
     the transforms.
@@ -48,10 +48,10 @@ def preview(
     drawn = np.sort(np.random.default_rng(seed).choice(rows, min(cases, len(rows)), replace=False))
     lines = []
     for row in drawn:
-        square = dataset.images([row])
+        stored = dataset.images([row])
         mask = dataset.masks([row])[0] if info.has_masks else None
-        tiles = [_tile(square[0], mask)]
-        planes = preprocessing.planes(square)
+        tiles = [_tile(stored[0], mask)]
+        planes = preprocessing.planes(stored)
         outlines = None if mask is None else torch.from_numpy(mask).float()[None, None]
         for epoch in range(variants):
             images, moved = augment(planes, outlines, seed, epoch, [int(row)])

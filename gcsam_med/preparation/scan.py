@@ -181,7 +181,7 @@ class ScanJob:
     """What a reading process needs to know apart from the case."""
 
     root: Path  #: Folder that the cases' paths are relative to.
-    size: int  #: Side of the square.
+    size: int  #: Side of the letterboxed image.
     channels: int  #: 1 or 3.
     empty_mask_classes: tuple[str, ...] = ()  #: Classes whose masks may be empty.
     #: {"refuse", "resize"}: What to do with masks of another size than their image.
@@ -219,8 +219,8 @@ class Scanned:
     """One case, read: its facts and its pixels."""
 
     facts: Facts  #: What is kept.
-    square: np.ndarray  #: (size, size) or (size, size, 3).
-    mask_square: np.ndarray | None  #: (size, size), 0 or 1.
+    image: np.ndarray  #: Letterboxed: (size, size) or (size, size, 3).
+    mask: np.ndarray | None  #: Letterboxed: (size, size), 0 or 1.
     mask_png: bytes  #: The mask at its original resolution, 1-bit PNG; empty without a mask.
     thumb: np.ndarray  #: (128, 128), for comparing pairs.
 
@@ -444,8 +444,8 @@ def _scanned(
     )
     return Scanned(
         facts=facts,
-        square=letterbox.place_image(pixels),
-        mask_square=None if mask is None else letterbox.place_mask(mask),
+        image=letterbox.place_image(pixels),
+        mask=None if mask is None else letterbox.place_mask(mask),
         mask_png=b"" if mask is None else _png(mask),
         thumb=thumbnail(grey),
     )

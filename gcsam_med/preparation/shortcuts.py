@@ -189,13 +189,13 @@ def _views(dataset: PreparedDataset) -> dict[str, View]:
 
 
 def _small(dataset: PreparedDataset, rows: np.ndarray, change: Callable[..., None]) -> np.ndarray:
-    """Squares of the rows, changed one by one, averaged down to SIDE x SIDE: float32, shape (n, SIDE^2)."""
+    """Stored images, changed one by one, averaged down to SIDE x SIDE: float32, shape (n, SIDE^2)."""
     from PIL import Image
 
     vectors = np.empty((len(rows), SIDE * SIDE), dtype=np.float32)
     for i, row in enumerate(rows):
-        square = dataset.images([row])[0]
-        grey = square if square.ndim == 2 else square.mean(axis=2).astype(np.uint8)
+        stored = dataset.images([row])[0]
+        grey = stored if stored.ndim == 2 else stored.mean(axis=2).astype(np.uint8)
         canvas = grey.copy()
         change(canvas, int(row))
         shrunk = Image.fromarray(canvas).resize((SIDE, SIDE), Image.Resampling.BOX)

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from gcsam_med.config import PrepareOptions
 from gcsam_med.datasets import DATASETS
+from gcsam_med.datasets.demo import write_demo
 from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import DataFaults, Fault, InputError
@@ -535,3 +536,15 @@ def test_one_id_for_all_is_no_patient(root: Path, tmp_path: Path) -> None:
 def test_options_of_other_data_sets_are_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--mask-suffix belongs to --dataset folder, not to busi"):
         prepare("busi", layouts.busi(root), tmp_path / "data", mask_suffix="_x")
+
+
+@pytest.mark.parametrize("name", ["benign (1).png", "benign (1)_mask.png"])
+def test_a_link_out_of_an_official_layout_is_a_fault(name: str, tmp_path: Path) -> None:
+    write_demo(tmp_path, 9, 0)
+    source = tmp_path / "Dataset_BUSI_with_GT"
+    secret = tmp_path / "elsewhere.png"
+    shutil.move(source / "benign" / name, secret)
+    (source / "benign" / name).symlink_to(secret)
+    with pytest.raises(DataFaults) as refused:
+        prepare("busi", source, tmp_path / "data")
+    assert [(f.path, f.reason) for f in refused.value.faults] == [(f"benign/{name}", "outside")]
