@@ -197,8 +197,12 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
             "seconds_left": left,
             "runs": [{"run": n, "seconds": s, "state": standing[n]} for n, s in seconds.items()],
         },
-        f"About {left / 3600:.1f} hours of training are left, one run after another; nothing was started.",
+        f"About {_duration(left)} of training are left, one run after another; nothing was started.",
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
 
 
 def _finish(found: Comparison, folder: Path, language: Language) -> None:

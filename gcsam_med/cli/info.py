@@ -200,7 +200,11 @@ def _python() -> Iterator[Check]:
         yield Check("Python", found, "missing", f"Install Python {wanted} or newer.")
     else:
         yield Check("Python", found)
-    yield Check("gcsam-med", __version__)
+    if _version_of(DISTRIBUTION) is None:
+        advice = "Install it to have its packages checked: pip install -e ."
+        yield Check("gcsam-med", f"{__version__}, run from its source", "warning", advice)
+    else:
+        yield Check("gcsam-med", __version__)
 
 
 def _requirements() -> dict[str, list[tuple[str, str]]]:
@@ -208,6 +212,8 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     from packaging.requirements import Requirement
 
     needed: dict[str, list[tuple[str, str]]] = {"": []}
+    if _version_of(DISTRIBUTION) is None:  # run from its source
+        return needed
     extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     for text in metadata.requires(DISTRIBUTION) or []:
         requirement = Requirement(text)

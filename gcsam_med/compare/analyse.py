@@ -1,4 +1,4 @@
-"""From the evidence of finished runs to their comparison. Nothing here reads a file or runs a network."""
+"""From finished runs to their comparison. Nothing here reads a file or runs a network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gcsam_med.compare.cost import passes_per_step
-from gcsam_med.compare.finished_runs import Evidence
-from gcsam_med.compare.paired_cases import Sample, sample_of
+from gcsam_med.compare.finished_runs import FinishedRun
+from gcsam_med.compare.paired_cases import PairedCases, paired_cases
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
@@ -25,13 +25,13 @@ _EQUAL_COST = 1.1
 
 
 def compare(
-    evidence: Sequence[Evidence], *, title: str, created: str, n_resamples: int = 2000, seed: int = 0
+    finished: Sequence[FinishedRun], *, title: str, created: str, n_resamples: int = 2000, seed: int = 0
 ) -> Comparison:
     """Compare the arms of finished runs.
 
     Parameters
     ----------
-    evidence : sequence of Evidence
+    finished : sequence of FinishedRun
         Comparable runs, those of the reference arm first.
     title : str
         The data set's name for people.
@@ -45,43 +45,43 @@ def compare(
     Comparison
         Every arm, and every two arms of one network. p values are corrected after Holm over all pairs.
     """
-    sample = sample_of(evidence, n_resamples=n_resamples, seed=seed)
-    by_arm: dict[tuple[str, str], list[Evidence]] = {}
-    for one in evidence:
+    paired = paired_cases(finished, n_resamples=n_resamples, seed=seed)
+    by_arm: dict[tuple[str, str], list[FinishedRun]] = {}
+    for one in finished:
         by_arm.setdefault((str(one.config.model), one.arm), []).append(one)
-    arms = tuple(_arm(runs, sample) for runs in by_arm.values())
+    arms = tuple(_arm(runs, paired) for runs in by_arm.values())
     pairs = _corrected(
         [
-            _pair(by_arm[first], by_arm[second], sample)
+            _pair(by_arm[first], by_arm[second], paired)
             for first, second in combinations(by_arm, 2)
             if first[0] == second[0]
         ]
     )
-    metrics = evidence[0].metrics
+    metrics = finished[0].metrics
     comparison = Comparison(
         task=metrics["task"],
         dataset=metrics["dataset"],
         title=title,
         split=metrics["split"],
-        main_metric=sample.metric,
-        n_cases=len(sample.case_ids),
-        n_groups=len(np.unique(sample.groups)),
+        main_metric=paired.metric,
+        n_cases=len(paired.case_ids),
+        n_groups=len(np.unique(paired.groups)),
         group_kind=metrics["group_kind"],
         synthetic=bool(metrics["synthetic"]),
         arms=arms,
         pairs=tuple(pairs),
-        common=_common(evidence),
+        common=_common(finished),
         notices=(),
-        looks=sum(one.looks for one in evidence),
-        versions=tuple(sorted({str(one.metrics["run"]["tool_version"]) for one in evidence})),
+        looks=sum(one.looks for one in finished),
+        versions=tuple(sorted({str(one.metrics["run"]["tool_version"]) for one in finished})),
         created=created,
         policy=metrics["policy"],
     )
     return replace(comparison, notices=tuple(notices(comparison)))
 
 
-def _arm(runs: Sequence[Evidence], sample: Sample) -> Arm:
-    effects = sample.mean(runs)
+def _arm(runs: Sequence[FinishedRun], paired: PairedCases) -> Arm:
+    effects = paired.mean(runs)
     keys = [k for k in runs[0].metrics["metrics"] if all(k in r.metrics["metrics"] for r in runs)]
     figures = {k: _figure([r.metrics["metrics"][k]["value"] for r in runs]) for k in keys}
     measured = [r.sharpness for r in runs if r.sharpness]
@@ -126,7 +126,7 @@ def _sharpness(measured: Sequence[Any]) -> dict[str, ArmMetric]:
     }
 
 
-def _pair(first: Sequence[Evidence], second: Sequence[Evidence], sample: Sample) -> Pair:
+def _pair(first: Sequence[FinishedRun], second: Sequence[FinishedRun], paired: PairedCases) -> Pair:
     """Compare two arms by the seeds and folds that both have."""
     ones, twos = ({run.replicate: run for run in runs} for runs in (first, second))
     shared = [key for key in ones if key in twos]
@@ -134,19 +134,19 @@ def _pair(first: Sequence[Evidence], second: Sequence[Evidence], sample: Sample)
         nothing = Estimate.undefined("the arms have no seed in common")
         return Pair(_model(first), first[0].arm, second[0].arm, nothing, None, None, None, (), (), None)
     a, b = [ones[key] for key in shared], [twos[key] for key in shared]
-    effects = sample.difference(a, b)
-    one = np.ones((1, sample.resamples.n_groups))
+    effects = paired.difference(a, b)
+    one = np.ones((1, paired.resamples.n_groups))
     by_seed = tuple(
-        (f"{seed}" if fold is None else f"{seed}, fold {fold}", _at(sample, y, one) - _at(sample, x, one))
+        (f"{seed}" if fold is None else f"{seed}, fold {fold}", _at(paired, y, one) - _at(paired, x, one))
         for (seed, fold), x, y in zip(shared, a, b, strict=True)
     )
     tests = tuple(
         NamedTest(t.method, question, t.difference, t.p_value, None, t.effect_size, t.effect_name)
-        for question, t in sample.tests(a, b)
+        for question, t in paired.tests(a, b)
     )
     effect = None
-    if sample.metric == "dice":
-        mean_a, mean_b = (np.mean([sample.values(r) for r in runs], axis=0) for runs in (a, b))
+    if paired.metric == "dice":
+        mean_a, mean_b = (np.mean([paired.values(r) for r in runs], axis=0) for runs in (a, b))
         effect = cohens_dz(mean_b, mean_a)
     return Pair(
         model=_model(first),
@@ -162,11 +162,11 @@ def _pair(first: Sequence[Evidence], second: Sequence[Evidence], sample: Sample)
     )
 
 
-def _at(sample: Sample, run: Evidence, weights: np.ndarray) -> float:
-    return float(sample.statistic(run)(weights)[0])
+def _at(paired: PairedCases, run: FinishedRun, weights: np.ndarray) -> float:
+    return float(paired.statistic(run)(weights)[0])
 
 
-def _model(runs: Sequence[Evidence]) -> str:
+def _model(runs: Sequence[FinishedRun]) -> str:
     return str(runs[0].config.model)
 
 
@@ -188,14 +188,14 @@ def _corrected(pairs: list[Pair]) -> list[Pair]:
     ]
 
 
-def _common(evidence: Sequence[Evidence]) -> dict[str, Any]:
+def _common(finished: Sequence[FinishedRun]) -> dict[str, Any]:
     """Settings that all runs share."""
-    dumped = [one.config.model_dump(mode="json", exclude=set(MACHINE_FIELDS)) for one in evidence]
+    dumped = [one.config.model_dump(mode="json", exclude=set(MACHINE_FIELDS)) for one in finished]
     return {k: v for k, v in dumped[0].items() if all(d[k] == v for d in dumped)}
 
 
 def notices(comparison: Comparison) -> list[Notice]:
-    """Collect them, the weightiest first."""
+    """Collect them, the most important first."""
     found = [
         _synthetic(comparison),
         _chosen_on(comparison),
@@ -255,7 +255,7 @@ def _seeds(comparison: Comparison) -> Notice | None:
         return Notice(
             "one-seed",
             "One seed",
-            "Intervals and tests know the chance of the cases only; another seed may change more than the "
+            "Intervals and tests cover the variation over cases only; another seed may change more than the "
             "recipe does. Use --seeds 0-4.",
             stamp=True,
         )
@@ -269,7 +269,7 @@ def _seeds(comparison: Comparison) -> Notice | None:
 
 
 def _power(comparison: Comparison) -> Notice | None:
-    """Say how small a difference could not have been shown."""
+    """Say how large a difference may have gone unnoticed."""
     halves = [
         (pair.difference.ci95[1] - pair.difference.ci95[0]) / 2
         for pair in comparison.pairs

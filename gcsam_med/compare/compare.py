@@ -10,7 +10,7 @@ from typing import Any
 
 from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.execute import run_here, states
-from gcsam_med.compare.finished_runs import Evidence, evidence_of_plan, evidence_of_runs
+from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
 from gcsam_med.compare.plan import StudyPlan, make_study_plan
 from gcsam_med.config import CompareOptions, PathLike, chosen
 from gcsam_med.datasets.prepared import open_prepared
@@ -96,20 +96,20 @@ def compare_study(plan: StudyPlan, options: CompareOptions) -> Comparison:
     InputError
         If nothing is finished, or runs do not fit each other.
     """
-    return _compared(evidence_of_plan(plan), options)
+    return _compared(finished_of_plan(plan), options)
 
 
 def compare_runs(folders: Sequence[PathLike], options: CompareOptions) -> Comparison:
     """Compare finished, evaluated runs; see `compare_study`. The first run's recipe is the reference."""
-    return _compared(evidence_of_runs([Path(folder) for folder in folders], options.split), options)
+    return _compared(finished_of_folders([Path(folder) for folder in folders], options.split), options)
 
 
-def _compared(evidence: list[Evidence], options: CompareOptions) -> Comparison:
+def _compared(finished: list[FinishedRun], options: CompareOptions) -> Comparison:
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return compare(evidence, title=_title(evidence[0]), created=created, n_resamples=options.resamples)
+    return compare(finished, title=_title(finished[0]), created=created, n_resamples=options.resamples)
 
 
-def _title(first: Evidence) -> str:
+def _title(first: FinishedRun) -> str:
     """The data set's name for people, if the data are at hand."""
     name = str(first.metrics["dataset"])
     try:

@@ -1,4 +1,4 @@
-"""What finished runs leave behind, read back and checked to be comparable."""
+"""Finished runs, read from their folders and checked to be comparable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.evaluation_log import read_evaluations
-from gcsam_med.files import read_json, read_regular
+from gcsam_med.files import is_name, read_json, read_regular
 from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.run import MACHINE_FIELDS
@@ -26,12 +26,11 @@ _REPLICATE_FIELDS = frozenset({"seed", "fold"})
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FinishedRun:
     """A finished run."""
 
-    #: name, arm: Of the run, and of what it stands for.
     name: str
-    arm: str
+    arm: str  #: What is compared: the optimizer, or the settings that differ.
     config: RunConfig  #: Complete.
     metrics: Mapping[str, Any]  #: Content of ``metrics.json``.
     cases: pd.DataFrame  #: Content of ``cases.csv``, by case id.
@@ -45,7 +44,7 @@ class Evidence:
         return self.config.seed, self.config.fold
 
 
-def evidence_of_plan(plan: StudyPlan) -> list[Evidence]:
+def finished_of_plan(plan: StudyPlan) -> list[FinishedRun]:
     """Read the finished runs of a study, in the order of the plan's arms."""
     from gcsam_med.compare.execute import state_of
 
@@ -56,7 +55,7 @@ def evidence_of_plan(plan: StudyPlan) -> list[Evidence]:
     return _comparable(found)
 
 
-def evidence_of_runs(folders: Sequence[Path], split: str) -> list[Evidence]:
+def finished_of_folders(folders: Sequence[Path], split: str) -> list[FinishedRun]:
     """Read finished runs given one by one; arms are named by what their settings differ in.
 
     Raises
@@ -91,7 +90,7 @@ def _arm_names(configs: Sequence[RunConfig]) -> list[str]:
     return names
 
 
-def _read(run: RunFolder, arm: str, split: str) -> Evidence:
+def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
     folder = run.evaluation(split)
     try:
         metrics = _checked_metrics(read_json(folder / "metrics.json"))
@@ -105,7 +104,7 @@ def _read(run: RunFolder, arm: str, split: str) -> Evidence:
             sharpness = {}
         looks = sum(entry.get("split") == split for entry in read_evaluations(run.evaluation_log_file))
         name = run.root.resolve().name
-        return Evidence(name, arm, run.config(), metrics, cases, result, sharpness, looks)
+        return FinishedRun(name, arm, run.config(), metrics, cases, result, sharpness, looks)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"The evaluation in {folder} is missing or damaged ({type(error).__name__}).",
@@ -120,6 +119,8 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         key: str(metrics["run"][key]) for key in ("weights_sha256", "dataset_sha256", "tool_version")
     }
     values = {str(name): found["value"] for name, found in metrics["metrics"].items()}
+    if not is_name(known["dataset"]):  # it becomes part of a folder's name
+        raise ValueError("dataset")
     if known["task"] not in ("segmentation", "classification"):
         raise ValueError("task")
     if not all(value is None or math.isfinite(value) for value in values.values()):
@@ -140,7 +141,7 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
 
 
 def _cases(path: Path, task: str) -> pd.DataFrame:
-    """Content of ``cases.csv`` by case id; what is counted with is a number, or empty where that may be."""
+    """Content of ``cases.csv`` by case id; numbers are checked to lie in 0 to 1, or to be empty where they may be."""
     content = read_regular(path, _MOST_BYTES)
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     for column in ("case_id", "group_id", "label"):
@@ -150,7 +151,7 @@ def _cases(path: Path, task: str) -> pd.DataFrame:
     columns = ["dice"] if task == "segmentation" else ["correct", *_probabilities(table)]
     numbers = table[columns].replace("", "nan" if task == "segmentation" else "none").astype(float)
     if not ((numbers >= 0) & (numbers <= 1) | numbers.isna()).all(axis=None):
-        raise ValueError("a figure outside 0 to 1")
+        raise ValueError("a value outside 0 to 1")
     if task == "classification" and (len(columns) < 3 or numbers.isna().any(axis=None)):
         raise ValueError("probabilities")
     return table.set_index("case_id")
@@ -160,8 +161,8 @@ def _probabilities(table: pd.DataFrame) -> list[str]:
     return [column for column in table.columns if column.startswith("prob_")]
 
 
-def _comparable(found: list[Evidence]) -> list[Evidence]:
-    """Check that all runs answer one question on one set of cases; name everything that differs."""
+def _comparable(found: list[FinishedRun]) -> list[FinishedRun]:
+    """Check that all runs have the same task, data and cases; name everything that differs."""
     if not found:
         raise InputError("No run is finished yet, so there is nothing to compare.")
     first, faults = found[0], []

@@ -1,4 +1,4 @@
-"""One set of cases that several runs answered, and their figures as functions of who is in the sample."""
+"""One set of cases that several runs answered, and their figures as functions of who is in the paired."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gcsam_med.compare.finished_runs import Evidence
+from gcsam_med.compare.finished_runs import FinishedRun
 from gcsam_med.metrics.intervals import (
     Estimate,
     Resamples,
@@ -26,8 +26,8 @@ from gcsam_med.metrics.table import main_metric
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The cases that count in the main figure, and how a run is scored on them."""
+class PairedCases:
+    """The cases that count in the main metric, and how a run is scored on them."""
 
     metric: str  #: ``dice``, ``auc`` or ``balanced_accuracy``.
     case_ids: np.ndarray  #: ndarray of str, shape (n,): Cases that count.
@@ -41,16 +41,16 @@ class Sample:
 
     @cached_property
     def resamples(self) -> Resamples:
-        """The draws, the same for every figure and every pair."""
+        """The bootstrap draws, the same for every metric and every pair."""
         rng = np.random.default_rng(self.seed)
         return resample_groups(self.groups, rng, strata=self.labels, n_resamples=self.n_resamples)
 
-    def values(self, run: Evidence) -> np.ndarray:
-        """A run's figure of each case, float (n,): its Dice, or whether it was called rightly."""
+    def values(self, run: FinishedRun) -> np.ndarray:
+        """A run's score of each case, float (n,): its Dice, or whether its class is right."""
         column = "dice" if self.metric == "dice" else "correct"
         return run.cases.loc[self.case_ids, column].astype(float).to_numpy()
 
-    def scores(self, run: Evidence) -> np.ndarray:
+    def scores(self, run: FinishedRun) -> np.ndarray:
         """A run's probability of the positive class, float (n,)."""
         return run.cases.loc[self.case_ids, f"prob_{self.classes[-1]}"].astype(float).to_numpy()
 
@@ -59,8 +59,8 @@ class Sample:
         """Which cases are positive, bool (n,)."""
         return self.labels == self.classes[-1]
 
-    def statistic(self, run: Evidence) -> Statistic:
-        """A run's main figure as a function of group weights."""
+    def statistic(self, run: FinishedRun) -> Statistic:
+        """A run's main metric as a function of group weights."""
         if self.metric == "dice":
             return mean_of(self.values(run), self.resamples)
         if self.metric == "auc":
@@ -75,8 +75,8 @@ class Sample:
 
         return function_of_sums(np.concatenate([right, of_class], axis=1), mean_recall, self.resamples)
 
-    def mean(self, runs: Sequence[Evidence]) -> SeedEffects:
-        """The main figure over the runs of one arm, with both sources of chance."""
+    def mean(self, runs: Sequence[FinishedRun]) -> SeedEffects:
+        """The main metric over the runs of one arm, with its variation over cases and seeds."""
         if len(runs) == 1:
             return SeedEffects(bootstrap(self.statistic(runs[0]), self.resamples), None, 0.0, 0.0)
         if self.metric == "dice":
@@ -85,8 +85,8 @@ class Sample:
         figures = [self.statistic(r) for r in runs]
         return _within_unit(_effects(lambda: crossed_statistic(figures, self.resamples)))
 
-    def difference(self, first: Sequence[Evidence], second: Sequence[Evidence]) -> SeedEffects:
-        """Second less first, run by run of the same seed, with both sources of chance."""
+    def difference(self, first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> SeedEffects:
+        """Second minus first, run by run of the same seed, with the variation over cases and seeds."""
         if len(first) == 1:
             test = paired_bootstrap(self.statistic(second[0]), self.statistic(first[0]), self.resamples)
             return SeedEffects(test.difference, test.p_value, 0.0, 0.0)
@@ -94,10 +94,12 @@ class Sample:
             values = np.stack([self.values(b) - self.values(a) for a, b in zip(first, second, strict=True)])
             return _effects(lambda: crossed_effects(values, self.groups))
         pairs = [(self.statistic(a), self.statistic(b)) for a, b in zip(first, second, strict=True)]
-        return _effects(lambda: crossed_statistic([_less(b, a) for a, b in pairs], self.resamples))
+        return _effects(lambda: crossed_statistic([_minus(b, a) for a, b in pairs], self.resamples))
 
-    def tests(self, first: Sequence[Evidence], second: Sequence[Evidence]) -> list[tuple[str, PairedTest]]:
-        """The field's usual tests of the same pair, each with the question it answers; second less first."""
+    def tests(
+        self, first: Sequence[FinishedRun], second: Sequence[FinishedRun]
+    ) -> list[tuple[str, PairedTest]]:
+        """The field's usual tests of the same pair, each with the question it answers; second minus first."""
         over = "" if len(first) == 1 else " (mean over seeds)"
         one, two = (_mean([self.statistic(r) for r in runs]) for runs in (first, second))
         found = [(f"{_TITLE[self.metric]}{over}", paired_bootstrap(two, one, self.resamples))]
@@ -118,18 +120,18 @@ class Sample:
 _TITLE = {"dice": "mean Dice", "auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 
 
-def sample_of(evidence: Sequence[Evidence], *, n_resamples: int, seed: int) -> Sample:
-    """Choose the main figure and the cases that count in it."""
-    cases = evidence[0].cases
+def paired_cases(finished: Sequence[FinishedRun], *, n_resamples: int, seed: int) -> PairedCases:
+    """Choose the main metric and the cases that count in it."""
+    cases = finished[0].cases
     classes: tuple[str, ...] = ()
-    if evidence[0].metrics["task"] == "segmentation":
-        # Lesion images: there the figure is a number, the same ones for every run.
+    if finished[0].metrics["task"] == "segmentation":
+        # Lesion images: there Dice is a number, for the same cases in every run.
         counts, metric = (cases["dice"].astype(str) != "").to_numpy(), "dice"
     else:
         counts = np.ones(len(cases), dtype=bool)
         classes = tuple(c.removeprefix("prob_") for c in cases.columns if c.startswith("prob_"))
         metric = main_metric("classification", len(classes))
-    return Sample(
+    return PairedCases(
         metric=metric,
         case_ids=cases.index.to_numpy(dtype=str)[counts],
         groups=cases["group_id"].to_numpy(dtype=str)[counts],
@@ -140,7 +142,7 @@ def sample_of(evidence: Sequence[Evidence], *, n_resamples: int, seed: int) -> S
     )
 
 
-def _less(first: Statistic, second: Statistic) -> Statistic:
+def _minus(first: Statistic, second: Statistic) -> Statistic:
     return lambda weights: first(weights) - second(weights)
 
 
@@ -149,7 +151,7 @@ def _mean(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def _effects(compute: Callable[[], SeedEffects]) -> SeedEffects:
-    """What `compute` gives, or why it cannot: a figure that one class or one group leaves undefined."""
+    """What `compute` gives, or why it cannot: a metric that is undefined with one class or one group."""
     try:
         return compute()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Evidence of runs that were never made, for tests of what is concluded from it."""
+"""Finished runs that were never made, for tests of what is concluded from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from gcsam_med.compare.analyse import compare
-from gcsam_med.compare.finished_runs import Evidence
+from gcsam_med.compare.finished_runs import FinishedRun
 from gcsam_med.config import RunConfig
 from gcsam_med.reporting.comparison import Comparison
 
@@ -15,9 +15,9 @@ N = 60
 GROUPS = [f"g{i // 2}" for i in range(N)]
 
 
-def evidence(
+def made_up_run(
     arm: str, seed: int, cases: pd.DataFrame, *, task: str = "segmentation", **settings: object
-) -> Evidence:
+) -> FinishedRun:
     """A finished run with these cases; its figures are what `metrics.json` would hold."""
     optimizer = arm.partition("-")[0]
     values = {"dice": float(cases["dice"].astype(float).mean())} if "dice" in cases else {}
@@ -37,7 +37,7 @@ def evidence(
     }
     config = RunConfig(dataset="toy", model="unet", optimizer=optimizer, seed=seed, lr=1e-3, **settings)
     result = {"epochs": 3, "steps": 30, "seconds": 60.0}
-    return Evidence(f"unet-{arm}-seed{seed}", arm, config, metrics, cases, result, {}, 1)
+    return FinishedRun(f"unet-{arm}-seed{seed}", arm, config, metrics, cases, result, {}, 1)
 
 
 def table(**columns: object) -> pd.DataFrame:
@@ -55,6 +55,6 @@ def three_arms() -> tuple[Comparison, dict[str, np.ndarray]]:
         luck, noise = 0.02 * rng.standard_normal((4, 1)), 0.05 * rng.standard_normal((4, N))
         dice[arm] = np.clip(hard + gain + luck + noise, 0, 1)
     runs = [
-        evidence(arm, seed, table(dice=values[seed])) for arm, values in dice.items() for seed in range(4)
+        made_up_run(arm, seed, table(dice=values[seed])) for arm, values in dice.items() for seed in range(4)
     ]
     return compare(runs, title="Toy", created="2026-01-01T00:00:00+00:00", n_resamples=500), dice

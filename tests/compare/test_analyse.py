@@ -1,4 +1,4 @@
-"""The comparison of made-up evidence, against scikit-learn, scipy, statsmodels and plain arithmetic."""
+"""The comparison of made-up runs, against scikit-learn, scipy, statsmodels and plain arithmetic."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from gcsam_med.compare.analyse import compare
 from gcsam_med.metrics.seeds import crossed_effects
-from tests.compare.made_up import GROUPS, N, evidence, table, three_arms
+from tests.compare.made_up import GROUPS, N, made_up_run, table, three_arms
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_seed_noise_alone_is_not_sold_as_progress():
     hard = rng.uniform(0.3, 0.7, N)
     luck = {"adam": (-0.06, 0.05, 0.02), "gcsam": (0.07, 0.06, -0.01)}
     runs = [
-        evidence(arm, seed, table(dice=hard + shift + 0.002 * rng.standard_normal(N)))
+        made_up_run(arm, seed, table(dice=hard + shift + 0.002 * rng.standard_normal(N)))
         for arm, shifts in luck.items()
         for seed, shift in enumerate(shifts)
     ]
@@ -82,7 +82,7 @@ def test_seed_noise_alone_is_not_sold_as_progress():
 def test_one_seed_is_stamped():
     """Oracle: with one seed the interval is the bootstrap's, and the reader is told what it leaves out."""
     rng = np.random.default_rng(2)
-    runs = [evidence(arm, 0, table(dice=rng.uniform(0, 1, N))) for arm in ("adam", "gcsam")]
+    runs = [made_up_run(arm, 0, table(dice=rng.uniform(0, 1, N))) for arm in ("adam", "gcsam")]
     found = compare(runs, title="Toy", created="", n_resamples=500)
     assert found.pairs[0].sd_seeds is None
     assert "bootstrap" in found.pairs[0].difference.method
@@ -95,7 +95,7 @@ def test_seeds_that_one_arm_lacks_are_left_out_of_the_pair():
     dice = {("adam", s): rng.uniform(0, 1, N) for s in range(3)} | {
         ("gcsam", s): rng.uniform(0, 1, N) for s in (0, 2)
     }
-    runs = [evidence(arm, seed, table(dice=values)) for (arm, seed), values in dice.items()]
+    runs = [made_up_run(arm, seed, table(dice=values)) for (arm, seed), values in dice.items()]
     found = compare(runs, title="Toy", created="", n_resamples=500)
     expected = np.mean([dice["gcsam", s].mean() - dice["adam", s].mean() for s in (0, 2)])
     assert found.pairs[0].difference.value == pytest.approx(expected)
@@ -124,7 +124,7 @@ def test_two_classes_are_compared_by_auc_and_calls():
         for arm, signal in (("adam", 0.8), ("gcsam", 1.6))
         for seed in range(3)
     }
-    runs = [evidence(arm, seed, t, task="classification") for (arm, seed), t in tables.items()]
+    runs = [made_up_run(arm, seed, t, task="classification") for (arm, seed), t in tables.items()]
     found = compare(runs, title="Toy", created="", n_resamples=500)
     area = {key: roc_auc_score(label == "b", t["prob_b"]) for key, t in tables.items()}
     for arm in found.arms:
@@ -153,7 +153,7 @@ def test_three_classes_are_compared_by_balanced_accuracy():
             predicted = np.where(rng.uniform(size=N) < 0.6, label, rng.choice(["a", "b", "c"], N))
             columns = {f"prob_{c}": (predicted == c) * 1.0 for c in "abc"}
             t = table(label=label, predicted=predicted, correct=(predicted == label).astype(int), **columns)
-            runs.append(evidence(arm, seed, t, task="classification"))
+            runs.append(made_up_run(arm, seed, t, task="classification"))
     found = compare(runs, title="Toy", created="", n_resamples=500)
     for arm in found.arms:
         assert arm.main.value == pytest.approx(arm.figures["balanced_accuracy"].mean)
