@@ -141,7 +141,7 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
 
 
 def _cases(path: Path, task: str) -> pd.DataFrame:
-    """Content of ``cases.csv`` by case id; numbers are checked to lie in 0 to 1, or to be empty where they may be."""
+    """Content of ``cases.csv`` by case id; its numbers lie in 0 to 1, or are empty where they may be."""
     content = read_regular(path, _MOST_BYTES)
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     for column in ("case_id", "group_id", "label"):

@@ -72,17 +72,20 @@ def test_a_lost_user_is_told_where_to_go(
 def test_the_same_run_is_made_once_and_more_time_trains_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Oracle: the epochs in result.json; a run that ran out of time goes on once it is given more."""
+    """Oracle: result.json; a run that ran out of time is trained to its last epoch once it is given more."""
     monkeypatch.chdir(tmp_path)
     make_prepared(tmp_path / "data", n=36, size=32)
     command = ["train", "--dataset", "toy", "--model", "basic-unet", "--device", "cpu", "--epochs", "2"]
     assert run([*command, "--max-minutes", "1e-6", "-q"]) == 0
     folder = next(Path("runs").iterdir())
-    assert json.loads((folder / "result.json").read_text())["epochs"] == 1
+    cut = json.loads((folder / "result.json").read_text())
+    assert (cut["stopped_by"], cut["steps"]) == ("max_minutes", 1)
     capsys.readouterr()
     assert run([*command, "-q"]) == 2
     assert "finished run of the same settings" in capsys.readouterr().err
     assert run(["train", "--resume", folder.name, "--max-minutes", "60", "-q"]) == 0
-    assert json.loads((folder / "result.json").read_text())["epochs"] == 2
+    whole = json.loads((folder / "result.json").read_text())
+    assert whole["stopped_by"] == "epochs"
+    assert whole["steps"] > 1
     assert run(["train", "--resume", folder.name, "--device", "cpu"]) == 0
     assert "--extend --epochs N" in capsys.readouterr().err
