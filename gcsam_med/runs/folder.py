@@ -31,6 +31,11 @@ class RunFolder:
         return self.root / "curves.png"
 
     @property
+    def predictions_file(self) -> Path:
+        """The same few validation cases with what the network made of them in the last epoch."""
+        return self.root / "val_predictions.png"
+
+    @property
     def environment_file(self) -> Path:
         """Versions and devices the run was made with, and the hash of its data."""
         return self.root / "environment.json"

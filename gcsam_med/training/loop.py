@@ -20,7 +20,7 @@ from gcsam_med.training.callbacks import Callback, EpochEnd, Progress
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import StopSignals, any_process, mean_over_processes
 from gcsam_med.training.state import TrainingState, save, save_epoch
-from gcsam_med.training.validation import validate
+from gcsam_med.training.validation import draw_predictions, validate
 
 _PROGRESS_SECONDS = 0.25
 # Losses are read from a GPU every so many steps, since reading one waits for the device.
@@ -205,6 +205,7 @@ def _end_epoch(
     better = state.end_epoch(row, plan.metric)
     if fabric.is_global_zero:
         save_epoch(plan, parts, state, run, better)
+        draw_predictions(run.predictions_file, plan, parts.to_save, val_cases, parts.autocast)
     since = len(state.history) - state.best_epoch
     left = config.patience - since if config.patience else None
     callback.epoch_end(EpochEnd(row, plan.metric, state.best, state.best_epoch, left))

@@ -6,18 +6,25 @@ images' own resolution.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from gcsam_med.files import write_durably
 from gcsam_med.metrics.roc import roc_auc
 from gcsam_med.metrics.segmentation import dice_of_counts
+from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, to_rgb
 from gcsam_med.training.batches import StoredCases
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import gathered, share_buffers
+
+DRAWN, TILE = 8, 160
+"""Cases of ``val_predictions.png``, and the least side of each in pixels."""
 
 
 @torch.inference_mode()
@@ -71,6 +78,53 @@ def validate(
     table = np.concatenate(parts) if parts else np.empty((0, _columns(plan)))
     table = np.concatenate(gathered(table, world))
     return _segmentation(table) if plan.task == "segmentation" else _classification(table)
+
+
+@torch.inference_mode()
+def draw_predictions(
+    path: Path,
+    plan: Plan,
+    network: nn.Module,
+    cases: StoredCases,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> None:
+    """Draw a few validation cases, the same in every epoch, as ``val_predictions.png``.
+
+    Segmentation: outlines of the mask (blue, dashed) and of the prediction (orange). Classification: the
+    predicted class with its probability, green where it is right.
+    """
+    from PIL import Image, ImageDraw
+
+    places = np.linspace(0, len(plan.val_rows) - 1, min(DRAWN, len(plan.val_rows))).round().astype(int)
+    rows = plan.val_rows[places]
+    was_training = network.training
+    network.eval()
+    stored, targets = cases.on_device(rows)
+    with autocast():
+        logits = network(plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)).float()
+    network.train(was_training)
+    answers, truth = logits.cpu(), targets.cpu()
+    tiles = []
+    for image, answer, target in zip(stored.cpu().numpy(), answers, truth, strict=True):
+        factor = max(1, -(-TILE // len(image)))
+        large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+        if plan.task == "segmentation":
+            masks = [(m[0].numpy().repeat(factor, 0).repeat(factor, 1)) for m in (target > 0.5, answer >= 0)]
+            lines = [(masks[0], TRUTH, True), (masks[1], PREDICTION, False)]
+            tiles.append(draw_outlines(large, lines, width=1))
+            continue
+        tile = Image.fromarray(to_rgb(large))
+        called = int(answer.argmax())
+        text = f"{plan.classes[called]} {float(answer.softmax(0)[called]):.2f}"
+        colour = "#00c060" if called == int(target) else "#ff5030"
+        ImageDraw.Draw(tile).text((4, 4), text, fill=colour, stroke_width=1, stroke_fill="black")
+        tiles.append(np.asarray(tile))
+    columns = DRAWN // 2
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    sheet = np.concatenate([np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)])
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, format="PNG")
+    write_durably(path, buffer.getvalue())
 
 
 def _per_case(plan: Plan, logits: torch.Tensor, targets: torch.Tensor, loss: nn.Module) -> np.ndarray:

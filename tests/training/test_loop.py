@@ -72,7 +72,7 @@ def test_a_run_leaves_the_contract_s_files(data_root: Path, tmp_path: Path) -> N
     names = {p.name for p in run.root.iterdir()} - {".lock"}
     assert names == {
         "config.yaml", "history.csv", "checkpoints", "environment.json", "log.txt", "model", "curves.png",
-        "result.json",
+        "val_predictions.png", "result.json",
     }  # fmt: skip
     with run.history_file.open() as file:
         rows = list(csv.DictReader(file))

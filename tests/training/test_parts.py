@@ -18,6 +18,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from monai.metrics import DiceMetric
+from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import nn
 
@@ -32,7 +33,7 @@ from gcsam_med.training.build import moving_average
 from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import locked
-from gcsam_med.training.validation import validate
+from gcsam_med.training.validation import draw_predictions, validate
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
 
@@ -326,3 +327,20 @@ def test_the_plan_says_who_takes_no_part_and_what_validation_cannot_judge(tmp_pa
     warnings = " ".join(plan_of(tmp_path, task="classification", classes=["benign", "malignant"]).warnings)
     assert "Validation holds no case of malignant" in warnings
     assert "--fold" in warnings
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_the_picture_of_predictions_shows_them(data_root: Path, tmp_path: Path, task: str) -> None:
+    """Oracle: it changes where the answers change, and not otherwise; 8 tiles of at least 160 pixels."""
+    plan = plan_of(data_root, task=task)
+    cases = val_cases(plan)
+    drawn = min(8, len(plan.val_rows))
+    shape = (drawn, 1, 32, 32) if task == "segmentation" else (drawn, 3)
+    logits = torch.randn(shape)
+    pictures = []
+    for answer in (logits, logits, -logits):
+        draw_predictions(tmp_path / "p.png", plan, Fixed(answer), cases, nullcontext)
+        pictures.append((tmp_path / "p.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.size == (4 * 160, -(-drawn // 4) * 160)
