@@ -15,7 +15,7 @@ from gcsam_med.compare.paired_cases import PairedCases, paired_cases
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.reporting.comparison import Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
+from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count, number
 from gcsam_med.training.run import MACHINE_FIELDS
@@ -50,13 +50,8 @@ def compare(
     for one in finished:
         by_arm.setdefault((str(one.config.model), one.arm), []).append(one)
     arms = tuple(_arm(runs, paired) for runs in by_arm.values())
-    pairs = _corrected(
-        [
-            _pair(by_arm[first], by_arm[second], paired)
-            for first, second in combinations(by_arm, 2)
-            if first[0] == second[0]
-        ]
-    )
+    chosen = [(a, b) for a, b in combinations(by_arm, 2) if a[0] == b[0]]
+    pairs = _corrected([_pair(by_arm[a], by_arm[b], paired, len(chosen)) for a, b in chosen])
     metrics = finished[0].metrics
     comparison = Comparison(
         task=metrics["task"],
@@ -126,7 +121,9 @@ def _sharpness(measured: Sequence[Any]) -> dict[str, ArmMetric]:
     }
 
 
-def _pair(first: Sequence[FinishedRun], second: Sequence[FinishedRun], paired: PairedCases) -> Pair:
+def _pair(
+    first: Sequence[FinishedRun], second: Sequence[FinishedRun], paired: PairedCases, n_pairs: int
+) -> Pair:
     """Compare two arms by the seeds and folds that both have."""
     ones, twos = ({run.replicate: run for run in runs} for runs in (first, second))
     shared = [key for key in ones if key in twos]
@@ -159,6 +156,7 @@ def _pair(first: Sequence[FinishedRun], second: Sequence[FinishedRun], paired: P
         by_seed=by_seed,
         tests=tests,
         effect=effect,
+        detectable=effects.detectable(n_pairs),
     )
 
 
@@ -251,12 +249,12 @@ def _split_by_image(comparison: Comparison) -> Notice | None:
 
 def _seeds(comparison: Comparison) -> Notice | None:
     fewest = min(len(arm.runs) for arm in comparison.arms)
-    if fewest == 1:
+    if fewest < MIN_SEEDS:
         return Notice(
-            "one-seed",
-            "One seed",
-            "Intervals and tests cover the variation over cases only; another seed may change more than the "
-            "recipe does. Use --seeds 0-4.",
+            "one-seed" if fewest == 1 else "two-seeds",
+            "One seed" if fewest == 1 else "Two seeds",
+            f"Another seed may change more than the recipe does, so no arm can be called better: that takes "
+            f"{MIN_SEEDS} seeds, and five are better. Use --seeds 0-4.",
             stamp=True,
         )
     if fewest < _FEW_SEEDS:
@@ -269,20 +267,20 @@ def _seeds(comparison: Comparison) -> Notice | None:
 
 
 def _power(comparison: Comparison) -> Notice | None:
-    """Say how large a difference may have gone unnoticed."""
-    halves = [
-        (pair.difference.ci95[1] - pair.difference.ci95[0]) / 2
+    """Say for each pair without a difference shown how large a true one would have been shown."""
+    found = [
+        f"{number(pair.detectable)} between {pair.first} and {pair.second}"
         for pair in comparison.pairs
-        if pair.difference.ci95 is not None
+        if pair.verdict == "no difference shown" and pair.detectable is not None
     ]
-    if not halves or len(comparison.shown) == len(comparison.pairs):
+    if not found:
         return None
     return Notice(
         "power",
         "Absence of proof",
-        f"With {count(comparison.n_cases, 'case')} in {count(comparison.n_groups, 'group')}, differences up "
-        f"to about {number(max(halves))} would not be shown here; 'no difference shown' does not mean that "
-        "there is none.",
+        "'No difference shown' does not mean that there is none. With these cases and seeds a true "
+        f"difference would have been shown in 80 % of studies (strictest level of Holm's correction) from: "
+        f"{'; '.join(found)}.",
     )
 
 

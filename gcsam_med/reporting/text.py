@@ -8,7 +8,7 @@ from typing import Any
 
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.table import METRICS
-from gcsam_med.reporting.comparison import Arm, ArmMetric, Comparison, Pair
+from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Pair
 from gcsam_med.reporting.report import Report
 
 
@@ -171,6 +171,9 @@ def headline(comparison: Comparison) -> tuple[str, str]:
         arm = comparison.arms[0]
         return number(arm.main.value), f"95 % CI {interval(arm.main)}"
     if not comparison.shown:
+        if all(pair.verdict == "not answerable" for pair in comparison.pairs):
+            seeds = count(max(len(pair.by_seed) for pair in comparison.pairs), "seed")
+            return "not answerable", f"with {seeds} an arm; a verdict takes {MIN_SEEDS}"
         return "no difference shown", f"between {count(len(comparison.arms), 'arm')}"
     reference = comparison.arms[0].name
     best = max(comparison.shown, key=lambda p: (p.first == reference, abs(p.difference.value or 0.0)))

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
-from gcsam_med.metrics.intervals import mean_of, resample_groups
-from gcsam_med.metrics.seeds import crossed_effects, crossed_statistic, random_effects
+from gcsam_med.metrics.intervals import Estimate, mean_of, resample_groups
+from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic, random_effects
 
 
 def study(rng, *, n_seeds=5, n_groups=60, seed_sd=0.03, case_sd=0.2, rest_sd=0.1, mean=0.3):
@@ -19,7 +20,7 @@ def study(rng, *, n_seeds=5, n_groups=60, seed_sd=0.03, case_sd=0.2, rest_sd=0.1
 
 
 def test_parts_equal_a_two_way_analysis_of_variance():
-    """Oracle: mean squares of statsmodels' two-way ANOVA and the method of moments."""
+    """Oracle: mean squares of statsmodels' two-way ANOVA, moments, and Cochran and Cox's quantile."""
     import pandas as pd
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
@@ -32,13 +33,14 @@ def test_parts_equal_a_two_way_analysis_of_variance():
     assert effects.sd_seeds == pytest.approx(np.sqrt(max(0, (ms["C(s)"] - ms["Residual"]) / 12)))
     assert effects.se_cases == pytest.approx(np.sqrt(ms["C(g)"] / 48))
     variance = (ms["C(s)"] + ms["C(g)"] - ms["Residual"]) / 48
-    parts = np.array([ms["C(s)"], ms["C(g)"], ms["Residual"]]) / 48
-    freedom = variance**2 / (parts**2 / [3, 11, 33]).sum()
-    from scipy.stats import t
-
-    half = t.ppf(0.975, freedom) * np.sqrt(variance)
+    weights = np.array([ms["C(s)"], ms["C(g)"]])
+    critical = (weights * stats.t.ppf(0.975, [3, 11])).sum() / weights.sum()
+    half = critical * np.sqrt(variance)
     assert effects.mean.ci95 == pytest.approx((v.mean() - half, v.mean() + half))
-    assert effects.p_value == pytest.approx(2 * t.sf(v.mean() / np.sqrt(variance), freedom))
+    # With one number of degrees of freedom for both: p is 0.05 where the interval ends at 0.
+    assert 3 < effects.freedom < 11
+    assert 2 * stats.t.sf(critical, effects.freedom) == pytest.approx(0.05)
+    assert effects.p_value == pytest.approx(2 * stats.t.sf(v.mean() / np.sqrt(variance), effects.freedom))
 
 
 def test_bootstrap_and_sums_of_squares_agree():
@@ -102,3 +104,32 @@ def test_interval_covers_the_truth(seed_sd, case_sd):
         low, high = crossed_effects(v, np.arange(60)).mean.ci95
         covered += low <= 0.3 <= high
     assert 0.92 <= covered / 1000 <= 0.985
+
+
+@pytest.mark.parametrize("n_comparisons", [1, 3, 10])
+def test_a_detectable_difference_has_the_power_it_promises(n_comparisons):
+    """Oracle: 50,000 simulated t tests, within 1 point, for 5 to 40 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    for freedom in (5, 12, 40):
+        error = 0.02
+        half = float(stats.t.ppf(0.975, freedom)) * error
+        effects = SeedEffects(Estimate(0.0, (-half, half), 5, "t"), 1.0, 0.0, error, freedom)
+        shift = effects.detectable(n_comparisons) / error
+        drawn = (rng.normal(size=50_000) + shift) / np.sqrt(rng.chisquare(freedom, 50_000) / freedom)
+        power = (drawn > stats.t.ppf(1 - 0.025 / n_comparisons, freedom)).mean()
+        assert power == pytest.approx(0.8, abs=0.01)
+    assert SeedEffects(Estimate(0.0, (-1, 1), 1, "bootstrap"), 1.0, 0.0, 1.0).detectable(1) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_the_test_of_a_difference_keeps_its_level(n_seeds):
+    """Oracle: simulation of 2,000 comparisons of equal recipes: seeds, patients and their interplay vary."""
+    rng = np.random.default_rng(n_seeds)
+    wrong = 0
+    for _ in range(2000):
+        seeds = rng.normal(size=(n_seeds, 1)) * 0.1
+        cases = rng.normal(size=40) * 0.1
+        values = seeds + cases + 0.1 * rng.normal(size=(n_seeds, 40))
+        wrong += crossed_effects(values, np.arange(40)).p_value < 0.05
+    assert wrong / 2000 <= 0.06
