@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -29,10 +28,7 @@ from pydantic import (
 )
 
 from gcsam_med.errors import ConfigError, InputError, unknown_name
-from gcsam_med.files import MOST_NAME, is_name, read_regular
-
-MOST_BYTES, MOST_LEVELS = 2**20, 20
-"""A configuration is a flat page; what is larger or deeper is none."""
+from gcsam_med.files import MOST_NAME, is_name, parse_yaml, read_yaml
 
 NAME_RULE = f"at most {MOST_NAME} characters, no / or \\, no dot in front"
 
@@ -195,9 +191,7 @@ class PrepareOptions(Options):
     )
     probes: bool = option(False, "Also train small models on possible shortcuts.", _CHECKED)
 
-    name: Annotated[str, AfterValidator(lambda v: _name(v) if v else v)] = option(
-        "", "Name of the prepared data set; default: that of --dataset.", _MADE
-    )
+    name: Name | None = option(None, "Name of the prepared data set; default: that of --dataset.", _MADE)
     size: Annotated[int, Field(ge=16, le=2048)] = option(
         256, "Side of the stored images in pixels (letterbox).", _MADE
     )
@@ -535,11 +529,6 @@ def validated(
         How the message calls a field.
     """
     for key in values:
-        if key in ("workers", "worker_timeout") and key not in model.model_fields:
-            raise ConfigError(
-                f"There is no {model.what} '{key}' any more: batches are made without loader processes.",
-                "Remove it.",
-            )
         if key not in model.model_fields:
             raise unknown_name(model.what, str(key), model.model_fields.keys())
     try:
@@ -563,21 +552,9 @@ def validated(
 
 
 def load_config(file: Path | None, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> RunConfig:
-    """Build a configuration from a YAML file, ``key=value`` texts and options.
+    """Build a configuration from a YAML file, ``key=value`` texts and options; later ones win.
 
-    Parameters
-    ----------
-    file : Path, optional
-        A YAML mapping of field names.
-    overrides : mapping
-        Options given on the command line; None means not given.
-    sets : sequence of str
-        ``key=value``; the value is read as YAML. Beats the file, yields to `overrides`.
-
-    Returns
-    -------
-    RunConfig
-        Validated.
+    The value of a ``key=value`` text is read as YAML; an override that is None counts as not given.
 
     Raises
     ------
@@ -605,39 +582,18 @@ def _build(
         if not equals:
             raise ConfigError(f"--set takes key=value, but got '{text}'.", "For example: --set rho=0.1")
         try:
-            values[key.strip()] = _parse_yaml(value)
-        except (yaml.YAMLError, RecursionError) as error:
+            values[key.strip()] = parse_yaml(value)
+        except ValueError as error:
             raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
     values.update({key: value for key, value in overrides.items() if value is not None})
     where = f"The configuration{f' in {file}' if file else ''} does not hold: "
     return validated(RunConfig, values, where, called=str)
 
 
-def _parse_yaml(text: str) -> Any:
-    """Read YAML of plain values. Aliases are refused: a few lines of them can stand for gigabytes."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_LEVELS:
-            raise yaml.YAMLError(f"it is nested more than {MOST_LEVELS} deep")
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"it uses the alias *{event.anchor}; write the value out")
-    return yaml.safe_load(text)
-
-
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        text = read_regular(file, MOST_BYTES).decode("utf-8")
-        content = _parse_yaml(text)
+        return read_yaml(file, 2**20)
     except OSError as error:
         raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not valid YAML.", str(error).replace("\n", " ")[:300]) from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file} should hold a mapping of settings, e.g. 'lr: 0.001'.")
-    # YAML lets the last of two equal keys win without a word.
-    pairs = yaml.compose(text, Loader=yaml.SafeLoader).value  # type: ignore[union-attr]
-    twice = [key for key, count in Counter(str(key.value) for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ConfigError(f"{file} sets {', '.join(twice)} more than once.", "Keep one line of each.")
-    return content
+    except ValueError as error:
+        raise ConfigError(f"{file} {error}.", "It should hold settings, one a line: lr: 0.001") from error

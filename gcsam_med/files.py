@@ -8,11 +8,15 @@ import os
 import re
 import stat
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 MOST_NAME = 100
 """Characters of a name, see `is_name`; it may have twice as many bytes, which is what file systems count."""
+MOST_LEVELS = 20  # of YAML
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
@@ -83,6 +87,44 @@ def read_json(path: Path, most: int = 64 * 2**20) -> Any:
         return json.loads(read_regular(path, most))
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML of plain values. Aliases are refused: a few lines of them can stand for gigabytes.
+
+    Raises
+    ------
+    ValueError
+        If it is no YAML, uses an alias, or is nested deeper than `MOST_LEVELS`.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_LEVELS:
+                raise ValueError(f"is not valid YAML: nested more than {MOST_LEVELS} deep")
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"is not valid YAML: it uses the alias *{event.anchor}; write the value out")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError("is not valid YAML: " + str(error).replace("\n", " ")[:300]) from error
+
+
+def read_yaml(path: Path, most: int) -> dict[str, Any]:
+    """Read a YAML mapping from a file of at most `most` bytes; see `read_regular` and `parse_yaml`."""
+    try:
+        text = read_regular(path, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("is not valid YAML: it is not UTF-8 text") from error
+    content = parse_yaml(text)
+    if not isinstance(content, dict):
+        raise ValueError("should hold a mapping of settings")
+    # YAML lets the last of two equal keys win without a word.
+    pairs = yaml.compose(text, Loader=yaml.SafeLoader).value  # type: ignore[union-attr]
+    twice = [key for key, count in Counter(str(key.value) for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"sets {', '.join(twice)} more than once")
+    return content
 
 
 def is_leftover(path: Path) -> bool:

@@ -9,7 +9,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcsam_med.config import RunConfig, dump_config, load_config, with_overrides
+from gcsam_med.config import (
+    CompareOptions,
+    PrepareOptions,
+    RunConfig,
+    chosen,
+    dump_config,
+    load_config,
+    with_overrides,
+)
+from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError
 
 
@@ -98,6 +107,11 @@ def test_every_field_is_explained_in_a_sentence(name):
         ("classes=benign,benign", "classes: should name each class once"),
         ("classes=benign,,", "classes: should name each class once"),
         ("norm=l2", "norm: "),
+        ("rho=1e308", "rho: .*less than or equal to 100"),
+        ("weight_decay=1e308", "weight_decay: .*less than or equal to 100"),
+        ("warmup_epochs=1e308", "warmup_epochs: .*less than or equal to 10000"),
+        ("max_minutes=1e308", "max_minutes: .*less than or equal to 525600"),
+        ("epochs=10000000000", "epochs: .*less than or equal to 1000000"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_what_was_found(setting, said):
@@ -177,3 +191,25 @@ def test_a_configuration_does_not_change():
     config = RunConfig(dataset="busi")
     with pytest.raises(ValueError, match="frozen"):
         config.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", ".hidden", "a/b", "../../runs", "/abs", "a\\b", " a", "a\nb", "a" * 101, "\u60a3" * 70],
+)
+def test_what_is_no_name_names_no_prepared_set(name):
+    """Oracle: none of these is a file name below a folder that another set could not own."""
+    with pytest.raises(InputError, match="not a path"):
+        chosen(PrepareOptions, None, name=name)
+    with pytest.raises(InputError, match="is not a name"):
+        open_prepared(Path("data"), name)
+
+
+def test_options_and_their_fields_are_one():
+    """Oracle: the model itself; an unknown field gets the nearest known one, a choice its alternatives."""
+    assert chosen(PrepareOptions, PrepareOptions(size=64), seed=3) == PrepareOptions(size=64, seed=3)
+    with pytest.raises(InputError, match="Did you mean 'split_by'"):
+        chosen(PrepareOptions, None, split_buy="image")
+    with pytest.raises(InputError, match="Did you mean 'drop'"):
+        chosen(PrepareOptions, None, conflicts="dorp")
+    assert chosen(CompareOptions, None, seeds="0-2,7").seeds == (0, 1, 2, 7)
