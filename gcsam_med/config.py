@@ -28,7 +28,8 @@ from pydantic import (
 )
 
 from gcsam_med.errors import ConfigError, InputError, unknown_name
-from gcsam_med.files import MOST_NAME, is_name, parse_yaml, read_yaml
+from gcsam_med.files import MOST_NAME, is_name
+from gcsam_med.reading import parse_yaml, read_yaml
 
 NAME_RULE = f"at most {MOST_NAME} characters, no / or \\, no dot in front"
 

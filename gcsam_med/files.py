@@ -1,23 +1,30 @@
-"""Files that are whole or not there."""
+"""Files and folders written whole or not at all, by one process at a time, and never through a link."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
+import shutil
+import socket
 import stat
 import unicodedata
-from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import yaml
+from gcsam_med.errors import EnvironmentFault, InputError
+from gcsam_med.escape import printable
 
 MOST_NAME = 100
 """Characters of a name, see `is_name`; it may have twice as many bytes, which is what file systems count."""
-MOST_LEVELS = 20  # of YAML
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+_WAIT = "Wait for it, or choose another --output."
+_HELD: set[Path] = set()
+"""Lock files that this process holds: a lock of its kind does not keep a process from itself."""
 
 
 def is_name(text: str) -> bool:
@@ -35,10 +42,13 @@ def is_name(text: str) -> bool:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` so that after a crash it holds either its former content or `data`, whole."""
+    """Replace `path` so that after a crash it holds either its former content or `data`, whole.
+
+    A link in its place is replaced, not followed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _open_new(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -46,85 +56,76 @@ def write_durably(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
+    """Write finite JSON durably."""
+    write_durably(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
+
+
+def _open_new(path: Path) -> BinaryIO:
+    """Create a file of our own; one that a killed process of this number left is removed, a link too."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        os.fsync(folder)
+        return os.fdopen(os.open(path, flags, 0o666), "wb")
+    except FileExistsError:
+        path.unlink()
+        return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed or created in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """Read a file that should be a plain one of at most `most` bytes.
+def append_line(path: Path, line: str) -> None:
+    """Append a line in one write, so that two processes at once do not tear each other's lines.
 
-    A pipe would be waited for without end, and a sparse file that claims terabytes would take all memory.
+    A line that a crash cut is ended first, so that it does not swallow the new one.
 
     Raises
     ------
     OSError
-        If it cannot be read, is no plain file, or is larger.
+        If the file cannot be written, or is a link, a pipe or a device.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a plain file")
-        if found.st_size > most:
-            raise OSError(errno.EFBIG, f"larger than the {most:,} bytes that it may have")
-        return file.read()
+        cut = found.st_size > 0 and os.pread(descriptor, 1, found.st_size - 1) != b"\n"
+        os.write(descriptor, (b"\n" if cut else b"") + line.encode(errors="backslashreplace") + b"\n")
+    finally:
+        os.close(descriptor)
 
 
-def read_json(path: Path, most: int = 64 * 2**20) -> Any:
-    """Read a JSON file of at most `most` bytes; see `read_regular`.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is no JSON, or nested too deep.
-    """
-    try:
-        return json.loads(read_regular(path, most))
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def parse_yaml(text: str) -> Any:
-    """Read YAML of plain values. Aliases are refused: a few lines of them can stand for gigabytes.
+def make_folder(root: Path, *below: str) -> Path:
+    """Make a folder below `root`, which is ours; a link on the way, which may lead outside, is refused.
 
     Raises
     ------
-    ValueError
-        If it is no YAML, uses an alias, or is nested deeper than `MOST_LEVELS`.
+    InputError
+        If a part of the way is a link or a file.
     """
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MOST_LEVELS:
-                raise ValueError(f"is not valid YAML: nested more than {MOST_LEVELS} deep")
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"is not valid YAML: it uses the alias *{event.anchor}; write the value out")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("is not valid YAML: " + str(error).replace("\n", " ")[:300]) from error
-
-
-def read_yaml(path: Path, most: int) -> dict[str, Any]:
-    """Read a YAML mapping from a file of at most `most` bytes; see `read_regular` and `parse_yaml`."""
-    try:
-        text = read_regular(path, most).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError("is not valid YAML: it is not UTF-8 text") from error
-    content = parse_yaml(text)
-    if not isinstance(content, dict):
-        raise ValueError("should hold a mapping of settings")
-    # YAML lets the last of two equal keys win without a word.
-    pairs = yaml.compose(text, Loader=yaml.SafeLoader).value  # type: ignore[union-attr]
-    twice = [key for key, count in Counter(str(key.value) for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"sets {', '.join(twice)} more than once")
-    return content
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root
+    for name in below:
+        folder = folder / name
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            kind = "a link" if folder.is_symlink() else "a file"
+            raise InputError(
+                f"{folder} is {kind}, where a folder was expected; nothing was written through it.",
+                "Remove it, or choose another --output.",
+            )
+    return folder
 
 
 def is_leftover(path: Path) -> bool:
@@ -138,3 +139,147 @@ def remove_leftovers(folder: Path) -> None:
         for path in folder.iterdir():
             if is_leftover(path):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, doing: str, advice: str = _WAIT) -> Iterator[None]:
+    """Hold a lock file; the system releases it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; its folder is made.
+    doing : str
+        What the holder does, e.g. ``"training in runs/a"``; named to who finds the lock held.
+    advice : str
+        For who finds it held.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    EnvironmentFault
+        If it cannot be written.
+    """
+    place = path.parent.resolve() / path.name
+    if place in _HELD:
+        raise InputError(f"This process is already {doing}.", advice)
+    descriptor = _lock(path, doing, advice)
+    _HELD.add(place)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        _HELD.discard(place)
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _lock(path: Path, doing: str, advice: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{path.parent} cannot be written: {error.strerror}.", "Choose another --output."
+            ) from error
+        try:
+            # A lock of the process, not of the open file: children that outlive a killed process for some
+            # seconds have the file open as well, and would keep the folder locked.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between opening and locking, the former holder may have removed the file: then a lock of it
+            # keeps nobody out.
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        except (BlockingIOError, PermissionError) as error:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise InputError(f"{holder} is {doing}.", advice) from error
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(descriptor)
+            raise EnvironmentFault(
+                f"{path.parent} cannot be locked: {error.strerror}.",
+                "Choose an --output on a file system with locks.",
+            ) from error
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    words = printable(os.pread(descriptor, 100, 0).decode(errors="replace").strip())
+    return f"Process {words}" if words else "Another process"
+
+
+@contextmanager
+def replacing(
+    target: Path, doing: str, is_ours: Callable[[Path], bool], advice: str = "Choose another --output."
+) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `target` if all goes well, else vanishes.
+
+    After a kill at any instant the former folder is whole: at its place, or, for the instant between two
+    renames, under a hidden name from which `recover` and the next `replacing` bring it back.
+
+    Parameters
+    ----------
+    target : Path
+        The folder to be made or replaced.
+    doing : str
+        For the lock; see `locked`.
+    is_ours : callable
+        Whether a folder is of the kind that may be replaced; anything else is left as it is.
+    advice : str
+        For who finds something else there.
+
+    Raises
+    ------
+    InputError
+        If something else is in its place, or another process is writing it.
+    """
+    with locked(_sibling(target, "lock"), doing):
+        _bring_back(target)
+        empty = target.is_dir() and not any(target.iterdir())
+        if target.is_symlink() or (target.exists() and not empty and not is_ours(target)):
+            raise InputError(
+                f"{target} is in the way: it is something else, so it was left as it is.", advice
+            )
+        work, former = _sibling(target, "tmp"), _sibling(target, "former")
+        work.mkdir()
+        try:
+            yield work
+            if target.exists():
+                target.replace(former)
+            work.replace(target)
+            sync_folder(target.parent)
+            shutil.rmtree(former, ignore_errors=True)
+        finally:
+            if not work.exists() and not target.exists() and former.exists():
+                former.replace(target)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def recover(target: Path, doing: str = "being written") -> None:
+    """Bring a half-swapped folder back and remove half-written ones, unless a process is at work on them."""
+    if _sibling(target, "former").exists() or _sibling(target, "tmp").exists():
+        with suppress(InputError, EnvironmentFault), locked(_sibling(target, "lock"), doing):
+            _bring_back(target)
+
+
+def _bring_back(target: Path) -> None:
+    work, former = _sibling(target, "tmp"), _sibling(target, "former")
+    if former.exists() and not target.exists():
+        former.replace(target)
+    for path in (work, former):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+
+
+def _sibling(target: Path, what: str) -> Path:
+    # The dot keeps the names of two targets apart: no name of ours begins with one.
+    return target.with_name(f".{target.name}.{what}")

@@ -14,7 +14,6 @@ from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import DataRoot, Output, from_models
 from gcsam_med.config import PrepareOptions, PreviewOptions
 from gcsam_med.errors import InputError
-from gcsam_med.files import read_json
 
 if TYPE_CHECKING:
     from gcsam_med.datasets.prepared import PreparedDataset
@@ -81,7 +80,7 @@ def audit_command(
     output: Output = None,
 ) -> None:
     """Show what prepare found: duplicates, conflicting labels, burned-in text, shortcuts."""
-    from gcsam_med.datasets.prepared import AUDIT
+    from gcsam_med.datasets.prepared import read_audit
     from gcsam_med.preparation import overlap, probe
 
     dataset = _find(prepared, data_root)
@@ -90,7 +89,7 @@ def audit_command(
         _show_overlap(result)
         console.result({**result, "files": [str(p) for p in paths]}, f"Written: {paths[1]}")
         return
-    found = probe(dataset, console.track) if probes else _read(dataset.root / AUDIT)
+    found = probe(dataset, console.track) if probes else read_audit(dataset.root)
     _show_audit(found)
     console.result({**found, "path": str(dataset.root)}, f"Details: {dataset.root / 'audit.html'}")
 
@@ -204,15 +203,3 @@ def _show_overlap(result: dict[str, Any]) -> None:
             f"{s['shared_of_first']} pictures of '{s['first']}' are also in '{s['second']}': "
             "neither is an external test set for the other."
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-        if not isinstance(found, dict):
-            raise ValueError("no mapping")
-    except (OSError, ValueError):
-        raise InputError(f"{path} is missing or damaged.", "Prepare the data set again.") from None
-    if "summary" not in found:
-        raise InputError(f"{path} was written by an older version.", "Run prepare with --force.")
-    return found

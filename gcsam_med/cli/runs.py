@@ -11,7 +11,8 @@ import typer
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import from_models
 from gcsam_med.errors import GcsamMedError, InputError, unknown_name
-from gcsam_med.files import is_name, read_json
+from gcsam_med.files import is_name
+from gcsam_med.reading import read_json_or_empty
 
 Run = Annotated[
     Path | None,
@@ -114,12 +115,12 @@ def summary(root: Path) -> dict[str, Any]:
     except GcsamMedError as error:
         return row | {"data": f"damaged: {error.message}"}
     row |= {name: getattr(config, name) for name in ("task", "model", "optimizer")} | {"data": config.dataset}
-    result = _read(run.result_file)
+    result = read_json_or_empty(run.result_file)
     if result:
         row["epochs"], row["metric"] = result.get("epochs"), result.get("metric")
         row["validation"] = result.get("best")
     row["looks"] = sum(e.get("split") == "test" for e in read_evaluations(run.evaluation_log_file))
-    found = _read(run.evaluation("test") / "metrics.json").get("metrics", {})
+    found = read_json_or_empty(run.evaluation("test") / "metrics.json").get("metrics", {})
     main = found.get("dice") or found.get("auc") or found.get("balanced_accuracy")
     if isinstance(main, dict):
         row["test"], row["test_ci95"] = main.get("value"), main.get("ci95")
@@ -133,7 +134,9 @@ def _compare_two(first: Path, second: Path) -> None:
     one, two = RunFolder(first), RunFolder(second)
     before, after = (run.config().model_dump(mode="json") for run in (one, two))
     settings = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
-    found = [_read(run.evaluation("test") / "metrics.json").get("metrics", {}) for run in (one, two)]
+    found = [
+        read_json_or_empty(run.evaluation("test") / "metrics.json").get("metrics", {}) for run in (one, two)
+    ]
     metrics = {
         name: tuple(each.get(name, {}).get("value") for each in found)
         for name in dict.fromkeys([*found[0], *found[1]])
@@ -163,11 +166,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -13,7 +13,7 @@ from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import ConfigFile, RunSettings, Sets, from_models
 from gcsam_med.cli.runs import find_run
 from gcsam_med.errors import ConfigError
-from gcsam_med.files import read_json
+from gcsam_med.reading import read_json_or_empty
 
 if TYPE_CHECKING:
     from gcsam_med.training import TrainingResult
@@ -69,8 +69,8 @@ def train_command(
 
 def _say_if_finished(run: Path, *, extend: bool) -> None:
     """Say how to train a finished run on, before it is looked at and left as it is."""
-    result = read_json(run / "result.json") if (run / "result.json").is_file() else {}
-    why = result.get("stopped_by") if isinstance(result, dict) else None
+    result = read_json_or_empty(run / "result.json")
+    why = result.get("stopped_by")
     if why in ("epochs", "patience") and not extend:
         console.say(
             f"{run} is finished ({result.get('epochs')} epochs, stopped by {why}). "

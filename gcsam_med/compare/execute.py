@@ -25,6 +25,7 @@ from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.flatness import measure_sharpness
 from gcsam_med.files import write_durably
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import Callback, resume, train
 from gcsam_med.training.process import StopSignals
@@ -119,7 +120,7 @@ def finish_run(
 
 def is_evaluated(run: RunFolder, split: str) -> bool:
     """Whether the evaluation there is of the weights that are there."""
-    found = _read_json(run.evaluation(split) / "metrics.json")
+    found = read_json_or_empty(run.evaluation(split) / "metrics.json")
     return (
         bool(found)
         and (run.evaluation(split) / "cases.csv").is_file()
@@ -128,20 +129,12 @@ def is_evaluated(run: RunFolder, split: str) -> bool:
 
 
 def _is_measured(run: RunFolder) -> bool:
-    found = _read_json(run.sharpness / "sharpness.json")
+    found = read_json_or_empty(run.sharpness / "sharpness.json")
     return bool(found) and found.get("weights_sha256") == _weights(run)
 
 
 def _weights(run: RunFolder) -> Any:
-    return _read_json(run.model / "model.json").get("weights_sha256")
-
-
-def _read_json(path: Any) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_or_empty(run.model / "model.json").get("weights_sha256")
 
 
 def _check_settings(folder: RunFolder, run: PlannedRun) -> None:
@@ -400,6 +393,6 @@ def _end(processes: Any) -> None:
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = read_plain(log, MOST_LINES).decode(errors="replace").strip().splitlines()
     said = [line for line in lines if line.startswith("error:")]
     return (said or lines or ["it said nothing"])[-1].removeprefix("error: ")

@@ -15,8 +15,10 @@ from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import RunConfig
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.evaluation_log import read_evaluations
-from gcsam_med.files import is_name, read_json, read_regular
+from gcsam_med.files import is_name
+from gcsam_med.reading import read_json, read_plain
 from gcsam_med.reporting.tables import plain_cell
+from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.run import MACHINE_FIELDS
 
@@ -93,18 +95,20 @@ def _arm_names(configs: Sequence[RunConfig]) -> list[str]:
 def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
     folder = run.evaluation(split)
     try:
-        metrics = _checked_metrics(read_json(folder / "metrics.json"))
-        result = read_json(run.result_file)
+        metrics = _checked_metrics(read_metrics(folder / "metrics.json", ""))
+        result = read_json(run.result_file, dict[str, Any], "")
         if not all(math.isfinite(float(result[key])) for key in ("epochs", "steps", "seconds")):
             raise ValueError("result.json")
         cases = _cases(folder / "cases.csv", metrics["task"])
         measured = run.sharpness / "sharpness.json"
-        sharpness = read_json(measured) if measured.is_file() else {}
+        sharpness = read_json(measured, dict[str, Any], "") if measured.is_file() else {}
         if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
             sharpness = {}
         looks = sum(entry.get("split") == split for entry in read_evaluations(run.evaluation_log_file))
         name = run.root.resolve().name
         return FinishedRun(name, arm, run.config(), metrics, cases, result, sharpness, looks)
+    except InputError as error:
+        raise InputError(error.message, "Make it again with: gcsam-med evaluate " + str(run.root)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"The evaluation in {folder} is missing or damaged ({type(error).__name__}).",
@@ -130,6 +134,9 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         "distance_unit": "mm" if policy.get("distance_unit") == "mm" else "px",
         "nsd_tolerance": float(policy.get("nsd_tolerance") or 0),
         "positive_class": str(policy.get("positive_class") or ""),
+        "postprocessing": str(policy.get("postprocessing") or "none"),
+        # One chosen on validation is the run's own; one that was given has to be the same for all.
+        "threshold": _given_threshold(metrics.get("operating_point") or {}),
     }
     return {
         **known,
@@ -140,9 +147,13 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
     }
 
 
+def _given_threshold(operating: Mapping[str, Any]) -> float | None:
+    return None if operating.get("chosen_on") == "validation" else operating.get("threshold")
+
+
 def _cases(path: Path, task: str) -> pd.DataFrame:
     """Content of ``cases.csv`` by case id; its numbers lie in 0 to 1, or are empty where they may be."""
-    content = read_regular(path, _MOST_BYTES)
+    content = read_plain(path, _MOST_BYTES)
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     for column in ("case_id", "group_id", "label"):
         table[column] = [plain_cell(value) for value in table[column]]
@@ -172,8 +183,11 @@ def _comparable(found: list[FinishedRun]) -> list[FinishedRun]:
                 faults.append(
                     f"{other.name} has {what} {other.metrics[what]}, {first.name} {first.metrics[what]}"
                 )
-        if other.metrics["policy"] != first.metrics["policy"]:
-            faults.append(f"{other.name} was evaluated with another positive class, unit or tolerance")
+        policy = other.metrics["policy"]
+        differing = [key for key, value in first.metrics["policy"].items() if policy[key] != value]
+        if differing:
+            words = ", ".join(key.replace("_", " ") for key in differing)
+            faults.append(f"{other.name} was evaluated with another {words} than {first.name}")
         if other.metrics["run"]["dataset_sha256"] != first.metrics["run"]["dataset_sha256"]:
             faults.append(f"{other.name} was evaluated on another content of the data than {first.name}")
         elif list(other.cases.index) != list(first.cases.index):

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
 
 from gcsam_med.compare.cost import passes_per_step
-from gcsam_med.config import CompareOptions, RunConfig, load_config
+from gcsam_med.config import CompareOptions, Name, RunConfig, load_config
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError, unknown_name
-from gcsam_med.files import is_name, write_durably
+from gcsam_med.files import write_durably
 from gcsam_med.optim import OPTIMIZERS
+from gcsam_med.reading import read_json
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import make_plan
 
@@ -123,6 +126,20 @@ def make_study_plan(
     return StudyPlan(folder, tuple(runs), options.split)
 
 
+class _PlannedRunFile(BaseModel):
+    name: Name
+    arm: str = Field(max_length=300)
+    config: dict[str, Any]
+
+
+class _StudyFile(BaseModel):
+    """``study.json``."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    split: Literal["val", "test"]
+    runs: list[_PlannedRunFile] = Field(max_length=100_000)
+
+
 def read_study_plan(folder: Path) -> StudyPlan:
     """Read the plan of a study from its folder.
 
@@ -132,22 +149,14 @@ def read_study_plan(folder: Path) -> StudyPlan:
         If there is none, or it is damaged.
     """
     path = folder / PLAN_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise InputError(f"{path} has schema {content['schema']!r}; this version reads {SCHEMA}.")
-        runs = tuple(
-            PlannedRun(_name(item["name"]), str(item["arm"]), load_config(None, item["config"]))
-            for item in content["runs"]
-        )
-        return StudyPlan(folder, runs, str(content["split"]))
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"{folder} holds no study.",
             "Plan one with: gcsam-med compare --dataset D --output " + str(folder),
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}).", "Plan the study anew.") from error
+        )
+    found = read_json(path, _StudyFile, "Plan the study anew.")
+    runs = tuple(PlannedRun(run.name, run.arm, load_config(None, run.config)) for run in found.runs)
+    return StudyPlan(folder, runs, found.split)
 
 
 def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:
@@ -160,13 +169,6 @@ def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:
     if only not in by_name:
         raise unknown_name("run of the study", only, by_name.keys())
     return by_name[only]
-
-
-def _name(value: str) -> str:
-    # The name becomes a folder: one that leads out of the study must not come from a file.
-    if not is_name(value):
-        raise ValueError(value)
-    return value
 
 
 def _arms(options: CompareOptions, base: RunConfig) -> list[tuple[str, str, float]]:

@@ -15,6 +15,7 @@ from typing import IO
 
 from gcsam_med.errors import DataFaults, EnvironmentFault, Fault, InputError
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import open_plain
 
 MAX_FILES = 2_000_000
 MAX_TOTAL_BYTES = 500 * 2**30
@@ -71,10 +72,10 @@ def opened(source: Path, workspace: Path, track: Track = silent) -> Iterator[Pat
 def _unpack(source: Path, folder: Path, track: Track) -> None:
     try:
         if source.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(source) as archive:
+            with open_plain(source) as file, zipfile.ZipFile(file) as archive:
                 _unpack_zip(archive, folder, source.name, track)
         else:
-            with tarfile.open(source) as tape:
+            with open_plain(source) as file, tarfile.open(fileobj=file) as tape:
                 _unpack_tar(tape, folder, source.name, track)
     except OSError as error:
         if error.errno is not None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from gcsam_med.datasets import folder
 from gcsam_med.datasets.case import Case, Listing, locate
 from gcsam_med.errors import InputError
+from gcsam_med.reading import read_plain
 
+MOST_BYTES = 2**30
 PICTURE_BYTES = 3 * 32 * 32
 TRAIN_10 = tuple(f"data_batch_{i}" for i in range(1, 6))
 
@@ -62,7 +64,7 @@ def _from_binary(
         path = root / batch
         if not path.is_file():
             raise InputError(f"CIFAR lacks {batch} in {root}.", "Unpack the whole archive again.")
-        data, record = path.read_bytes(), head + PICTURE_BYTES
+        data, record = read_plain(path, MOST_BYTES), head + PICTURE_BYTES
         if not data or len(data) % record:
             raise InputError(f"{batch} should hold records of {record} bytes, but has {len(data)} bytes.")
         labels = data[head - 1 :: record]
@@ -88,7 +90,7 @@ def _from_python(root: Path, version: str) -> Listing:
                 labels = whole.targets[number * size : (number + 1) * size]
                 # Pictures lie in the file one after the other; where they begin, the first one's bytes tell.
                 picture = whole.data[number * size].transpose(2, 0, 1).tobytes()
-                start = (root / batch).read_bytes().index(picture)
+                start = read_plain(root / batch, MOST_BYTES).index(picture)
                 offsets = range(start, start + size * PICTURE_BYTES, PICTURE_BYTES)
                 cases += _records(batch, split, labels, offsets, whole.classes, None)
     except (RuntimeError, ValueError):
@@ -120,6 +122,7 @@ def _records(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+        lines = read_plain(path, MOST_BYTES).decode("ascii").splitlines()
+        return [line.strip() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} cannot be read ({type(error).__name__}).") from None

@@ -10,6 +10,7 @@ from typing import Any
 from gcsam_med.datasets.case import Download, SourceSpec
 from gcsam_med.errors import EnvironmentFault, InputError, MissingExtra
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import open_plain
 
 BLOCK = 2**20
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
@@ -50,7 +51,7 @@ def fetch(name: str, spec: SourceSpec, folder: Path, track: Track = silent) -> P
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as hex."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -14,11 +14,11 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gcsam_med.config import Name, check_name
 from gcsam_med.errors import InputError
-from gcsam_med.files import read_regular
+from gcsam_med.reading import faults, open_plain, read_csv, read_json, read_plain, validate
 from gcsam_med.transforms.letterbox import Letterbox
 
 SCHEMA = 1
@@ -27,9 +27,24 @@ MANIFEST, INFO, AUDIT = "manifest.csv", "dataset.json", "audit.json"
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_AGAIN = "Run prepare again."
+_AGAIN = "Run prepare again with --force."
+MOST_MASK_BYTES = 256 * 2**20
 MOST_INFO_BYTES, MOST_MANIFEST_BYTES, MOST_PIXELS_A_SIDE = 8 * 2**20, 4 * 2**30, 100_000
 _SPACING = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?x\d+(\.\d+)?(e[+-]?\d+)?")
+AUDIT_SUMMARY = {
+    "random_split_leak",
+    "images_in_groups_of_several",
+    "groups_of_several",
+    "exact_duplicate_pairs",
+    "near_duplicate_pairs",
+    "label_conflicts",
+    "groups_on_both_sides",
+    "images_with_marks",
+    "images_with_coloured_overlay",
+    "shortcut_suspects",
+    "quarantined",
+}
+"""What an audit counts at least."""
 LEAST_MM, MOST_MM = 1e-6, 1e3  # from below any microscope's pixel to above any radiograph's
 HEADER_BYTES = 128  # what NumPy's format gives the header of any array that fits on a disk
 
@@ -39,7 +54,9 @@ class DatasetInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_version: int = Field(default=SCHEMA, alias="schema", description="Version of this file's layout.")
+    schema_version: Literal[1] = Field(
+        default=1, alias="schema", description="Version of this file's layout."
+    )
     name: Name = Field(description="Name under DATA_ROOT/prepared.")
     title: str = Field(default="", description="The data set's name for people.")
     classes: list[str] = Field(description="Class names; a label's number is its place here.")
@@ -54,8 +71,8 @@ class DatasetInfo(BaseModel):
     )
     modality: Literal["ultrasound", "xray", "photo"] = Field(description="Chooses the transforms.")
     channels: Literal[1, 3] = Field(description="1 grey, 3 colour.")
-    size: int = Field(description="Side of the stored images in pixels (letterbox).")
-    n_cases: int = Field(description="Rows of the manifest.")
+    size: int = Field(ge=1, le=MOST_PIXELS_A_SIDE, description="Side of the stored images in pixels.")
+    n_cases: int = Field(ge=1, description="Rows of the manifest.")
     has_masks: bool = Field(description="Whether masks are stored, so that segmentation is possible.")
     mask_target: str = Field(default="lesion", description="What the masks outline: lesion, lung, ...")
     synthetic: bool = Field(description="True for generated demonstration images.")
@@ -70,6 +87,65 @@ class DatasetInfo(BaseModel):
     licence: str = Field(default="", description="The source's licence.")
     citation: str = Field(default="", description="What to cite when these data are used.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options prepare ran with.")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Conflict(_Record):
+    first: str
+    second: str
+    kind: str
+    agreement: float
+
+
+class _Suspect(_Record):
+    feature: str
+    suspicious: bool
+    auc: float | None = None
+    cramers_v: float | None = None
+
+
+class _Probe(_Record):
+    view: str
+    auc: float
+    ci95: tuple[float, float]
+    predicts_class: bool
+    named: str = Field(alias="class")
+
+
+class _Audit(_Record):
+    """``audit.json``, as far as it is read again."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    summary: dict[str, int | float]
+    conflicts: list[_Conflict]
+    shortcuts: list[_Suspect]
+    notes: list[dict[str, str | int]]
+    probes: list[_Probe] = []
+
+    @field_validator("summary")
+    @classmethod
+    def _whole(cls, summary: dict[str, int | float]) -> dict[str, int | float]:
+        missing = sorted(AUDIT_SUMMARY - summary.keys())
+        if missing:
+            raise ValueError(f"lacks {missing[0]}")
+        return summary
+
+
+def read_audit(root: Path) -> dict[str, Any]:
+    """Read a prepared data set's ``audit.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    content: dict[str, Any] = read_json(root / AUDIT, dict[str, Any], _AGAIN)
+    with faults(root / AUDIT, _AGAIN):
+        validate(content, _Audit)
+    return content
 
 
 class PreparedDataset:
@@ -154,10 +230,11 @@ class PreparedDataset:
         geometry = self.geometry(row)
         expected = (geometry.height, geometry.width)
         path = self.root / ORIGINAL_MASKS / f"{row:06d}.png"
-        if not path.is_file():
-            return np.zeros((geometry.height, geometry.width), dtype=bool)
+        if not path.exists():
+            return np.zeros(expected, dtype=bool)
         try:
-            with Image.open(path, formats=["PNG"]) as image:
+            data = io.BytesIO(read_plain(path, MOST_MASK_BYTES, follow=False))
+            with Image.open(data, formats=["PNG"]) as image:
                 if image.size != expected[::-1]:
                     raise ValueError(f"it should be {expected}, but is {image.size[::-1]} (height, width)")
                 # Through "L": in an array of mode "1" Pillow stores True as 255, which torch takes as 255.
@@ -198,15 +275,14 @@ class PlaneReader:
     def __init__(self, path: Path, shape: tuple[int, ...] | None = None) -> None:
         self.path = path
         try:
-            if not path.is_file():  # opening a pipe would wait for ever
-                raise ValueError("not a plain file")
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 np.lib.format.read_magic(file)
                 found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                self.offset, size = file.tell(), os.fstat(file.fileno()).st_size
+                self.offset, state = file.tell(), os.fstat(file.fileno())
         except (OSError, ValueError) as error:
             raise InputError(f"{path.name} is missing or damaged: {error}.", _AGAIN) from error
-        whole = size == self.offset + math.prod(found)
+        whole = state.st_size == self.offset + math.prod(found)
+        self._identity = _identity(state)
         if found != (shape or found) or fortran or dtype != np.uint8 or not whole:
             raise InputError(
                 f"{path.name} should hold uint8 {shape or found}, but holds {dtype} {found}"
@@ -219,16 +295,23 @@ class PlaneReader:
         """Planes by row number: uint8, shape (n, *plane)."""
         planes = np.empty((len(rows), *self.plane), dtype=np.uint8)
         size = math.prod(self.plane)
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
+        with open_plain(self.path) as file:
+            descriptor = file.fileno()
+            if _identity(os.fstat(descriptor)) != self._identity:
+                raise InputError(
+                    f"{self.path} was replaced while it was in use.", "Run the command again on the new data."
+                )
             for plane, row in zip(planes, rows, strict=True):
                 if not 0 <= row < self.count:
                     raise IndexError(f"row {row} of {self.count}")
                 if os.preadv(descriptor, [plane.data.cast("B")], self.offset + int(row) * size) != size:
                     raise InputError(f"{self.path.name} ends early.", _AGAIN)
-        finally:
-            os.close(descriptor)
         return planes
+
+
+def _identity(state: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells a file from one that took its place, or was written anew."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class PlaneWriter:
@@ -304,25 +387,12 @@ def _is_spacing(text: str) -> bool:
 
 def _read_info(root: Path) -> DatasetInfo:
     path = root / INFO
-    try:
-        return DatasetInfo.model_validate_json(read_regular(path, MOST_INFO_BYTES))
-    except OSError as error:
-        raise InputError(
-            f"{root} is not a prepared data set: it has no readable {INFO}.", "Run prepare."
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path} is damaged at '{where}': {first['msg']}.", _AGAIN) from error
+    return read_json(path, DatasetInfo, _AGAIN, most=MOST_INFO_BYTES)
 
 
 def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
     path = root / MANIFEST
-    try:
-        content = io.BytesIO(read_regular(path, MOST_MANIFEST_BYTES))
-        table = pd.read_csv(content, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.", _AGAIN) from error
+    table = read_csv(path, [], _AGAIN, most=MOST_MANIFEST_BYTES)
     needed = {"case_id", "group_id", "label", "split", "fold", "height", "width", "pixel_spacing", "has_mask"}
     missing = sorted(needed - set(table.columns))
     if missing or len(table) != info.n_cases:

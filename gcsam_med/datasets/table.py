@@ -20,7 +20,7 @@ import pandas as pd
 
 from gcsam_med.datasets.case import Case, Listing, is_placeholder
 from gcsam_med.errors import Fault, InputError
-from gcsam_med.files import read_regular
+from gcsam_med.reading import read_plain
 
 SPECIAL = ("image", "mask", "label", "group", "split")
 SPLITS = ("train", "val", "test")
@@ -125,7 +125,7 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
     """
     excel = path.suffix.lower() == ".xlsx"
     try:
-        data = read_regular(path, MAX_TABLE_BYTES)
+        data = read_plain(path, MAX_TABLE_BYTES)
         table = _read_sheet(data, path.name, sheet) if excel else _read_csv(data)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check --source.") from None

@@ -15,9 +15,9 @@ from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, o
 from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
-from gcsam_med.files import read_json
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
+from gcsam_med.reading import read_json_or_empty
 from gcsam_med.reporting.report import Calibration, Estimates, Operating
 from gcsam_med.runs import RunFolder, TrainedModel, load_model
 from gcsam_med.runs.calibration import CalibrationFile, load_calibration
@@ -217,15 +217,6 @@ def operating_point(context: EvaluationContext, options: EvaluateOptions) -> Ope
     return Operating(
         fitted.threshold, fitted.rule, "validation" if fitted.chosen else "default", fitted.n, fitted.reason
     )
-
-
-def read_json_or_empty(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is none, or it cannot be read."""
-    try:
-        content = read_json(path, MAX_JSON_BYTES)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_audit(context: EvaluationContext) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,16 +20,15 @@ from gcsam_med.evaluation.context import (
     TaskResult,
     open_evaluation,
     read_audit,
-    read_json_or_empty,
 )
 from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
-from gcsam_med.files import read_regular
 from gcsam_med.metrics.table import check_request
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import read_csv, read_json_or_empty
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
 
@@ -201,10 +199,10 @@ def evaluation_folder(report: Report, run_root: Path) -> Path:
 def _history(context: EvaluationContext) -> pd.DataFrame | None:
     """Read ``history.csv``; None where there is none, or it cannot be read."""
     try:
-        table = pd.read_csv(io.BytesIO(read_regular(context.run.history_file, MAX_JSON_BYTES)))
-    except (OSError, ValueError):
+        table = read_csv(context.run.history_file, ["epoch"], "", most=MAX_JSON_BYTES)
+    except InputError:
         return None
-    return table if {"epoch"} <= set(table.columns) and len(table) else None
+    return table.apply(pd.to_numeric, errors="coerce") if len(table) else None
 
 
 def _environment(context: EvaluationContext) -> dict[str, Any]:

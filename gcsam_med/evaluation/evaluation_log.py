@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gcsam_med.errors import EnvironmentFault
-from gcsam_med.files import read_regular
+from gcsam_med.files import append_line
+from gcsam_med.reading import read_json_lines
 from gcsam_med.runs import RunFolder
 
 MAX_BYTES = 64 * 2**20
@@ -19,29 +19,15 @@ MAX_BYTES = 64 * 2**20
 def read_evaluations(path: Path) -> list[dict[str, Any]]:
     """Read an evaluation log; lines that are not whole (a crash while writing) are skipped."""
     try:
-        text = read_regular(path, MAX_BYTES).decode("utf-8", errors="replace")
+        return read_json_lines(path, dict[str, Any])
     except OSError:
         return []
-    entries = []
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict):
-            entries.append(entry)
-    return entries
 
 
 def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
     """Append one evaluation to a run's log; False if the folder is read-only."""
-    line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
-    # One write in append mode: two evaluations at once do not tear each other's lines.
     try:
-        # Without waiting, should a pipe without a reader stand there.
-        descriptor = os.open(
-            run.evaluation_log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644
-        )
+        append_line(run.evaluation_log_file, json.dumps(entry, ensure_ascii=False))
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return False
@@ -49,10 +35,6 @@ def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
             f"{run.evaluation_log_file} cannot be written: {error.strerror}.",
             "Move it away, or allow to write it.",
         ) from error
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
     return True
 
 

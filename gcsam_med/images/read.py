@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from gcsam_med.config import Frames
 from gcsam_med.images.dicom import decode_dicom, is_dicom
 from gcsam_med.images.picture import MAX_FILE_BYTES, ImageFault, Picture
 from gcsam_med.images.raster import MaskRule, decode_raster, decode_raster_mask
+from gcsam_med.reading import open_plain
 
 BY_ITSELF = MaskRule()
 IMAGE_SUFFIXES = (
@@ -68,9 +69,7 @@ def may_be_dicom(name: str) -> bool:
 
 def _starts_as_dicom(path: Path) -> bool:
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            return False
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
@@ -182,27 +181,22 @@ def read_bytes(path: Path) -> bytes:
     """
     name = path.name
     try:
-        # Without O_NONBLOCK the opening of a FIFO would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open_plain(path, MAX_FILE_BYTES) as file:
+            data = file.read(os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise ImageFault("missing", name, "the file is not there.") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "its name is not valid"
-        raise ImageFault("unreadable", name, f"the file cannot be opened: {why}.") from None
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise ImageFault("not-a-file", name, "a regular file was expected, not a folder, pipe or device.")
-        if state.st_size == 0:
-            raise ImageFault("empty", name, "the file is empty (0 bytes).")
-        if state.st_size > MAX_FILE_BYTES:
-            limit = MAX_FILE_BYTES // 2**20
-            raise ImageFault(
-                "too-large", name, f"the file has {state.st_size // 2**20} MiB; at most {limit} are read."
-            )
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
+    except IsADirectoryError:
+        raise ImageFault("not-a-file", name, "a regular file was expected, not a folder.") from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            detail = f"the file is too large; at most {MAX_FILE_BYTES // 2**20} MiB are read."
+            raise ImageFault("too-large", name, detail) from None
+        if error.errno in (errno.EINVAL, errno.ENXIO):
+            detail = "a regular file was expected, not a pipe or device."
+            raise ImageFault("not-a-file", name, detail) from None
         raise ImageFault("unreadable", name, f"the file cannot be read: {error.strerror}.") from None
-    finally:
-        os.close(descriptor)
+    except ValueError:
+        raise ImageFault("unreadable", name, "its name is not valid.") from None
+    if not data:
+        raise ImageFault("empty", name, "the file is empty (0 bytes).")
+    return data

@@ -30,6 +30,7 @@ from gcsam_med.images import (
 )
 from gcsam_med.images.picture import MAX_FILE_BYTES, to_grey
 from gcsam_med.images.read import is_image_name, may_be_dicom
+from gcsam_med.reading import open_plain
 from gcsam_med.runs.references import image_statistics
 from gcsam_med.transforms.letterbox import Letterbox
 
@@ -155,7 +156,7 @@ def _members(path: Path) -> Iterator[_Found]:
     """List an archive's images. Nothing is unpacked to disk, so no member's name can lead anywhere."""
     state = path.stat()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise InputError(f"{path} is not a sound .zip archive: {error}.") from error
@@ -175,7 +176,7 @@ def _member_is_dicom(path: Path, member: zipfile.ZipInfo) -> bool:
     if not may_be_dicom(member.filename):
         return False
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        with open_plain(path) as whole, zipfile.ZipFile(whole) as archive, archive.open(member) as file:
             return file.read(132)[128:] == b"DICM"
     except (OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zipfile.BadZipFile):
         return False
@@ -188,7 +189,7 @@ def _member_loader(path: Path, member: zipfile.ZipInfo) -> Callable[[], bytes]:
         if member.file_size > MAX_FILE_BYTES:
             raise ImageFault("too-large", name, f"more than {MAX_FILE_BYTES // 2**20} MiB when unpacked.")
         try:
-            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            with open_plain(path) as whole, zipfile.ZipFile(whole) as archive, archive.open(member) as file:
                 # What the archive says of a member's size need not be true.
                 data = file.read(MAX_FILE_BYTES + 1)
         except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import deque
@@ -11,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med import __version__
 from gcsam_med.config import Frames, PathLike, PredictOptions, chosen
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
-from gcsam_med.files import write_durably
-from gcsam_med.images import ImageFault
+from gcsam_med.files import append_line, locked, make_folder, write_durably, write_json
+from gcsam_med.images import ImageFault, read_bytes
 from gcsam_med.inference.dicom import dicom_output
 from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
 from gcsam_med.inference.inputs import MASKS, OVERLAYS, PREDICTIONS, DecodedImage, Input, decode, find_inputs
@@ -35,6 +36,7 @@ from gcsam_med.inference.results import (
     segmentation_row,
 )
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import read_json_lines
 from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.runs.postprocessing import Postprocessing
@@ -45,6 +47,8 @@ BATCH = 8
 # More lanes would only cost memory: each holds a batch and the network's activations for it.
 MOST_LANES = 4
 
+PNG_END = b"IEND\xaeB`\x82"
+OutputFile = Annotated[str, Field(pattern=r"^((masks|overlays|dicom_seg|dicom_sr)/[^/\\]+)?$")]
 Rows = list[dict[str, Any]]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -120,12 +124,11 @@ def predict(
         threshold, threshold_from = options.threshold, "given"
     settings = _settings(ensemble, options, steps, threshold, threshold_from)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        if ensemble.card.task == "segmentation":
-            (output / MASKS).mkdir(exist_ok=True)
-            if options.overlays:
-                (output / OVERLAYS).mkdir(exist_ok=True)
-        with Journal(output, settings, overwrite=options.overwrite) as journal:
+        with locked(output / ".lock", f"predicting into {output}"):
+            if ensemble.card.task == "segmentation":
+                for name in (MASKS, *([OVERLAYS] if options.overlays else [])):
+                    make_folder(output, name)
+            journal = Journal(output, settings, overwrite=options.overwrite)
             _forget_lost(journal, output)
             todo = [item for item in found.items if item.key not in journal.done]
             resumed = len(found.items) - len(todo)
@@ -141,8 +144,8 @@ def predict(
             for key, rows in track(stream.rows(todo), "Predicting", total=len(todo)):
                 journal.add(key, to_dicom(inputs_by_key[key], rows))
             rows = [row for item in found.items for row in journal.done[item.key]]
-        _write_tables(output, rows, settings)
-        _write_page(output, rows, settings, found.items, ensemble, options.frames)
+            _write_tables(output, rows, settings)
+            _write_page(output, rows, settings, found.items, ensemble, options.frames)
     except OSError as error:
         raise EnvironmentFault(
             f"Predictions cannot be written to {output}: {error.strerror}.", "Give another --output."
@@ -186,19 +189,26 @@ def _settings(
 
 
 def _forget_lost(journal: Journal, output: Path) -> None:
-    """An input with a file that was deleted is done again."""
+    """An input with a file that was deleted, or that a power cut left without its end, is done again."""
     for key, rows in list(journal.done.items()):
         kinds = ("mask", "overlay", "dicom_seg", "dicom_sr")
-        files = [row[kind] for row in rows for kind in kinds if row.get(kind)]
-        if not all((output / file).is_file() for file in files):
+        if not all(_is_whole(output / row[kind]) for row in rows for kind in kinds if row.get(kind)):
             journal.forget(key)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        data = read_bytes(path)
+    except ImageFault:
+        return False
+    return path.suffix != ".png" or data.endswith(PNG_END)
 
 
 def _write_tables(output: Path, rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     table = to_csv(columns, ([row.get(column) for column in columns] for row in rows))
     write_durably(output / PREDICTIONS, table.encode())
-    write_durably(output / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+    write_json(output / SETTINGS, settings)
 
 
 def _write_page(
@@ -214,7 +224,8 @@ def _write_page(
     thumbnails = {}
     for row in rows:
         if row["name"] in names and row.get("overlay"):
-            with Image.open(output / row["overlay"]) as overlay:
+            data = io.BytesIO(read_bytes(output / row["overlay"]))
+            with Image.open(data, formats=["PNG"]) as overlay:
                 thumbnails[row["name"]] = thumbnail(np.asarray(overlay.convert("RGB")))
     drawn = set(thumbnails)
     for item in items:
@@ -341,55 +352,65 @@ class Journal:
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.path = folder / JOURNAL
         self.done: dict[str, list[dict[str, Any]]] = {}
-        lines = [] if overwrite else list(_lines(self.path))
-        if lines and lines[0].get("settings") != dict(settings):
+        first: list[_Settings] = [] if overwrite else read_json_lines(self.path, _Settings)
+        if first and first[0].settings != dict(settings):
             raise InputError(
                 f"{folder} holds predictions made with another model or other options.",
                 "Give another --output, or replace them with --overwrite.",
             )
-        for line in lines[1:]:
-            self.done[line["key"]] = line["rows"]
+        if first:
+            entries: list[_Entry] = read_json_lines(self.path, _Entry)
+            self.done = {
+                entry.key: [row.model_dump(exclude_unset=True) for row in entry.rows] for entry in entries
+            }
         # Written anew: a line that a crash cut short would spoil the one after it.
-        self._file = self.path.open("w", encoding="utf-8")
-        self._write({"settings": dict(settings)})
-        for key, rows in self.done.items():
-            self._write({"key": key, "rows": rows})
-        self._file.flush()
+        if not self.done:
+            # What these predictions were made with no longer holds: a stop leaves no table of half of them.
+            (folder / PREDICTIONS).unlink(missing_ok=True)
+        lines: list[dict[str, Any]] = [
+            {"settings": dict(settings)},
+            *({"key": k, "rows": rows} for k, rows in self.done.items()),
+        ]
+        write_durably(self.path, "".join(_line(line) for line in lines).encode())
 
     def add(self, key: str, rows: list[dict[str, Any]]) -> None:
         """Note an input as done."""
         self.done[key] = rows
-        self._write({"key": key, "rows": rows})
-        self._file.flush()
+        append_line(self.path, _line({"key": key, "rows": rows}).rstrip("\n"))
 
     def forget(self, key: str) -> None:
         """Take an input as not done, because its files are gone."""
         self.done.pop(key, None)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
-    def __enter__(self) -> Self:
-        return self
+class _Settings(BaseModel):
+    """The journal's first line."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    settings: dict[str, Any]
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read whole lines; stop at the first that is not."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                return
-            if not isinstance(line, dict) or not (
-                {"settings"} <= line.keys() or {"key", "rows"} <= line.keys()
-            ):
-                return
-            yield line
+class _Row(BaseModel):
+    """A row of ``predictions.csv``; names of files stay in the output folder."""
+
+    model_config = ConfigDict(extra="allow")
+
+    input: str
+    name: str
+    status: Literal["ok", "failed"]
+    reason: str
+    flags: str
+    mask: OutputFile = ""
+    overlay: OutputFile = ""
+    dicom_seg: OutputFile = ""
+    dicom_sr: OutputFile = ""
+
+
+class _Entry(BaseModel):
+    """A line of the journal: one input and its rows."""
+
+    key: str
+    rows: list[_Row]
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import warnings
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcsam_med.errors import CheckpointError, EnvironmentFault, InputError
+from gcsam_med.reading import open_plain, read_plain
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 State = dict[str, "torch.Tensor"]
 
+MOST_BYTES = 16 * 2**30
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 """torchvision's file names end in the first digits of the file's sha256."""
 _SAME_MODEL = "Give the weights of the same --model."
@@ -154,24 +157,26 @@ def _download(url: str, target: Path) -> None:
 def _is_whole(path: Path, name: str) -> bool:
     """Whether the sha256 begins with the digits in which torchvision's file names end."""
     expected = HASH.search(name)
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return expected is None or hashlib.file_digest(file, "sha256").hexdigest().startswith(expected[1])
 
 
 def _read(path: Path) -> State:
     import torch
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     if not path.is_file():
-        raise InputError(f"There is no weights file {path}.")
+        raise InputError(f"There is no weights file {path}.", "Check --weights.")
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_file(path)
+            content: Any = load(read_plain(path, MOST_BYTES))
         else:
             with warnings.catch_warnings():
                 # torch warns of pickle protocols that it then reads, or refuses with an error.
                 warnings.simplefilter("ignore", UserWarning)
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(
+                    io.BytesIO(read_plain(path, MOST_BYTES)), map_location="cpu", weights_only=True
+                )
     except (MemoryError, EnvironmentFault):
         raise
     except Exception as error:

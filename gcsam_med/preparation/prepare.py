@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -30,9 +29,10 @@ from gcsam_med.datasets.prepared import (
     PlaneWriter,
     PreparedDataset,
     prepared_root,
+    read_audit,
 )
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
-from gcsam_med.files import write_durably
+from gcsam_med.files import write_durably, write_json
 from gcsam_med.images import MaskRule
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
@@ -67,6 +67,7 @@ from gcsam_med.preparation.store import (
     write_fingerprints,
 )
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import read_json_or_empty
 
 LEAST_TO_JUDGE = 10  # images; of fewer, one patient may well have a fifth
 
@@ -192,9 +193,8 @@ def _source(
 
 
 def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
-    try:
-        former = json.loads((target / INFO).read_text(encoding="utf-8"))["options"]
-    except (OSError, ValueError, KeyError, TypeError):
+    former = read_json_or_empty(target / INFO).get("options")
+    if not isinstance(former, dict):
         return []
     return [
         f"{key} is {recorded.get(key)!r}, was {former.get(key)!r}"
@@ -204,8 +204,7 @@ def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
 
 
 def _as_it_was(target: Path) -> Outcome:
-    audit = json.loads((target / AUDIT).read_text(encoding="utf-8"))
-    return Outcome(PreparedDataset(target), fresh=False, audit=audit)
+    return Outcome(PreparedDataset(target), fresh=False, audit=read_audit(target))
 
 
 @dataclass(frozen=True)
@@ -272,7 +271,7 @@ class _Work:
             keys = [content_key(f.source_sha256, f.case_id) for f in facts]
             write_split_file(folder / SPLIT_FILE, self.name, keys, group_ids, division)
             record_sources(self.listing, self.key, archive_sha256).write(folder / SOURCES)
-            (folder / AUDIT).write_text(json.dumps(audit, indent=2) + "\n", encoding="utf-8")
+            write_json(folder / AUDIT, audit)
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
         found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]

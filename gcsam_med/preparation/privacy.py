@@ -11,8 +11,10 @@ from pathlib import Path
 from gcsam_med.datasets.case import is_placeholder
 from gcsam_med.errors import EnvironmentFault
 from gcsam_med.files import write_durably
+from gcsam_med.reading import read_plain
 
 KEY_FOLDER, KEY_FILE = "private", "identity.key"
+MOST_KEY_BYTES = 1000
 KEY_BYTES = 32
 DIGITS = 16  # hex digits of an id: 64 bits
 
@@ -36,7 +38,7 @@ def identity_key(data_root: Path) -> bytes:
             if not path.exists():
                 write_durably(path, (secrets.token_hex(KEY_BYTES) + "\n").encode())
         path.chmod(0o600)
-        key = bytes.fromhex(path.read_text(encoding="ascii"))
+        key = bytes.fromhex(read_plain(path, MOST_KEY_BYTES, follow=False).decode("ascii"))
         if len(key) != KEY_BYTES:
             raise ValueError(f"{len(key)} bytes instead of {KEY_BYTES}")
         return key

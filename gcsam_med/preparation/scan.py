@@ -35,6 +35,7 @@ from gcsam_med.images import (
     read_bytes,
 )
 from gcsam_med.preparation.privacy import keyed_id, patient_id
+from gcsam_med.reading import open_plain
 from gcsam_med.transforms.letterbox import Letterbox
 
 EMPTY_HINT = " --empty-masks healthy takes such images as normal."
@@ -336,7 +337,7 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
     """The case's images (several for frames) and the hash of their bytes."""
     path = job.root / case.image
     if case.offset is not None:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(case.offset)
             data = file.read(PICTURE_BYTES)
         if len(data) != PICTURE_BYTES:

@@ -11,7 +11,6 @@ Nanni, Information Fusion 76 (2021), did so with chest X-rays whose lungs were b
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gcsam_med.datasets.prepared import AUDIT, PreparedDataset
+from gcsam_med.datasets.prepared import AUDIT, PreparedDataset, read_audit
 from gcsam_med.errors import InputError
+from gcsam_med.files import write_json
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.scan import Facts
 from gcsam_med.progress import Track, silent
@@ -173,10 +173,10 @@ def probe(dataset: PreparedDataset, track: Track = silent, seed: int = 0) -> dic
     for name, view in track(list(_views(dataset).items()), "Probing for shortcuts", None):
         given = _shuffled(labels, groups, rng) if name == "shuffled labels" else labels
         found += _judge(name, view(dataset, rows, rng), given, groups, dataset.info.classes, seed)
-    audit: dict[str, Any] = json.loads((dataset.root / AUDIT).read_text(encoding="utf-8"))
+    audit = read_audit(dataset.root)
     audit["probes"] = found
     audit["summary"]["probes_that_predict_the_class"] = sum(r["predicts_class"] for r in found)
-    (dataset.root / AUDIT).write_text(json.dumps(audit, indent=2) + "\n", encoding="utf-8")
+    write_json(dataset.root / AUDIT, audit)
     write_audit_page(dataset.root, dataset.info, audit)
     return audit
 

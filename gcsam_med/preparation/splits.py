@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gcsam_med.errors import InputError
-from gcsam_med.files import read_regular
+from gcsam_med.reading import read_plain
 
 
 def connected_groups(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
@@ -205,7 +205,7 @@ def write_split_file(
 def read_split_file(path: Path) -> SplitFile:
     """Read a split file; `InputError` if it cannot be read or is none."""
     try:
-        return SplitFile.model_validate_json(read_regular(path, MOST_BYTES))
+        return SplitFile.model_validate_json(read_plain(path, MOST_BYTES))
     except OSError as error:
         raise InputError(
             f"The split file {path} cannot be read: {error.strerror}.", "Check --splits."

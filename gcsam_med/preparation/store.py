@@ -43,6 +43,7 @@ from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.preparation.scan import Facts, Fingerprint
 from gcsam_med.preparation.splits import Division
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import faults, read_csv, read_json
 
 THUMBS = "thumbs.npy"  # (cases, 128, 128) uint8, for comparing pairs, also with other data sets
 
@@ -283,9 +284,8 @@ class Sources:
 def read_sources(path: Path) -> Sources | None:
     """Read what a former run recorded; None where that cannot be told."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Sources(**content)
-    except (OSError, ValueError, TypeError):
+        return read_json(path, Sources, "")
+    except InputError:
         return None
 
 
@@ -371,14 +371,13 @@ def write_fingerprints(path: Path, facts: Sequence[Facts]) -> None:
 
 def read_fingerprints(path: Path) -> tuple[list[str], list[str], list[Fingerprint]]:
     """Case ids, hashes of pixels, and perceptual hashes; `InputError` if the file is missing or damaged."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    again = "Run prepare again with --force."
+    table = read_csv(path, ["case_id", "pixel_sha256", *HASHES], again)
+    with faults(path, again):
         prints = [
             Fingerprint(*(int(cell, 16) for cell in row))
             for row in table[list(HASHES)].itertuples(index=False)
         ]
-        return table["case_id"].tolist(), table["pixel_sha256"].tolist(), prints
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} is missing or damaged ({type(error).__name__}).", "Prepare the data set again."
-        ) from None
+        if any(not 0 <= value < 2**64 for found in prints for value in vars(found).values()):
+            raise ValueError("a hash has more than 64 bits")
+    return table["case_id"].tolist(), table["pixel_sha256"].tolist(), prints

@@ -7,14 +7,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-from gcsam_med.config import Language
+from gcsam_med.config import Language, Name, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
 from gcsam_med.files import write_durably
 from gcsam_med.metrics.intervals import Estimate
+from gcsam_med.reading import faults, read_json, validate
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_comparison
@@ -116,6 +118,72 @@ def to_pdf(html: str) -> bytes:
         raise MissingExtra("Writing a PDF", "pdf") from error
 
     return HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf()
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _MetricFile(_Record):
+    value: float | None
+    ci95: tuple[float, float] | None = None
+
+
+class _NoticeFile(_Record):
+    key: str
+    title: str
+    text: str
+
+
+class _RunFile(_Record):
+    weights_sha256: str
+    dataset_sha256: str
+    tool_version: str
+
+
+class _PolicyFile(_Record):
+    distance_unit: str = "px"
+    nsd_tolerance: float | None = None
+    positive_class: str | None = None
+    postprocessing: str = "none"
+
+
+class _OperatingFile(_Record):
+    threshold: float
+    chosen_on: str
+
+
+class _MetricsFile(_Record):
+    """``metrics.json``, as far as it is read again."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    task: Literal["segmentation", "classification"]
+    dataset: Name
+    split: SplitName
+    external: bool = False
+    n_cases: int = Field(ge=1)
+    n_groups: int = Field(ge=1)
+    group_kind: str
+    synthetic: bool
+    metrics: dict[str, _MetricFile]
+    policy: _PolicyFile
+    notices: list[_NoticeFile] = []
+    operating_point: _OperatingFile | None = None
+    run: _RunFile
+
+
+def read_metrics(path: Path, advice: str) -> dict[str, Any]:
+    """Read a ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged or foreign.
+    """
+    content: dict[str, Any] = read_json(path, dict[str, Any], advice)
+    with faults(path, advice):
+        validate(content, _MetricsFile)
+    return content
 
 
 def metrics_json(report: Report) -> dict[str, Any]:

@@ -7,12 +7,14 @@ read it. Nothing but `train` and `gcsam-med calibrate` changes it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import read_json, write_durably
+from gcsam_med.files import write_durably
 from gcsam_med.metrics.operating_point import THRESHOLDS
+from gcsam_med.reading import read_json
 
 CALIBRATION = "calibration.json"
 
@@ -22,7 +24,9 @@ class CalibrationFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_version: int = Field(default=1, alias="schema", description="Version of this file's layout.")
+    schema_version: Literal[1] = Field(
+        default=1, alias="schema", description="Version of this file's layout."
+    )
     threshold: float = Field(ge=0, le=1, description="On the probability of foreground or positive class.")
     chosen: bool = Field(description="Whether the threshold was chosen on validation; else the default.")
     rule: str = Field(description="How the threshold was chosen, in words.")
@@ -42,6 +46,13 @@ class CalibrationFile(BaseModel):
     )
     weights_sha256: str = Field(description="The weights it belongs to.")
     dataset_sha256: str = Field(description="The data set whose validation split it was fitted on.")
+
+    @field_validator("dice_curve")
+    @classmethod
+    def _one_dice_a_threshold(cls, curve: list[float]) -> list[float]:
+        if curve and len(curve) != len(THRESHOLDS):
+            raise ValueError(f"should have {len(THRESHOLDS)} values")
+        return curve
 
 
 def save_calibration(folder: Path, calibration: CalibrationFile) -> None:
@@ -73,12 +84,7 @@ def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | Non
     path = folder / CALIBRATION
     if not path.exists():
         return None
-    try:
-        found = CalibrationFile.model_validate(read_json(path))
-        if found.dice_curve and len(found.dice_curve) != len(THRESHOLDS):
-            raise ValueError("dice_curve")
-    except (OSError, ValueError, ValidationError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read or is damaged.", "Make it anew with: gcsam-med calibrate RUN"
-        ) from error
+    found = read_json(
+        path, CalibrationFile, "Make it anew with: gcsam-med calibrate RUN", fault=CheckpointError
+    )
     return found if found.weights_sha256 == weights_sha256 else None

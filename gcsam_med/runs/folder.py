@@ -56,6 +56,11 @@ class RunFolder:
         return self.result_file.is_file()
 
     @property
+    def lock_file(self) -> Path:
+        """Held by the process that trains or calibrates the run."""
+        return self.root / ".lock"
+
+    @property
     def checkpoints(self) -> Path:
         """What a resume needs."""
         return self.root / "checkpoints"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.files import read_regular, write_durably
+from gcsam_med.files import write_durably
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import faults, read_json, read_plain
 from gcsam_med.transforms.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -210,14 +211,9 @@ def load_card(folder: Path) -> ModelCard:
         If it is missing or damaged.
     """
     path = folder / CARD
-    try:
-        return ModelCard.model_validate_json(read_regular(path, MOST_CARD_BYTES))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read.", "Copy the whole model folder.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path} is damaged at '{where}': {first['msg']}.") from error
+    return read_json(
+        path, ModelCard, "Copy the whole model folder.", fault=CheckpointError, most=MOST_CARD_BYTES
+    )
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel:
@@ -276,10 +272,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel
 
 
 def _read_weights(path: Path) -> bytes:
-    try:
-        return read_regular(path, MOST_WEIGHTS_BYTES)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.", "Copy it again.") from error
+    with faults(path, "Copy it again.", CheckpointError):
+        return read_plain(path, MOST_WEIGHTS_BYTES, follow=False)
 
 
 def _read_pair(folder: Path) -> tuple[ModelCard, bytes]:

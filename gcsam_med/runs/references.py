@@ -19,13 +19,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import read_json, write_durably
+from gcsam_med.files import write_durably
+from gcsam_med.reading import faults, parse_json, read_json, read_safetensors, validate
 from gcsam_med.transforms.letterbox import Letterbox
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _AGAIN = "Make it anew with: gcsam-med calibrate RUN"
 
 INTENSITY_FILE, FEATURE_FILE = "training_images.json", "training_features.safetensors"
 MOST_AXES = 32  # Principal axes of the features.
+MOST_FEATURE_BYTES = 64 * 2**20
 STATISTICS = (
     "mean", "contrast", "dark share", "bright share", "entropy", "sharpness", "aspect", "size",
 )  # fmt: skip
@@ -47,13 +49,26 @@ class IntensityReference(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_version: int = Field(default=1, alias="schema", description="Version of this file's layout.")
+    schema_version: Literal[1] = Field(
+        default=1, alias="schema", description="Version of this file's layout."
+    )
     features: list[str] = Field(description="Names of the statistics.")
     mean: list[float] = Field(description="Mean of each.")
     precision: list[list[float]] = Field(description="Inverse of their covariance, shrunk.")
     limit: float = Field(gt=0, description="Distance that 1 % of training and validation images exceed.")
     n: int = Field(description="Training images.")
     dataset_sha256: str = Field(description="The data set they belong to.")
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        n = len(STATISTICS)
+        if self.features != list(STATISTICS) or len(self.mean) != n or len(self.precision) != n:
+            raise ValueError("should hold the eight statistics")
+        if any(len(row) != n for row in self.precision):
+            raise ValueError("precision should be a square of the eight statistics")
+        if np.linalg.eigvalsh(np.asarray(self.precision)).min() <= 0:
+            raise ValueError("precision should be positive definite")
+        return self
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Return the Mahalanobis distance of images, shape (n,), from their statistics, shape (n, 8)."""
@@ -154,11 +169,19 @@ def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | 
     path = folder / INTENSITY_FILE
     if not path.exists():
         return None
-    try:
-        reference = IntensityReference.model_validate(read_json(path))
-    except (OSError, ValueError, ValidationError) as error:
-        raise CheckpointError(f"{path} cannot be read or is damaged.", _AGAIN) from error
+    reference = read_json(path, IntensityReference, _AGAIN, fault=CheckpointError)
     return reference if reference.dataset_sha256 == dataset_sha256 else None
+
+
+class _FeatureFacts(BaseModel):
+    """The metadata of ``model/training_features.safetensors``."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    layer: str = Field(max_length=300)
+    side: Literal["input", "output"]
+    rest: float = Field(gt=0)
+    limit: float = Field(gt=0)
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -250,31 +273,28 @@ def load_features(folder: Path, weights_sha256: str) -> FeatureReference | None:
     CheckpointError
         If the file is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     from gcsam_med.networks.hooks import FeatureLayer
 
     path = folder / FEATURE_FILE
     if not path.exists():
         return None
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise ValueError("not a plain file")
-        with safe_open(path, framework="numpy") as file:
-            facts = json.loads(file.metadata()["training_features"])
-            mean, axes, variance = (file.get_tensor(name) for name in ("mean", "axes", "variance"))
-        found = FeatureReference(
-            FeatureLayer(str(facts["layer"]), "input" if facts["side"] == "input" else "output"),
-            mean,
-            axes,
-            variance,
-            float(facts["rest"]),
-            float(facts["limit"]),
-            str(facts["weights_sha256"]),
-        )
-        if not (found.limit > 0 and found.rest > 0 and (variance > 0).all()):
-            raise ValueError("a spread is not positive")
-        found.distance(mean[None])  # shapes that do not fit fail here
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read or is damaged.", _AGAIN) from error
+    arrays, metadata = read_safetensors(path, _AGAIN, fault=CheckpointError, most=MOST_FEATURE_BYTES)
+    with faults(path, _AGAIN, CheckpointError):
+        facts = validate(parse_json(metadata.get("training_features", "")), _FeatureFacts)
+        if arrays.keys() != {"mean", "axes", "variance"}:
+            raise ValueError("it should hold mean, axes and variance")
+        mean, axes, variance = arrays["mean"], arrays["axes"], arrays["variance"]
+        if mean.ndim != 1 or axes.shape != (len(variance), len(mean)) or variance.ndim != 1:
+            raise ValueError("its shapes do not fit")
+        if not (variance > 0).all():
+            raise ValueError("a variance is not positive")
+    found = FeatureReference(
+        FeatureLayer(facts.layer, facts.side),
+        mean,
+        axes,
+        variance,
+        facts.rest,
+        facts.limit,
+        facts.weights_sha256,
+    )
     return found if found.weights_sha256 == weights_sha256 else None

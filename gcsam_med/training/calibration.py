@@ -16,6 +16,7 @@ from gcsam_med.datasets.prepared import PreparedDataset, Split, open_prepared
 from gcsam_med.datasets.selection import class_order, positive_class, select_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
+from gcsam_med.files import locked
 from gcsam_med.metrics.calibration import fit_temperature
 from gcsam_med.metrics.operating_point import (
     DEFAULT_THRESHOLD,
@@ -39,7 +40,6 @@ from gcsam_med.runs.references import (
     save_features,
     save_intensities,
 )
-from gcsam_med.training.process import locked
 
 MIN_LESION_CASES, MIN_CASES = 5, 10
 # More training images than these would not move the references; for features each costs a forward pass.
@@ -81,7 +81,7 @@ def calibrate_run(
             f"Finish it with: gcsam-med train --resume {run_root}",
         )
     config = run.config()
-    with locked(run.root):
+    with locked(run.lock_file, f"calibrating {run.root}"):
         model = load_model(run.model, pick_device(device))
         dataset = open_prepared(data_root or config.data_root, model.card.dataset)
         if dataset.info.content_sha256 != model.card.dataset_sha256:

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from gcsam_med.errors import CheckpointError, EnvironmentFault
-from gcsam_med.files import read_regular, remove_leftovers, write_durably
+from gcsam_med.files import remove_leftovers, write_durably
+from gcsam_med.reading import parse_json, read_plain
 
 INDEX, KEPT = "index.json", 2
 MOST_BYTES, MOST_INDEX_BYTES = 64 * 2**30, 2**20
@@ -109,7 +110,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     for entry in reversed(entries):
         path = folder / entry.file
         try:
-            data = read_regular(path, MOST_BYTES)
+            data = read_plain(path, MOST_BYTES, follow=False)
         except OSError as error:
             skipped.append(f"{path.name} cannot be read ({error.strerror})")
             continue
@@ -179,7 +180,7 @@ def _entries(folder: Path) -> tuple[list[_Entry], str]:
     """What the index lists, oldest first; if it is damaged, the files there are, and the fault."""
     path = folder / INDEX
     try:
-        entries = [_Entry(**entry) for entry in json.loads(read_regular(path, MOST_INDEX_BYTES))]
+        entries = [_Entry(**entry) for entry in parse_json(read_plain(path, MOST_INDEX_BYTES, follow=False))]
         for entry in entries:
             _check(entry)
         return sorted(entries, key=lambda entry: entry.step), ""

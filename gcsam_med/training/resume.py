@@ -7,13 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med import __version__
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
-from gcsam_med.files import read_json
+from gcsam_med.reading import read_json
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.build import Parts
 from gcsam_med.training.checkpoint import Checkpoint
@@ -68,6 +69,22 @@ def environment(
     }
 
 
+class _DatasetFacts(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    content_sha256: str
+
+
+class _Environment(BaseModel):
+    """What a resume needs of ``environment.json``; the rest is passed on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    dataset: _DatasetFacts
+    processes: int = Field(ge=1)
+    cases_per_step: int = Field(ge=1)
+
+
 def read_environment(run: RunFolder) -> dict[str, Any]:
     """Read ``environment.json``.
 
@@ -76,15 +93,7 @@ def read_environment(run: RunFolder) -> dict[str, Any]:
     InputError
         If it is missing or damaged.
     """
-    try:
-        facts = read_json(run.environment_file)
-        if not isinstance(facts["dataset"]["content_sha256"], str):
-            raise TypeError
-        facts["processes"] = int(facts["processes"])
-        facts["cases_per_step"] = int(facts["cases_per_step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run.environment_file} is missing or damaged.", "Start a new run.") from error
-    return dict(facts)
+    return read_json(run.environment_file, _Environment, "Start a new run.").model_dump()
 
 
 def check_same_data(facts: dict[str, Any], dataset: PreparedDataset) -> None:

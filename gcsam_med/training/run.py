@@ -14,7 +14,7 @@ from gcsam_med.config import PathLike, RunConfig, dump_config, load_config, with
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import InputError
-from gcsam_med.files import is_leftover, remove_leftovers, write_durably
+from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.runs.calibration import load_calibration
@@ -25,7 +25,7 @@ from gcsam_med.training.callbacks import Callback, CallbackList, Start, log_call
 from gcsam_med.training.checkpoint import Checkpoint, load_checkpoint
 from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
-from gcsam_med.training.process import check_same_step, locked, process_count
+from gcsam_med.training.process import check_same_step, process_count
 from gcsam_med.training.resume import (
     MACHINE_FIELDS,
     check_same_data,
@@ -202,14 +202,17 @@ def _train(
     if parts.fabric.world_size > 1:
         run = RunFolder(Path(parts.fabric.broadcast(str(run.root))))
     state = TrainingState()
-    with locked(run.root) if first else nullcontext():
+    with locked(run.lock_file, f"training in {run.root}") if first else nullcontext():
         if first:
+            _check_unchanged(run, checkpoint, resumed=before is not None)
             for folder in (run.root, run.checkpoints, run.model):
                 remove_leftovers(folder)
             # The configuration last: a folder that has one is a run, and can be resumed from then on.
             facts = environment(plan.config, plan.dataset, parts.device, parts.fabric.world_size)
             write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
             write_durably(run.config_file, dump_config(plan.config).encode())
+            make_folder(run.root, run.checkpoints.name)
+            make_folder(run.root, run.model.name)
             callback = CallbackList([*log_callbacks(plan.config, run), callback])
         else:
             callback = Callback()
@@ -245,6 +248,18 @@ def _train(
         if first:
             _finish(plan, run, result, parts.device)
     return result
+
+
+def _check_unchanged(run: RunFolder, checkpoint: Checkpoint | None, *, resumed: bool) -> None:
+    """Look again, now that the lock is held: a process that started beside may have trained meanwhile."""
+    if not resumed and run.config_file.exists():
+        raise InputError(
+            f"{run.root} has become another run meanwhile, which is not overwritten.",
+            "Choose another --output.",
+        )
+    newest = load_checkpoint(run.checkpoints) if resumed else None
+    if (newest.step if newest else None) != (checkpoint.step if checkpoint else None):
+        raise InputError(f"Another process has trained {run.root} on meanwhile.", "Resume it again.")
 
 
 def _finish(plan: Plan, run: RunFolder, result: TrainingResult, device: torch.device) -> None:
@@ -315,7 +330,7 @@ def _same_run(run: RunFolder, plan: Plan) -> bool:
 
 def _before_a_run(path: Path, run: RunFolder) -> bool:
     """Whether a run that was killed before it had begun leaves this file."""
-    return path.name == ".lock" or path == run.environment_file or is_leftover(path)
+    return path in (run.lock_file, run.environment_file) or is_leftover(path)
 
 
 # --- --rho auto: choose the radius of the ascent on the validation split, by short runs

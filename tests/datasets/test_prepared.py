@@ -148,14 +148,14 @@ def edit_manifest(folder: Path, edit) -> None:
 
 
 DAMAGES = {
-    "no info": (lambda f: (f / INFO).unlink(), "no readable dataset.json"),
+    "no info": (lambda f: (f / INFO).unlink(), "dataset.json is not there"),
     "info is no JSON": (lambda f: (f / INFO).write_text("{"), "dataset.json is damaged"),
-    "info lacks a field": (lambda f: (f / INFO).write_text("{}"), "dataset.json is damaged at 'name'"),
-    "info has a value that cannot be": (lambda f: edit_info(f, modality="mri"), "damaged at 'modality'"),
-    "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.csv cannot be read"),
+    "info lacks a field": (lambda f: (f / INFO).write_text("{}"), "does not fit at 'name'"),
+    "info has a value that cannot be": (lambda f: edit_info(f, modality="mri"), "does not fit at 'modality'"),
+    "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.csv is not there"),
     "manifest of bytes": (
         lambda f: (f / MANIFEST).write_bytes(b"\xff\xfe\x00"),
-        "manifest.csv cannot be read",
+        "manifest.csv is damaged",
     ),
     "manifest lacks a column": (lambda f: edit_manifest(f, lambda t: t.drop(columns="fold")), "lacks fold"),
     "manifest lacks a row": (lambda f: edit_manifest(f, lambda t: t[:-1]), "should have 30 rows.*has 29"),
@@ -197,7 +197,7 @@ def test_damage_is_named_with_what_to_do(folder, damage):
 def test_a_file_that_shrinks_after_opening_is_noticed(folder):
     dataset = PreparedDataset(folder)
     (folder / IMAGES).write_bytes((folder / IMAGES).read_bytes()[:-10])
-    with pytest.raises(InputError, match="ends early"):
+    with pytest.raises(InputError, match="was replaced while it was in use"):
         dataset.images([29])
 
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import GcsamMedError, InputError
+from gcsam_med.files import locked
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.runs import load_model
 from gcsam_med.training import loop as loop_module
@@ -32,7 +33,6 @@ from gcsam_med.training.batches import Batches, StoredCases
 from gcsam_med.training.build import moving_average
 from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
-from gcsam_med.training.process import locked
 from gcsam_med.training.validation import draw_predictions, validate
 from tests.builders import make_prepared
 from tests.training.test_loop import Recorder, settings
@@ -248,14 +248,14 @@ def test_running_out_of_memory_gives_numbers(
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib\n"
-        "from gcsam_med.training.process import locked\n"
+        "from gcsam_med.files import locked\n"
         "from gcsam_med.errors import InputError\n"
         "try:\n"
-        "    with locked(pathlib.Path(sys.argv[1])): print('in')\n"
+        "    with locked(pathlib.Path(sys.argv[1]) / '.lock', 'training in r'): print('in')\n"
         "except InputError as error: print(error.message)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    with locked(tmp_path):
+    with locked(tmp_path / ".lock", "training in r"):
         refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     free = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "is training in" in refused

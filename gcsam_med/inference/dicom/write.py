@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from gcsam_med.errors import InputError, MissingExtra
-from gcsam_med.files import write_durably
-from gcsam_med.images import Frames
+from gcsam_med.files import make_folder, write_durably
+from gcsam_med.images import Frames, read_bytes
 from gcsam_med.images.dicom import is_dicom, pixel_spacing
 from gcsam_med.images.picture import chosen_frames
 from gcsam_med.inference.ensemble import Ensemble
@@ -154,7 +154,7 @@ def dicom_output(
     maker = Maker(ensemble.card, weights, threshold, steps)
     # A report refers to a segmentation, so that one is written with it.
     for kind in [SEG] * (ensemble.card.task == "segmentation") + [SR] * sr:
-        (output / kind).mkdir(parents=True, exist_ok=True)
+        make_folder(output, kind)
     return DicomOutput(output, maker, frames, sr)
 
 
@@ -223,7 +223,7 @@ def _quiet_pydicom() -> Iterator[None]:
 
 
 def _read(path: Path) -> np.ndarray:
-    with Image.open(path, formats=["PNG"]) as image:
+    with Image.open(io.BytesIO(read_bytes(path)), formats=["PNG"]) as image:
         return np.asarray(image) > 0
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gcsam_med import __version__
 from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset, prepared_root
-from gcsam_med.errors import GcsamMedError
+from gcsam_med.errors import GcsamMedError, InputError
+from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
 from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
@@ -86,13 +87,11 @@ def open_exported_run(root: Path) -> ExportedRun:
 def _evaluations(run: RunFolder, weights_sha256: str) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((run.root / "evaluation").glob("*/metrics.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        # Training may have gone on since: figures of other weights are not this model's.
-        if isinstance(content, dict) and content.get("run", {}).get("weights_sha256") == weights_sha256:
-            found[path.parent.name] = content
+        with suppress(InputError):
+            content = read_metrics(path, "")
+            # Training may have gone on since: metrics of other weights are not this model's.
+            if content["run"]["weights_sha256"] == weights_sha256:
+                found[path.parent.name] = content
     return found
 
 
