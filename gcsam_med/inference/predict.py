@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from gcsam_med.inference.results import (
     segmentation_row,
 )
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import read_json_lines
+from gcsam_med.reading import read_json_lines, validate
 from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.runs.postprocessing import Postprocessing
@@ -359,10 +359,10 @@ class Journal:
                 "Give another --output, or replace them with --overwrite.",
             )
         if first:
-            entries: list[_Entry] = read_json_lines(self.path, _Entry)
-            self.done = {
-                entry.key: [row.model_dump(exclude_unset=True) for row in entry.rows] for entry in entries
-            }
+            for line in read_json_lines(self.path, dict[str, Any]):
+                with suppress(ValueError):
+                    validate(line, _Entry)
+                    self.done[line["key"]] = line["rows"]  # as written: columns keep their order
         # Written anew: a line that a crash cut short would spoil the one after it.
         if not self.done:
             # What these predictions were made with no longer holds: a stop leaves no table of half of them.
