@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +378,6 @@ def read_fingerprints(path: Path) -> tuple[list[str], list[str], list[Fingerprin
             Fingerprint(*(int(cell, 16) for cell in row))
             for row in table[list(HASHES)].itertuples(index=False)
         ]
-        if any(not 0 <= value < 2**64 for found in prints for value in vars(found).values()):
+        if any(not 0 <= value < 2**64 for found in prints for value in astuple(found)):
             raise ValueError("a hash has more than 64 bits")
     return table["case_id"].tolist(), table["pixel_sha256"].tolist(), prints
