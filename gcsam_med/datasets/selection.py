@@ -36,8 +36,8 @@ def select_cases(
     rows : ndarray of int, shape (n,)
         The rows to choose from, such as a split.
     task : {"segmentation", "classification"}
-        Segmentation takes cases with a mask, and healthy ones: without a mask, of a class whose images may
-        hold nothing to outline.
+        Segmentation takes cases with a mask, and healthy ones: of a class whose images hold nothing to
+        outline, with a black mask or without one.
         Classification takes cases of the classes it knows.
     classes : sequence of str, optional
         Segmentation: take these alone. Classification: the classes it knows; default: all.
@@ -62,7 +62,8 @@ def select_cases(
 
     if task == "segmentation":
         unmasked = ~cases["has_mask"].to_numpy(dtype=bool)
-        nothing = unmasked & np.isin(label, dataset.info.empty_mask_classes)
+        # Some sets, BUSI among them, ship a black mask beside each healthy image; others ship none.
+        nothing = np.isin(label, dataset.info.empty_mask_classes)
         if classes is not None:
             leave_out(~np.isin(label, list(classes)), "of a class the run leaves out")
         elif not healthy:

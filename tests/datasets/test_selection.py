@@ -1,6 +1,9 @@
 """Which class is positive, and which cases take part."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from gcsam_med.datasets import DATASETS
@@ -89,3 +92,17 @@ def test_training_and_evaluation_leave_out_what_they_say(tmp_path):
     manifest.loc[0, "label"] = ""
     known = select_cases(dataset, everyone, "classification", ["benign", "malignant"])
     assert known.excluded == {"without a label": 1, "of a class the model does not know": 10}
+
+
+@pytest.mark.parametrize("black_mask", [True, False])
+def test_a_healthy_image_is_healthy_with_a_black_mask_and_without(black_mask):
+    """Oracle: by hand; BUSI ships a black mask beside each normal image, other sets ship none."""
+    manifest = pd.DataFrame({"label": ["benign", "normal"], "has_mask": [True, black_mask]})
+    dataset = SimpleNamespace(
+        manifest=manifest, info=SimpleNamespace(empty_mask_classes=["normal"], mask_target="lesion")
+    )
+    rows = np.arange(2)
+    learned = select_cases(dataset, rows, "segmentation", healthy=False)
+    assert list(learned.rows) == [0]
+    assert learned.excluded == {"without a lesion": 1}
+    assert list(select_cases(dataset, rows, "segmentation").rows) == [0, 1]
