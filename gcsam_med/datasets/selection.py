@@ -64,6 +64,8 @@ def select_cases(
         unmasked = ~cases["has_mask"].to_numpy(dtype=bool)
         # Some sets, BUSI among them, ship a black mask beside each healthy image; others ship none.
         nothing = np.isin(label, dataset.info.empty_mask_classes)
+        masked = np.flatnonzero(nothing & ~unmasked)
+        nothing[masked] = [not dataset.masks([row]).any() for row in np.asarray(rows)[masked]]
         if classes is not None:
             leave_out(~np.isin(label, list(classes)), "of a class the run leaves out")
         elif not healthy:

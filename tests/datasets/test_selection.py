@@ -73,14 +73,16 @@ def test_a_positive_class_that_cannot_be_known_is_asked_for(tmp_path):
     assert "--positive" in error.value.advice
 
 
-def test_training_and_evaluation_leave_out_what_they_say(tmp_path):
+def test_training_and_evaluation_leave_out_what_they_say(tmp_path, monkeypatch):
     """Oracle: counted by hand in the manifest."""
     dataset = make_prepared(tmp_path, n=30)
     manifest, everyone = dataset.manifest, np.arange(30)
     lost = manifest.index[manifest["label"] == "benign"][0]
     manifest.loc[lost, "has_mask"] = False
     marked = manifest.index[manifest["label"] == "normal"][0]
-    manifest.loc[marked, "has_mask"] = True  # an image of a healthy class in which something is outlined
+    manifest.loc[marked, "has_mask"] = True
+    # In one image of a healthy class something is outlined.
+    monkeypatch.setattr(dataset, "masks", lambda rows: np.array(rows) == marked)
     training = select_cases(dataset, everyone, "segmentation", healthy=False)
     assert training.excluded == {"without a lesion": 9, "without a mask": 1}
     assert set(everyone) - set(training.rows) == {
@@ -99,7 +101,9 @@ def test_a_healthy_image_is_healthy_with_a_black_mask_and_without(black_mask):
     """Oracle: by hand; BUSI ships a black mask beside each normal image, other sets ship none."""
     manifest = pd.DataFrame({"label": ["benign", "normal"], "has_mask": [True, black_mask]})
     dataset = SimpleNamespace(
-        manifest=manifest, info=SimpleNamespace(empty_mask_classes=["normal"], mask_target="lesion")
+        manifest=manifest,
+        info=SimpleNamespace(empty_mask_classes=["normal"], mask_target="lesion"),
+        masks=lambda rows: np.zeros((len(rows), 8, 8), dtype=np.uint8),
     )
     rows = np.arange(2)
     learned = select_cases(dataset, rows, "segmentation", healthy=False)
