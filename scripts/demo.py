@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # --- What training brought: the same network before it, through the same evaluation
     if not _report(untrained).is_file():
         _save_untrained(trained, untrained)
-        _do("evaluate", str(untrained), "--quiet")
+        _do("evaluate", str(untrained), "--unfinished", "--quiet")
     before, after = _metrics(untrained), _metrics(trained)
     print("\nTest split of the synthetic images, each figure with its 95 % interval:\n")
     print(f"  {'':12}{'untrained':>28}{'trained with GCSAM':>28}")

@@ -196,6 +196,7 @@ def make_run(
         classes=list(classes) if classes else None,
         fold=fold,
         seed=seed,
+        precision="fp32",
     )
     run.config_file.write_text(dump_config(config), encoding="utf-8")
     metric = "val_dice" if task == "segmentation" else "val_auc"

@@ -142,7 +142,7 @@ def test_many_images_come_in_order_and_mistakes_are_told(image, tmp_path):
     assert "unet for segmentation" in repr(model)
     (tmp_path / "bad.png").write_text("x")
     wrong = [
-        (lambda: model.predict(tmp_path / "bad.png"), "no PNG"),
+        (lambda: model.predict(tmp_path / "bad.png"), "no image of a format"),
         (lambda: model.predict(tmp_path / "none.png"), "not there"),
         (lambda: model.predict(arrays[0].astype(float)), "uint8"),
         (lambda: model.predict(image, frame="all"), "one frame"),

@@ -139,6 +139,7 @@ def tiny_data(folder: Path, name: str, modality: str, classes: tuple[str, ...]) 
     dataset = make_prepared(folder, n=30, name=name, classes=classes, group_size=1)
     info = json.loads((dataset.root / INFO).read_text())
     info["modality"] = modality
+    info["positive_class"] = classes[0]
     if modality == "photo":
         info["channels"] = 3
         grey = np.load(dataset.root / IMAGES)

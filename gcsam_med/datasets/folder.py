@@ -252,8 +252,17 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
     if not outlines:
         return pairs, left, []
     count = sum(map(len, pairs.values()))
-    shown = (f"{f.path} + {' + '.join(m.path.name for m in pairs[f])}" for f in pictures if f in pairs)
-    return pairs, left, [f"{len(pictures)} images, {count} masks paired with {len(pairs)}: {_some(shown)}."]
+    shapes = dict.fromkeys(_shape(f.path, m.path) for f in pictures if f in pairs for m in pairs[f])
+    return pairs, left, [f"{len(pictures)} images, {count} masks paired with {len(pairs)}: {_some(shapes)}."]
+
+
+def _shape(image: PurePosixPath, mask: PurePosixPath) -> str:
+    """How a mask is named after its image, without the name itself, which may be a patient's."""
+    name = mask.name.replace(image.stem, "NAME")
+    if "NAME" not in name:
+        words = re.findall(r"mask|segmentation|seg|tumou?r|lesion|label|gt|\d+", mask.stem, re.IGNORECASE)
+        name = "_".join("#" if word.isdigit() else word for word in words) + mask.suffix
+    return f"NAME{image.suffix} + {name}"
 
 
 def _tells(key: object) -> bool:

@@ -124,6 +124,15 @@ SEGMENTATION: dict[str, Metric] = {
         shown=("cases", "console", "summary", "subgroups", "card"),
         policy="larger of the two directed 95th percentiles of distances between outlines",
     ),
+    "nsd": Metric(
+        title="NSD",
+        meaning="Share of both outlines within the tolerance of each other.",
+        undefined=_MISSED_ZERO,
+        kind="mean",
+        function=masks.nsd,
+        unit="tolerance",
+        shown=("cases", "console", "subgroups"),
+    ),
     "hd": Metric(
         title="Hausdorff distance",
         meaning="Largest distance between outlines.",
@@ -145,15 +154,6 @@ SEGMENTATION: dict[str, Metric] = {
         unit="distance",
         digits=2,
         shown=("cases",),
-    ),
-    "nsd": Metric(
-        title="NSD",
-        meaning="Share of both outlines within the tolerance of each other.",
-        undefined=_MISSED_ZERO,
-        kind="mean",
-        function=masks.nsd,
-        unit="tolerance",
-        shown=("cases", "console", "subgroups"),
     ),
     "sensitivity": Metric(
         title="Pixel sensitivity",

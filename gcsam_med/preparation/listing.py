@@ -62,7 +62,7 @@ def _offer(listing: Listing) -> list[str]:
         labels = {case.label for case in listing.cases} | {case.split for case in listing.cases}
         if len(known) >= SHARE * len(people) and 5 <= groups < len(known) and not labels & set(known):
             return [
-                f"The paths look as if they told {groups} patients ({known[0]}, ...). If so, --group-regex "
+                f"The paths look as if they told {groups} patients. If so, --group-regex "
                 f"'{text}' keeps each of them on one side of the split."
             ]
     return []

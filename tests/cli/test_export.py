@@ -16,7 +16,7 @@ def test_export_tells_what_it_wrote(tmp_path, capsys):
     content = json.loads(printed)
     assert content["files"] == sorted(p.name for p in out.iterdir())
     assert content["largest_difference"] is None
-    assert "not chosen on validation" in err
+    assert "Synthetic images had a part in this model" in err
     assert "Synthetic images" in err
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from gcsam_med.cli import run
 from gcsam_med.datasets import demo
+from tests.builders import make_prepared
 from tests.datasets import layouts
 
 SMALL = ["--size", "32", "--folds", "3"]
@@ -148,8 +149,8 @@ def test_audit_and_preview_by_name_and_by_folder(
 def test_sigterm_leaves_the_former_set_and_no_process(tmp_path: Path) -> None:
     """Stopped while reading: exit code 143, nothing half-written, no orphans."""
     source = layouts.busi(tmp_path / "source", (400, 10, 0))
-    (tmp_path / "prepared" / "busi").mkdir(parents=True)
-    (tmp_path / "prepared" / "busi" / "former").touch()
+    former = make_prepared(tmp_path, name="busi").root
+    (former / "former").touch()
     command = [sys.executable, "-m", "gcsam_med", "prepare", "--dataset", "busi", "--size", "1024",
                "--source", str(source), "--data-root", str(tmp_path), "--workers", "2"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
