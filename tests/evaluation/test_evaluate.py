@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics as sk
 
+from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.evaluation.context import open_evaluation
@@ -146,6 +147,7 @@ def test_the_threshold_comes_from_validation_alone(tmp_path):
         if seed:
             store[test] = 255 - store[test]
             store.flush()
+        dataset = open_prepared(folder / "data", dataset.info.name)
         run = make_run(folder / "runs", dataset, "classification", steps=3)
         report = evaluate_run(run, **FAST)
         points.append(
