@@ -158,7 +158,6 @@ class PrepareOptions(Options):
     )
     masks: str = option("", "Pattern of the masks, such as 'masks/**/*.png'; for --dataset folder.", _SOURCE)
     mask_suffix: str = option("", "What masks' names end in; for --dataset folder.", _SOURCE)
-    target: str = option("", "What is told apart or outlined, where a data set offers several.", _SOURCE)
     group_column: str = option("", "Column with the patient; for --dataset table.", _SOURCE)
     group_regex: str = option(
         "",
@@ -219,7 +218,7 @@ class PrepareOptions(Options):
         names = (
             "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
             "positive", "negative",
-            "masks", "mask_suffix", "target", "group_column", "group_regex", "mask_values", "invert_masks",
+            "masks", "mask_suffix", "group_column", "group_regex", "mask_values", "invert_masks",
             "empty_masks",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}

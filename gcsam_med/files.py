@@ -7,11 +7,10 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -213,73 +212,3 @@ def _lock(path: Path, doing: str, advice: str) -> int:
 def _holder(descriptor: int) -> str:
     words = printable(os.pread(descriptor, 100, 0).decode(errors="replace").strip())
     return f"Process {words}" if words else "Another process"
-
-
-@contextmanager
-def replacing(
-    target: Path, doing: str, is_ours: Callable[[Path], bool], advice: str = "Choose another --output."
-) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of `target` if all goes well, else vanishes.
-
-    After a kill at any instant the former folder is whole: at its place, or, for the instant between two
-    renames, under a hidden name from which `recover` and the next `replacing` bring it back.
-
-    Parameters
-    ----------
-    target : Path
-        The folder to be made or replaced.
-    doing : str
-        For the lock; see `locked`.
-    is_ours : callable
-        Whether a folder is of the kind that may be replaced; anything else is left as it is.
-    advice : str
-        For who finds something else there.
-
-    Raises
-    ------
-    InputError
-        If something else is in its place, or another process is writing it.
-    """
-    with locked(_sibling(target, "lock"), doing):
-        _bring_back(target)
-        empty = target.is_dir() and not any(target.iterdir())
-        if target.is_symlink() or (target.exists() and not empty and not is_ours(target)):
-            raise InputError(
-                f"{target} is in the way: it is something else, so it was left as it is.", advice
-            )
-        work, former = _sibling(target, "tmp"), _sibling(target, "former")
-        work.mkdir()
-        try:
-            yield work
-            if target.exists():
-                target.replace(former)
-            work.replace(target)
-            sync_folder(target.parent)
-            shutil.rmtree(former, ignore_errors=True)
-        finally:
-            if not work.exists() and not target.exists() and former.exists():
-                former.replace(target)
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def recover(target: Path, doing: str = "being written") -> None:
-    """Bring a half-swapped folder back and remove half-written ones, unless a process is at work on them."""
-    if _sibling(target, "former").exists() or _sibling(target, "tmp").exists():
-        with suppress(InputError, EnvironmentFault), locked(_sibling(target, "lock"), doing):
-            _bring_back(target)
-
-
-def _bring_back(target: Path) -> None:
-    work, former = _sibling(target, "tmp"), _sibling(target, "former")
-    if former.exists() and not target.exists():
-        former.replace(target)
-    for path in (work, former):
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.exists():
-            shutil.rmtree(path)
-
-
-def _sibling(target: Path, what: str) -> Path:
-    # The dot keeps the names of two targets apart: no name of ours begins with one.
-    return target.with_name(f".{target.name}.{what}")
