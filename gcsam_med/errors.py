@@ -1,4 +1,4 @@
-"""What can go wrong that a person can mend, and the exit code that says so.
+"""What can go wrong that a person can fix, and the exit code that says so.
 
 ::
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 
 class GcsamMedError(Exception):
-    """Something a person can mend.
+    """Something a person can fix.
 
     Parameters
     ----------

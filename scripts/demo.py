@@ -1,6 +1,6 @@
-"""The main job on synthetic images, with the commands a user would type, and its figures at the end.
+"""The main job on synthetic images, with the commands a user would type, and its metrics at the end.
 
-What is there already is not made again, so a second run only shows the figures. Needs gcsam-med installed;
+What is there already is not made again, so a second run only shows the metrics. Needs gcsam-med installed;
 `make demo` sees to that.
 """
 
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _save_untrained(trained, untrained)
         _do("evaluate", str(untrained), "--unfinished", "--quiet")
     before, after = _metrics(untrained), _metrics(trained)
-    print("\nTest split of the synthetic images, each figure with its 95 % interval:\n")
+    print("\nTest split of the synthetic images, each metric with its 95 % interval:\n")
     print(f"  {'':12}{'untrained':>28}{'trained with GCSAM':>28}")
     for key, name in (("dice", "Dice"), ("iou", "IoU"), ("hd95", "HD95 (px)")):
-        print(f"  {name:12}{_figure(before[key]):>28}{_figure(after[key]):>28}")
+        print(f"  {name:12}{_text(before[key]):>28}{_text(after[key]):>28}")
     print(f"\nReport:      {_report(trained)}")
     print(f"Predictions: {given.output / 'overlays'}")
     return 0
@@ -88,7 +88,7 @@ def _metrics(run: Path) -> dict[str, dict[str, object]]:
     return json.loads(path.read_text(encoding="utf-8"))["metrics"]
 
 
-def _figure(estimate: dict[str, object]) -> str:
+def _text(estimate: dict[str, object]) -> str:
     if estimate["value"] is None:
         return "none"
     low, high = estimate["ci95"]  # type: ignore[misc]

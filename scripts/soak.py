@@ -37,7 +37,7 @@ class Watch(Callback):
 
 
 def main() -> None:
-    """Run and print the figures; exit 1 if memory or files grow."""
+    """Run and print the measured values; exit 1 if memory or files grow."""
     watch = Watch()
     with TemporaryDirectory() as folder, tiny_network():
         root = Path(folder)

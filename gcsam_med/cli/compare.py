@@ -176,7 +176,7 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
     standing = states(plan)
     console.table(
         f"{len(plan.runs)} runs in {plan.folder}",
-        ["run", "optimizer", "epochs", "passes a step", "minutes", "state"],
+        ["run", "optimizer", "epochs", "passes per step", "minutes", "state"],
         [
             (
                 run.name,

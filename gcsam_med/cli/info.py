@@ -106,7 +106,7 @@ def _optimizers() -> _Listing:
         for name, method in OPTIMIZERS.items()
     }
     return _Listing(
-        ("name", "what", "passes a step", "rho", "paper"),
+        ("name", "what", "passes per step", "rho", "paper"),
         [
             (n, e["summary"], e["passes"], "" if e["rho"] is None else f"{e['rho']:g}", e["paper"])
             for n, e in entries.items()

@@ -78,7 +78,7 @@ def compare(
 def _arm(runs: Sequence[FinishedRun], paired: PairedCases) -> Arm:
     effects = paired.mean(runs)
     keys = [k for k in runs[0].metrics["metrics"] if all(k in r.metrics["metrics"] for r in runs)]
-    figures = {k: _figure([r.metrics["metrics"][k]["value"] for r in runs]) for k in keys}
+    values = {k: _over_runs([r.metrics["metrics"][k]["value"] for r in runs]) for k in keys}
     measured = [r.sharpness for r in runs if r.sharpness]
     passes = [passes_per_step(r.config) for r in runs]
     return Arm(
@@ -87,7 +87,7 @@ def _arm(runs: Sequence[FinishedRun], paired: PairedCases) -> Arm:
         optimizer=runs[0].config.optimizer,
         runs=tuple(r.name for r in runs),
         replicates=tuple(r.replicate for r in runs),
-        figures=figures,
+        metrics=values,
         main=effects.mean,
         sd_seeds=effects.sd_seeds if len(runs) > 1 else None,
         cost=Cost(
@@ -101,7 +101,7 @@ def _arm(runs: Sequence[FinishedRun], paired: PairedCases) -> Arm:
     )
 
 
-def _figure(values: Sequence[float | None]) -> ArmMetric:
+def _over_runs(values: Sequence[float | None]) -> ArmMetric:
     numbers = np.array([np.nan if v is None else v for v in values], dtype=float)
     known = numbers[np.isfinite(numbers)]
     return ArmMetric(
@@ -115,9 +115,9 @@ def _sharpness(measured: Sequence[Any]) -> dict[str, ArmMetric]:
     if not measured:
         return {}
     return {
-        "largest_eigenvalue": _figure([m["hessian"]["largest"][0] for m in measured]),
-        "trace": _figure([m["hessian"]["trace"] for m in measured]),
-        "increase_within_rho": _figure([m["worst_loss"]["increase"] for m in measured]),
+        "largest_eigenvalue": _over_runs([m["hessian"]["largest"][0] for m in measured]),
+        "trace": _over_runs([m["hessian"]["trace"] for m in measured]),
+        "increase_within_rho": _over_runs([m["worst_loss"]["increase"] for m in measured]),
     }
 
 
@@ -288,14 +288,14 @@ def _cost(comparison: Comparison) -> Notice | None:
     for model in comparison.models:
         arms = comparison.arms_of(model)
         plain = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is None]
-        dear = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is not None]
-        if plain and dear and max(dear) > _EQUAL_COST * max(plain):
+        ascending = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is not None]
+        if plain and ascending and max(ascending) > _EQUAL_COST * max(plain):
             return Notice(
                 "cost",
                 "Unequal cost",
-                f"The most expensive arm made {max(dear) / max(plain):.1f} times the gradient computations "
-                "of the plain optimizer; part of a gain may come from computing more. --equal-compute adds "
-                "the fair baseline.",
+                f"The most expensive arm made {max(ascending) / max(plain):.1f} times the gradient "
+                "computations of the plain optimizer; part of a gain may come from computing more. "
+                "--equal-compute adds the fair baseline.",
             )
     return None
 

@@ -1,4 +1,4 @@
-"""One set of cases that several runs answered, and their figures as functions of who is in the paired."""
+"""One set of cases that several runs answered, and their metrics as functions of group weights."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class PairedCases:
         if self.metric == "dice":
             values = np.stack([self.values(r) for r in runs])
             return _within_unit(_effects(lambda: crossed_effects(values, self.groups)))
-        figures = [self.statistic(r) for r in runs]
-        return _within_unit(_effects(lambda: crossed_statistic(figures, self.resamples)))
+        statistics = [self.statistic(r) for r in runs]
+        return _within_unit(_effects(lambda: crossed_statistic(statistics, self.resamples)))
 
     def difference(self, first: Sequence[FinishedRun], second: Sequence[FinishedRun]) -> SeedEffects:
         """Second minus first, run by run of the same seed, with the variation over cases and seeds."""

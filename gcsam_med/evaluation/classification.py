@@ -202,7 +202,7 @@ def _policy(context: EvaluationContext, options: EvaluateOptions, operating: Ope
             "temperature scaling fitted on validation"
         ),
         "prevalence": options.prevalence,
-        "intervals": "95 %, named beside each figure; bootstrap and DeLong by whole groups",
+        "intervals": "95 %, named beside each metric; bootstrap and DeLong by whole groups",
         "n_resamples": options.resamples,
         "seed": options.seed,
     }

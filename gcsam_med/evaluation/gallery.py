@@ -28,14 +28,14 @@ SIDE = 400  # pixels of a picture's longer side
 
 
 def gallery(context: EvaluationContext, result: TaskResult, track: Track = silent) -> tuple[Exhibit, ...]:
-    """Choose cases by their figures and draw them.
+    """Choose cases by their metrics and draw them.
 
     Parameters
     ----------
     context : EvaluationContext
         Model and data.
     result : TaskResult
-        Figures by case.
+        Metrics of each case.
     track : Track
         Shows progress.
 
@@ -227,7 +227,7 @@ def last_spatial_layer(network: nn.Module, batch: torch.Tensor) -> nn.Module | N
 
 
 def grad_cam(network: nn.Module, batch: torch.Tensor, classes: torch.Tensor) -> np.ndarray | None:
-    """Return where each image speaks for a class.
+    """Return which parts of each image raise the score of a class.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ def _policy(how: Measuring, options: EvaluateOptions, operating: Operating) -> d
         "lesion_found": "a predicted region overlaps it with IoU of at least 0.1, one to one",
         "averaging": "mean over lesion images; lesion_sensitivity over lesions",
         **{name: row.policy for name, row in SEGMENTATION.items() if row.policy},
-        "intervals": "95 %, named beside each figure; bootstrap draws whole groups",
+        "intervals": "95 %, named beside each metric; bootstrap draws whole groups",
         "n_resamples": options.resamples,
         "seed": options.seed,
         "postprocessing": "none",

@@ -191,7 +191,7 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of cases, such as sensitivity: how many of those in some cells are called rightly.
+    """A share of cases, such as sensitivity: how many of those in some cells are called correctly.
 
     Calling it with `Counts` gives the share; NaN where no case is in those cells.
     """
@@ -243,12 +243,12 @@ def mcc(c: Counts) -> Any:
 
 
 def overall_accuracy(confusion: npt.NDArray[Any]) -> Any:
-    """Return the share of cases called rightly, of a confusion matrix [..., C, C]."""
+    """Return the share of cases called correctly, of a confusion matrix [..., C, C]."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
 def mean_recall(confusion: npt.NDArray[Any]) -> Any:
-    """Return the mean over classes of the share called rightly, of a confusion matrix [..., C, C]."""
+    """Return the mean over classes of the share called correctly, of a confusion matrix [..., C, C]."""
     return np.mean([sensitivity(one_vs_rest(confusion, k)) for k in range(confusion.shape[-1])], axis=0)
 
 

@@ -152,7 +152,7 @@ def proportion(flags: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> Est
     Parameters
     ----------
     flags : array_like of bool, shape [N]
-        Which cases count: called rightly, found, ...
+        Which cases count: called correctly, found, ...
     groups : array_like, shape [N], optional
         Group of each case. Default: every case its own.
 

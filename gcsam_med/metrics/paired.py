@@ -121,7 +121,7 @@ def mcnemar(
     Parameters
     ----------
     right_a, right_b : array_like of bool, shape [N]
-        Whether each model called each case rightly.
+        Whether each model called each case correctly.
     groups : array_like, shape [N], optional
         Group of each case. Default: every case its own.
 

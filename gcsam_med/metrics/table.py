@@ -267,7 +267,7 @@ SEGMENTATION: dict[str, Metric] = {
 CLASSIFICATION: dict[str, Metric] = {
     "accuracy": Metric(
         title="Accuracy",
-        meaning="Share of cases called rightly.",
+        meaning="Share of cases called correctly.",
         undefined=_ALWAYS,
         kind="counts",
         function=calls.accuracy,
@@ -276,7 +276,7 @@ CLASSIFICATION: dict[str, Metric] = {
     ),
     "balanced_accuracy": Metric(
         title="Balanced accuracy",
-        meaning="Mean over classes of the share called rightly.",
+        meaning="Mean over classes of the share called correctly.",
         undefined=_BOTH_CLASSES,
         kind="counts",
         function=calls.balanced_accuracy,

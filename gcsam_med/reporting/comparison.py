@@ -44,8 +44,8 @@ class Arm:
     optimizer: str
     runs: tuple[str, ...]  #: Names of its runs.
     replicates: tuple[tuple[int, int | None], ...]  #: Seed and fold of each run.
-    figures: Mapping[str, ArmMetric]  #: Named as in ``metrics.json``.
-    #: Mean of the main metric over seeds; its interval covers the chance of seeds and of cases.
+    metrics: Mapping[str, ArmMetric]  #: Named as in ``metrics.json``.
+    #: Mean of the main metric over seeds; its interval covers variation between seeds and between cases.
     main: Estimate
     sd_seeds: float | None  #: What another seed changes in the main metric; None for a single run.
     cost: Cost  #: What a run cost.
@@ -93,7 +93,7 @@ class Pair:
     def verdict(self) -> Literal["higher", "lower", "no difference shown", "not answerable"]:
         """Whether the second arm's metric is shown to differ, at 5 % after correction.
 
-        One seed holds nothing of the chance of seeds, and with two a verdict was wrong in 9 to 10 % of
+        One seed says nothing about variation between seeds, and with two a verdict was wrong in 9 to 10 % of
         simulated comparisons of equal recipes: it takes three.
         """
         if len(self.by_seed) < MIN_SEEDS:

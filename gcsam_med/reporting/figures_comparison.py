@@ -105,7 +105,7 @@ def _runs(comparison: Comparison) -> Figure:
         axes = figure.axes[0]
         for i, arm in enumerate(comparison.arms):
             _interval(figure, arm.main.ci95, arm.main.value, i + 0.14)
-            values = np.array(arm.figures[comparison.main_metric].values)
+            values = np.array(arm.metrics[comparison.main_metric].values)
             axes.plot(
                 values, np.full(len(values), i - 0.14), "o", color=COLOURS["muted"], markersize=4, alpha=0.75
             )

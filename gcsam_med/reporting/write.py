@@ -273,7 +273,7 @@ def plain(value: Any) -> Any:
 
 def _comparison_csv(comparison: Comparison) -> str:
     """One row a run, with its metrics."""
-    keys = list(dict.fromkeys(k for arm in comparison.arms for k in arm.figures))
+    keys = list(dict.fromkeys(k for arm in comparison.arms for k in arm.metrics))
     rows = [
         [
             run,
@@ -281,7 +281,7 @@ def _comparison_csv(comparison: Comparison) -> str:
             arm.name,
             seed,
             fold,
-            *(arm.figures[k].values[i] if k in arm.figures else None for k in keys),
+            *(arm.metrics[k].values[i] if k in arm.metrics else None for k in keys),
         ]
         for arm in comparison.arms
         for i, (run, (seed, fold)) in enumerate(zip(arm.runs, arm.replicates, strict=True))

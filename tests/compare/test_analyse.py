@@ -22,7 +22,7 @@ def test_means_and_differences_are_those_of_the_cases(segmentation):
     found, dice = segmentation
     for arm in found.arms:
         assert arm.main.value == pytest.approx(dice[arm.name].mean())
-        assert arm.figures["dice"].sd == pytest.approx(dice[arm.name].mean(axis=1).std(ddof=1))
+        assert arm.metrics["dice"].sd == pytest.approx(dice[arm.name].mean(axis=1).std(ddof=1))
     for pair in found.pairs:
         difference = dice[pair.second] - dice[pair.first]
         effects = crossed_effects(difference, np.array(GROUPS))
@@ -159,4 +159,4 @@ def test_three_classes_are_compared_by_balanced_accuracy():
             runs.append(made_up_run(arm, seed, t, task="classification"))
     found = compare(runs, title="Toy", created="", n_resamples=500)
     for arm in found.arms:
-        assert arm.main.value == pytest.approx(arm.figures["balanced_accuracy"].mean)
+        assert arm.main.value == pytest.approx(arm.metrics["balanced_accuracy"].mean)

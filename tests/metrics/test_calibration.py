@@ -80,10 +80,10 @@ def test_temperature_is_recovered_for_many_classes_and_mends_the_loss():
     sharp = softmax(logits * 2.5, axis=1)
     t = fit_temperature(y, sharp)
     assert t == pytest.approx(2.5, rel=0.05)
-    mended = apply_temperature(sharp, t)
+    calibrated = apply_temperature(sharp, t)
     np.testing.assert_allclose(apply_temperature(sharp, 2.5), truth, atol=1e-12)
-    assert log_losses(y, mended).mean() < log_losses(y, sharp).mean()
-    assert expected_calibration_error(y, mended) < expected_calibration_error(y, sharp) / 3
+    assert log_losses(y, calibrated).mean() < log_losses(y, sharp).mean()
+    assert expected_calibration_error(y, calibrated) < expected_calibration_error(y, sharp) / 3
 
 
 @given(st.floats(0.05, 20), st.integers(0, 1000))

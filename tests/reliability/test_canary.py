@@ -215,7 +215,7 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
     path = next(sources.folder.rglob(f"images/*/{victim}.png"))
     sound = path.read_bytes()
     path.write_bytes(sound[:200])
-    # The file is named to the person who gave the folder, so that they can mend it.
+    # The file is named to the person who gave the folder, so that they can fix it.
     named = (path.relative_to(sources.folder).as_posix(),)
     do(*folder, "--name", "broken", "--workers", 0, code=2, named=named)
     do(*folder, "--name", "broken", "--workers", 0, "--skip-bad", "--json", named=named)

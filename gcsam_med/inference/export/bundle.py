@@ -177,10 +177,10 @@ def _range(run: ExportedRun) -> list[float]:
 
 def _scores(run: ExportedRun) -> dict[str, float]:
     return {
-        f"{name} {metric}": figure["value"]
+        f"{name} {metric}": found["value"]
         for name, content in run.evaluations.items()
-        for metric, figure in content.get("metrics", {}).items()
-        if isinstance(figure, dict) and figure.get("value") is not None
+        for metric, found in content.get("metrics", {}).items()
+        if isinstance(found, dict) and found.get("value") is not None
     }
 
 

@@ -59,7 +59,7 @@ class ExportedRun:
 
     @property
     def synthetic(self) -> bool:
-        """Whether generated images had a part in training or in a figure."""
+        """Whether generated images had a part in training or in a metric."""
         return self.card.synthetic or any(found.get("synthetic") for found in self.evaluations.values())
 
 
