@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,15 @@ class Plan:
         """Channels of the network's output."""
         return len(self.classes)
 
-    @property
+    @cached_property
     def metric(self) -> str:
-        """The validation metric that chooses the best epoch; higher is better."""
-        return "dice" if self.task == "segmentation" else "auc"
+        """What chooses the best epoch on validation: ``dice`` or ``auc``, or ``loss`` where it is undefined.
+
+        Of ``loss`` lower is better. AUC needs two classes, Dice a lesion.
+        """
+        if self.task == "classification":
+            return "auc" if len(set(self.labels(self.val_rows).tolist())) > 1 else "loss"
+        return "dice" if holds_lesion(self.dataset, self.val_rows) else "loss"
 
     @property
     def starts_from_imagenet(self) -> bool:
@@ -61,6 +67,11 @@ class Plan:
     def class_counts(self) -> np.ndarray:
         """Training cases of each class, shape (classes,), int64."""
         return np.bincount(self.labels(self.train_rows), minlength=self.outputs)
+
+
+def holds_lesion(dataset: PreparedDataset, rows: np.ndarray) -> bool:
+    """Whether a mask of these rows is not empty."""
+    return any(dataset.masks([row]).any() for row in rows)
 
 
 def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
@@ -214,16 +225,23 @@ def _left_out(taking_part: dict[Split, Selection]) -> list[str]:
 
 
 def _absent(dataset: PreparedDataset, val_rows: np.ndarray, classes: list[str], task: str) -> list[str]:
-    """Say which class validation cannot judge."""
+    """Say what validation cannot judge."""
+    advice = "Prepare the data with another --seed, or train with --fold."
+    if task == "segmentation":
+        if holds_lesion(dataset, val_rows):
+            return []
+        return [
+            f"Validation holds no image with a {dataset.info.mask_target}, so it has no Dice: the epoch with "
+            f"the lowest validation loss is kept. {advice}"
+        ]
     there = set(dataset.manifest["label"].to_numpy()[val_rows])
     absent = [name for name in classes if name not in there]
-    if task != "classification" or not absent:
+    if not absent:
         return []
-    advice = "Prepare the data with another --seed, or train with --fold."
     if len(classes) - len(absent) < 2:
         return [
-            f"Validation holds no case of {', '.join(absent)}: its AUC is 0.5 in every epoch, so the first "
-            f"epoch is kept. {advice}"
+            f"Validation holds no case of {', '.join(absent)}, so it has no AUC: the epoch with the lowest "
+            f"validation loss is kept. {advice}"
         ]
     return [f"Validation holds no case of {', '.join(absent)}, so it cannot judge that class. {advice}"]
 

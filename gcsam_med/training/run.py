@@ -346,13 +346,14 @@ SHARE = 0.2
 class RhoSearch:
     """What the short runs showed."""
 
-    metric: str  #: Validation metric that chose; higher is better.
+    metric: str  #: Validation metric that chose; higher is better, but for ``loss``.
     values: dict[float, float]  #: Best value of the metric for each radius.
 
     @property
     def chosen(self) -> float:
         """The radius with the best value; the smallest of equals."""
-        return min(self.values, key=lambda rho: (-self.values[rho], rho))
+        sign = 1 if self.metric == "loss" else -1
+        return min(self.values, key=lambda rho: (sign * self.values[rho], rho))
 
 
 def find_rho(

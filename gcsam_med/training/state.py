@@ -30,7 +30,7 @@ class TrainingState:
 
     step: int = 0  #: Steps done.
     history: list[dict[str, float | int]] = field(default_factory=list)  #: Rows of ``history.csv``.
-    #: best, best_epoch: Best validation metric and its epoch (0: none yet).
+    #: best, best_epoch: Best value of `Plan.metric`, and its epoch (0: none yet).
     best: float = float("-inf")
     best_epoch: int = 0
     #: loss_sum, weight: Losses of the steps of the current epoch, each times its cases, and the
@@ -79,10 +79,15 @@ class TrainingState:
         self.history.append(row)
         self.loss_sum, self.weight, self.cases, self.epoch_seconds = 0.0, 0.0, 0, 0.0
         value = float(row[f"val_{metric}"])
-        if value > self.best:
+        if not self.best_epoch or is_better(metric, value, self.best):
             self.best, self.best_epoch = value, len(self.history)
             return True
         return False
+
+
+def is_better(metric: str, value: float, best: float) -> bool:
+    """Whether a value of a validation metric is better than another: of a loss the lower one."""
+    return value < best or math.isnan(best) if metric == "loss" else value > best
 
 
 def own_share(shares: Sequence[Sequence[float]], rank: int, world: int) -> tuple[float, float, int]:
@@ -184,7 +189,7 @@ def draw_curves(path: Path, rows: Sequence[Row], metric: str) -> None:
     left.set(xlabel="epoch", ylabel="loss")
     left.legend(frameon=False)
     right.plot(epochs, values, color="#D55E00")
-    best = max(range(len(values)), key=values.__getitem__)
+    best = (min if metric == "loss" else max)(range(len(values)), key=values.__getitem__)
     right.plot(epochs[best], values[best], "o", color="#D55E00")
     right.annotate(
         f"best {values[best]:.3f}", (epochs[best], values[best]), xytext=(4, -12), textcoords="offset points"

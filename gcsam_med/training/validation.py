@@ -59,7 +59,7 @@ def validate(
     dict
         ``val_loss`` and, for segmentation, ``val_dice`` and ``val_iou`` (means over cases with a lesion),
         for classification ``val_accuracy``, ``val_balanced_accuracy`` and ``val_auc`` (one against the
-        rest, mean over classes; chance level 0.5 where it is not defined).
+        rest, mean over classes; left out where it is not defined).
     """
     share_buffers(network, world)
     was_training, device = network.training, cases.device
@@ -158,15 +158,11 @@ def _classification(table: np.ndarray) -> dict[str, float]:
     losses, labels, probabilities = table[:, 0], table[:, 1].astype(np.int64), table[:, 2:]
     predicted = probabilities.argmax(axis=1)
     recalls = [float((predicted[labels == c] == c).mean()) for c in np.unique(labels)]
+    areas = [roc_auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]
+    defined = [area for area in areas if area is not None]
     return {
         "val_loss": float(losses.mean()),
         "val_accuracy": float((predicted == labels).mean()),
         "val_balanced_accuracy": float(np.mean(recalls)),
-        "val_auc": _auc(labels, probabilities),
+        **({"val_auc": float(np.mean(defined))} if defined else {}),
     }
-
-
-def _auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    values = [roc_auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else 0.5

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from gcsam_med.config import RunConfig
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import InputError
 from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
-from gcsam_med.training import Callback, EpochEnd, Start, train
+from gcsam_med.training import Callback, EpochEnd, Start, make_plan, train
 from tests.builders import make_prepared
 
 
@@ -145,6 +146,37 @@ def test_accumulation_equals_the_whole_batch(data_root: Path, tmp_path: Path) ->
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], rtol=0, atol=2e-5)
+
+
+def test_validation_of_one_class_chooses_by_loss_and_says_so(tmp_path: Path) -> None:
+    """Oracle: the history's own lowest validation loss; an AUC of one class does not exist."""
+    dataset = make_prepared(tmp_path, n=36, size=32, classes=("benign", "malignant"))
+    manifest = dataset.manifest.copy()
+    moved = (manifest["split"] == "val") & (manifest["label"] == "benign")
+    manifest.loc[moved, "split"] = "train"
+    manifest.to_csv(dataset.root / "manifest.csv", index=False)
+    recorder = Recorder()
+    result = train(settings(tmp_path, task="classification", epochs=4, lr=1e-2), tmp_path / "run", recorder)
+    rows = [event.row for event in recorder.epochs]
+    losses = [float(row["val_loss"]) for row in rows]
+    assert result.metric == "loss"
+    assert result.best == min(losses)
+    assert result.best_epoch == losses.index(min(losses)) + 1
+    assert not any("val_auc" in row for row in rows)
+    assert any("no case of benign" in text and "loss" in text for text in recorder.started.plan.warnings)
+    assert "lowest validation loss" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_validation_without_a_lesion_chooses_by_loss(tmp_path: Path) -> None:
+    dataset = make_prepared(tmp_path, n=36, size=32)
+    manifest = dataset.manifest.copy()
+    moved = (manifest["split"] == "val") & (manifest["label"] != "normal")
+    manifest.loc[moved, "split"] = "train"
+    manifest.to_csv(dataset.root / "manifest.csv", index=False)
+    config = settings(tmp_path, classes=["benign", "malignant", "normal"])
+    plan = make_plan(config, PreparedDataset(dataset.root))
+    assert plan.metric == "loss"
+    assert any("no image with a lesion" in text for text in plan.warnings)
 
 
 def test_patience_stops(data_root: Path, tmp_path: Path) -> None:
