@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gcsam_med.preparation.prepare import Outcome, prepare
     from gcsam_med.reporting import Report
     from gcsam_med.reporting.comparison import Comparison
-    from gcsam_med.training.run import TrainingResult, resume, train
+    from gcsam_med.training.run import TrainingResult, resume, train, train_folds
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOMES = {
     "preparation": ("Outcome", "prepare"),
     "reporting": ("Report",),
     "reporting.comparison": ("Comparison",),
-    "training": ("TrainingResult", "resume", "train"),
+    "training": ("TrainingResult", "resume", "train", "train_folds"),
 }
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "prepare",
     "resume",
     "train",
+    "train_folds",
 ]
 
 

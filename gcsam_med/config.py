@@ -242,6 +242,9 @@ class RunConfig(Options):
     fold: Annotated[int, Field(ge=0, le=999)] | None = option(
         None, "Validate on this fold and train on the others; default: the split's own validation.", _TRAINED
     )
+    test_fold: Annotated[int, Field(ge=0, le=999)] | None = option(
+        None, "Test on this fold; the test split then trains, and the next fold validates.", _TRAINED
+    )
 
     # --- The network
     model: str | None = option(
@@ -332,6 +335,11 @@ class RunConfig(Options):
     tensorboard: bool = option(False, "Also log to TensorBoard (extra: tracking).")
     mlflow: bool = option(False, "Also log to MLflow (extra: tracking).")
 
+    @property
+    def folds(self) -> tuple[int | None, int | None]:
+        """The folds that validate and test, as `PreparedDataset.rows` takes them."""
+        return self.fold, self.test_fold
+
     @field_validator("classes")
     @classmethod
     def _classes_are_distinct(cls, value: list[str] | None) -> list[str] | None:
@@ -345,11 +353,22 @@ class RunConfig(Options):
             raise ValueError("--pretrained and --weights both choose the starting weights; give one of them")
         if self.sync_batchnorm and self.device in ("cpu", "mps"):
             raise ValueError("sync_batchnorm needs CUDA: PyTorch has no synchronized BatchNorm elsewhere")
+        if self.fold is not None and self.fold == self.test_fold:
+            raise ValueError(f"fold {self.fold} cannot both validate and test")
         if any(len(entry) != 1 for entry in self.monai_transforms):
             raise ValueError("monai_transforms should be a list of {name: options}, one name each")
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("--precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
         return self
+
+
+# Settings that change where and for how long, not what is computed: a resumed run may change them.
+MACHINE_FIELDS = frozenset(
+    {
+        "data_root", "device", "max_minutes", "checkpoint_minutes", "checkpoint_steps", "tensorboard",
+        "mlflow",
+    }
+)  # fmt: skip
 
 
 class CalibrateOptions(Options):
@@ -363,6 +382,9 @@ class EvaluateOptions(Options):
     """How a run is evaluated."""
 
     split: SplitName = option("test", "train, val or test.")
+    folds: Literal["all"] | None = option(
+        None, "all: pool the test folds of this run and those beside it (train --folds all)."
+    )
     dataset: Name | None = option(None, "External validation on this prepared data set.", complete="prepared")
     data_root: Path | None = option(None, _DATA_ROOT)
     device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.")
@@ -381,6 +403,12 @@ class EvaluateOptions(Options):
     seed: Seed = option(0, "Random seed of the bootstrap.")
     pdf: bool = option(False, "Also write report.pdf (extra: pdf).")
     lang: Language = option("en", "Language of the report's half page in plain words.")
+
+    @model_validator(mode="after")
+    def _folds_are_of_test(self) -> Self:
+        if self.folds and (self.split != "test" or self.dataset is not None):
+            raise ValueError("--folds pools test folds of the run's own data; drop --split and --dataset")
+        return self
 
 
 class PredictOptions(Options):

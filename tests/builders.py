@@ -148,6 +148,7 @@ def make_run(
     steps: int = 0,
     seed: int = 0,
     fold: int | None = None,
+    test_fold: int | None = None,
 ) -> Path:
     """Write ``root/NAME``, a finished run as `train` leaves it, its network trained for `steps` Adam steps.
 
@@ -184,7 +185,11 @@ def make_run(
         epoch=max(steps, 1),
         tool_version=__version__,
     )
-    rows = [r for r in dataset.rows("train", fold) if task == "segmentation" or _label(dataset, r) in names]
+    rows = [
+        r
+        for r in dataset.rows("train", fold, test_fold)
+        if task == "segmentation" or _label(dataset, r) in names
+    ]
     losses = _fit(TrainedModel(network, card, torch.device("cpu")), dataset, rows, steps) if steps else [1.0]
     run = RunFolder(root / name)
     save_model(run.model, network.eval(), card)
@@ -195,6 +200,7 @@ def make_run(
         model=model,
         classes=list(classes) if classes else None,
         fold=fold,
+        test_fold=test_fold,
         seed=seed,
         precision="fp32",
     )

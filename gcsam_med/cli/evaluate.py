@@ -113,7 +113,7 @@ def _show(report: Report) -> None:
             rows.append((row.heading(report.policy), value, interval(estimate), estimate.n))
     material = report.data
     console.table(
-        f"{report.model.run}: {material.split} split of {material.title}, {material.n_cases} cases",
+        f"{report.model.run}: {material.part} of {material.title}, {material.n_cases} cases",
         ["metric", "value", "95 % interval", "n"],
         rows,
         result=True,

@@ -34,6 +34,15 @@ def train_command(
             "--checkpoint-every", help="Within an epoch: minutes (5m) or steps (200); default: 10m."
         ),
     ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            "--folds",
+            metavar="all",
+            help="all: a run for every test fold, beside each other; evaluate --folds all pools them.",
+            autocompletion=completion.of(None, ("all",)),
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +66,9 @@ def train_command(
         _say_if_finished(resume, extend=extend)
     elif config is None and not any(key.startswith("dataset") for key in [*settings, *(sets or ())]):
         raise _no_dataset(Path(settings.get("data_root", "data")))
+    if folds is not None:
+        _train_folds(folds, resume, output=output, config=config, sets=sets or (), **settings)
+        return
     with LiveView() as view:
         if resume is not None:
             outcome = training.resume(resume, view, extend=extend, sets=sets or (), **settings)
@@ -65,6 +77,28 @@ def train_command(
             outcome = training.train(sets=sets or (), again=again, **places, **settings)
     if int(os.environ.get("RANK", "0")) == 0:
         _report(outcome)
+
+
+def _train_folds(folds: str, resume: Path | None, **given: Any) -> None:
+    from gcsam_med import training
+    from gcsam_med.cli.live import LiveView
+
+    if folds != "all" or resume is not None:
+        raise ConfigError(
+            f"--folds takes 'all', but got '{folds}'."
+            if folds != "all"
+            else "--folds goes without --resume.",
+            "To train one fold: --test-fold N. Calling train --folds all again resumes what is unfinished.",
+        )
+    with LiveView() as view:
+        outcomes = training.train_folds(callback=view, **given)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _show(outcomes)
+        console.result(
+            {"runs": [outcome.to_json() for outcome in outcomes]},
+            "",
+            then=f"gcsam-med evaluate {shlex.quote(str(outcomes[0].folder))} --folds all",
+        )
 
 
 def _say_if_finished(run: Path, *, extend: bool) -> None:
@@ -106,10 +140,18 @@ def _checkpoint_every(text: str | None) -> dict[str, Any]:
         ) from None
 
 
-def _report(outcome: TrainingResult) -> None:
+def _show(outcomes: list[TrainingResult]) -> None:
     console.table(
         "",
-        ["run", "best epoch", f"validation {outcome.metric}", "epochs", "minutes", "images/s", "stopped by"],
+        [
+            "run",
+            "best epoch",
+            f"validation {outcomes[0].metric}",
+            "epochs",
+            "minutes",
+            "images/s",
+            "stopped by",
+        ],
         [
             (
                 outcome.folder,
@@ -120,8 +162,13 @@ def _report(outcome: TrainingResult) -> None:
                 f"{outcome.images_per_second:.1f}",
                 outcome.reason,
             )
+            for outcome in outcomes
         ],
     )
+
+
+def _report(outcome: TrainingResult) -> None:
+    _show([outcome])
     run = outcome.folder
     console.result(
         outcome.to_json(),

@@ -12,13 +12,13 @@ import numpy as np
 from gcsam_med.compare.cost import passes_per_step
 from gcsam_med.compare.finished_runs import FinishedRun
 from gcsam_med.compare.paired_cases import PairedCases, paired_cases
+from gcsam_med.config import MACHINE_FIELDS
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count, number
-from gcsam_med.training.run import MACHINE_FIELDS
 
 _FEW_SEEDS = 5
 _EQUAL_COST = 1.1

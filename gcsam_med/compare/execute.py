@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gcsam_med.compare.plan import PlannedRun, StudyPlan, chosen_run, read_study_plan
-from gcsam_med.config import SharpnessOptions, load_config
+from gcsam_med.config import MACHINE_FIELDS, SharpnessOptions, load_config
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
@@ -29,7 +29,6 @@ from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import Callback, resume, train
 from gcsam_med.training.process import StopSignals
-from gcsam_med.training.run import MACHINE_FIELDS
 
 Tell = Callable[[str], None]
 State = Literal["to do", "unfinished", "trained", "evaluated"]

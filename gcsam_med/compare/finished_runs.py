@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gcsam_med.compare.plan import StudyPlan
-from gcsam_med.config import RunConfig
+from gcsam_med.config import MACHINE_FIELDS, RunConfig
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.evaluation_log import read_evaluations
 from gcsam_med.files import is_name
@@ -20,7 +20,6 @@ from gcsam_med.reading import read_json, read_plain
 from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import RunFolder
-from gcsam_med.training.run import MACHINE_FIELDS
 
 _MOST_BYTES = 2**30
 # What may differ between runs of one arm.

@@ -181,7 +181,7 @@ class PreparedDataset:
     def __len__(self) -> int:
         return self.info.n_cases
 
-    def rows(self, split: Split, fold: int | None = None) -> np.ndarray:
+    def rows(self, split: Split, fold: int | None = None, test_fold: int | None = None) -> np.ndarray:
         """Row numbers of a split.
 
         Parameters
@@ -190,22 +190,37 @@ class PreparedDataset:
             Which part.
         fold : int, optional
             Take this fold as validation and the other folds as training instead of the default split.
+        test_fold : int, optional
+            Take this fold as test. The test split then trains, and the next fold validates if `fold` names no
+            other.
 
         Returns
         -------
         ndarray of int64, shape (n,)
             In manifest order.
+
+        Raises
+        ------
+        InputError
+            If there is no such fold, or one fold is to be both.
         """
         given, folds = self.manifest["split"], self.manifest["fold"]
-        if fold is None or split == "test":
+        for number in (fold, test_fold):
+            if number is not None and not 0 <= number < self.info.folds:
+                raise InputError(
+                    f"Fold {number} was asked for; '{self.info.name}' has folds 0 to {self.info.folds - 1}.",
+                    "Choose one of them, or prepare the data set anew with --folds.",
+                )
+        if test_fold is not None and fold is None:
+            fold = (test_fold + 1) % self.info.folds
+        if fold is not None and fold == test_fold:
+            raise InputError(f"Fold {fold} cannot both validate and test.", "Give another --fold.")
+        if fold is None:
             chosen = given == split
-        elif not 0 <= fold < self.info.folds:
-            raise InputError(
-                f"Fold {fold} was asked for; '{self.info.name}' has folds 0 to {self.info.folds - 1}.",
-                "Choose one of them, or prepare the data set anew with --folds.",
-            )
         else:
-            chosen = (given != "test") & ((folds == fold) == (split == "val"))
+            test = given == "test" if test_fold is None else folds == test_fold
+            val = folds == fold
+            chosen = {"test": test, "val": val, "train": ~test & ~val}[split]
         return np.flatnonzero(chosen.to_numpy())
 
     def labels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,13 @@ from gcsam_med.runs import network_outputs
 
 @dataclass(frozen=True)
 class Predictions:
-    """Labels and probabilities of the cases."""
+    """Labels, probabilities and calls of the cases."""
 
     rows: np.ndarray  #: ndarray of int64, shape (n,): Rows of the data set.
     labels: np.ndarray  #: ndarray of int64, shape (n,): Place of the class in the context's `classes`.
     probabilities: np.ndarray  #: ndarray of float64, shape (n, classes): In the same order.
+    calibrated: np.ndarray  #: The same after the model's temperature; NaN where it has none.
+    calls: np.ndarray  #: ndarray of int64, shape (n,): Called class, at the model's threshold.
 
 
 def _predictions(context: EvaluationContext, options: EvaluateOptions, track: Track) -> Predictions:
@@ -43,20 +45,35 @@ def _predictions(context: EvaluationContext, options: EvaluateOptions, track: Tr
         context.model, context.dataset.images, rows, batch_size=options.batch_size, track=track
     )
     found = [probability[list(context.order)] for _, probability in stream]
+    probabilities = np.array(found, dtype=np.float64).reshape(n, len(context.classes))
+    temperature = None if context.calibration is None else context.calibration.temperature
     return Predictions(
-        rows, context.labels(rows), np.array(found, dtype=np.float64).reshape(n, len(context.classes))
+        rows,
+        context.labels(rows),
+        probabilities,
+        np.full_like(probabilities, np.nan)
+        if temperature is None
+        else apply_temperature(probabilities, temperature),
+        call_classes(
+            probabilities, operating_point(context, options).threshold if len(context.classes) == 2 else None
+        ),
     )
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """Join the cases of several models, in manifest order."""
+    order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
+    columns = zip(*((p.rows, p.labels, p.probabilities, p.calibrated, p.calls) for p in parts), strict=True)
+    return Predictions(*(np.concatenate(column)[order] for column in columns))
 
 
 def evaluate_classification(context: EvaluationContext, options: EvaluateOptions, track: Track) -> TaskResult:
     """Estimate every metric at the model's threshold, before and after its temperature."""
-    evaluated = _predictions(context, options, track)
+    evaluated = joined([_predictions(model, options, track) for model in context.models])
     operating = operating_point(context, options)
-    temperature = None if context.calibration is None else context.calibration.temperature
-    why_not = UNFINISHED if context.calibration is None else context.calibration.temperature_reason
-    threshold = operating.threshold if len(context.classes) == 2 else None
-    calls = call_classes(evaluated.probabilities, threshold)
-    calibrated = apply_temperature(evaluated.probabilities, temperature) if temperature is not None else None
+    temperature, why_not = _temperature(context)
+    calls = evaluated.calls
+    calibrated = None if np.isnan(evaluated.calibrated).any() else evaluated.calibrated
     groups, seeds = context.groups(evaluated.rows), np.random.SeedSequence(options.seed)
 
     def estimate(
@@ -67,7 +84,7 @@ def evaluate_classification(context: EvaluationContext, options: EvaluateOptions
             prob[keep],
             groups[keep],
             np.random.default_rng(seeds),
-            threshold=threshold,
+            calls=calls[keep],
             prevalence=options.prevalence,
             n_resamples=options.resamples,
             only=only,
@@ -94,9 +111,22 @@ def evaluate_classification(context: EvaluationContext, options: EvaluateOptions
     )
 
 
+def _temperature(context: EvaluationContext) -> tuple[float | None, str]:
+    """Return the temperature, and why there is none: of pooled models each has its own."""
+    fitted = [model.calibration for model in context.models]
+    if None in fitted:
+        return None, UNFINISHED
+    found = [one.temperature for one in fitted if one is not None]
+    if not context.pooled:
+        return found[0], "" if fitted[0] is None else fitted[0].temperature_reason
+    if None in found:
+        return None, "validation does not give one for each of the pooled models"
+    return None, f"each model has its own: {', '.join(f'{t:.3f}' for t in found)}"
+
+
 def _transfer(context: EvaluationContext, operating: Operating, evaluated: Predictions) -> Operating:
     """Add what the threshold gives where it was chosen and where it is used."""
-    if len(context.classes) != 2:
+    if len(context.classes) != 2 or context.pooled:
         return operating
 
     def at(cases: Predictions, threshold: float) -> dict[str, float | None]:

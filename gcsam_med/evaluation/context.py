@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gcsam_med.config import EvaluateOptions, RunConfig
+from gcsam_med.config import MACHINE_FIELDS, EvaluateOptions, RunConfig
 from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, open_prepared
 from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases
 from gcsam_med.devices import pick_device
-from gcsam_med.errors import InputError
+from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.reading import read_json_or_empty
 from gcsam_med.reporting.report import Calibration, Estimates, Operating
-from gcsam_med.runs import RunFolder, TrainedModel, load_model
+from gcsam_med.runs import RunFolder, TrainedModel, load_card, load_model
 from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
 MAX_JSON_BYTES = 8 * 2**20
@@ -43,6 +44,19 @@ class EvaluationContext:
     #: Names in the order of figures: with two classes the second is the positive one.
     classes: tuple[str, ...]
     order: tuple[int, ...]  #: Column of the network's output for each of `classes`.
+
+    #: The models of all test folds, each with its own cases, where they are pooled; else empty.
+    pooled: tuple[EvaluationContext, ...] = ()
+
+    @property
+    def models(self) -> tuple[EvaluationContext, ...]:
+        """Each model with the cases that it answers."""
+        return self.pooled or (self,)
+
+    @property
+    def part(self) -> str:
+        """Name of the part that is evaluated: the split, or ``folds``."""
+        return "folds" if self.pooled else self.split
 
     @property
     def external(self) -> bool:
@@ -131,7 +145,7 @@ def open_evaluation(
     own = data.info.name == model.card.dataset
     chosen = select_cases(
         data,
-        data.rows(split, config.fold if data is home else None),
+        data.rows(split, *(config.folds if data is home else ())),
         model.card.task,
         (config.classes if own else None) if segmentation else model.card.classes,
     )
@@ -145,6 +159,61 @@ def open_evaluation(
     return EvaluationContext(
         run, config, model, calibration, data, split, chosen, home, home_note, classes, order
     )
+
+
+def pool_folds(contexts: Sequence[EvaluationContext]) -> EvaluationContext:
+    """Join the models of all test folds into one evaluation; each answers the cases of its own fold."""
+    first = contexts[0]
+    excluded: dict[str, int] = {}
+    for context in contexts:
+        for reason, n in context.selection.excluded.items():
+            excluded[reason] = excluded.get(reason, 0) + n
+    rows = np.sort(np.concatenate([context.selection.rows for context in contexts]))
+    return replace(first, selection=Selection(rows, excluded), pooled=tuple(contexts))
+
+
+def runs_of_all_folds(run_root: Path) -> list[Path]:
+    """Find the runs beside a run that differ from it in the test fold only, one for each fold.
+
+    Returns
+    -------
+    list of Path
+        The run of the test split, then those of folds 0, 1, ...
+
+    Raises
+    ------
+    InputError
+        If a fold has no run, or several.
+    """
+    run = RunFolder.open(run_root)
+    config, sha256 = run.config(), load_card(run.model).dataset_sha256
+    folds = open_prepared(config.data_root, config.dataset).info.folds
+    alike = _without_folds(config)
+    found: dict[int | None, list[Path]] = {fold: [] for fold in (None, *range(folds))}
+    for path in sorted(run.root.resolve().parent.glob(f"*/{run.config_file.name}")):
+        other = RunFolder(path.parent)
+        with suppress(InputError, CheckpointError):
+            theirs = other.config()
+            same = _without_folds(theirs) == alike and load_card(other.model).dataset_sha256 == sha256
+            if same and other.finished:
+                found.setdefault(theirs.test_fold, []).append(other.root)
+    again = [str(path) for paths in found.values() if len(paths) > 1 for path in paths]
+    if again:
+        raise InputError(
+            f"Several runs of one test fold lie beside {run_root}: {', '.join(again)}.",
+            "Move all but one of each fold away.",
+        )
+    missing = ["the test split" if fold is None else f"fold {fold}" for fold, p in found.items() if not p]
+    if missing:
+        raise InputError(
+            f"No finished run of the same settings beside {run_root} was tested on {', '.join(missing)}.",
+            "Train what is missing with: gcsam-med train --folds all and the settings of this run.",
+        )
+    return [paths[0] for paths in found.values()]
+
+
+def _without_folds(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(exclude={"fold", "test_fold", *MACHINE_FIELDS})
 
 
 def _home(root: Path, trained_from: Path, model: TrainedModel) -> tuple[PreparedDataset | None, str]:
@@ -212,6 +281,16 @@ def operating_point(context: EvaluationContext, options: EvaluateOptions) -> Ope
         return Operating(0.0, "the likeliest class is called", "default", 0, "more than two classes")
     if options.threshold is not None:
         return Operating(options.threshold, "given on the command line", "given", 0)
+    if context.pooled:
+        own = [operating_point(model, options) for model in context.pooled]
+        ends = f"{min(one.threshold for one in own):.3f} to {max(one.threshold for one in own):.3f}"
+        return Operating(
+            float(np.mean([one.threshold for one in own])),
+            f"each model's own, chosen on its own validation fold: {ends}",
+            "validation" if all(one.chosen_on == "validation" for one in own) else "default",
+            sum(one.n for one in own),
+            next((one.reason for one in own if one.reason), ""),
+        )
     if fitted is None:
         return Operating(DEFAULT_THRESHOLD, "0.5, not chosen", "default", 0, UNFINISHED)
     return Operating(

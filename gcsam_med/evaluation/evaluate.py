@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +20,21 @@ from gcsam_med.evaluation.context import (
     EvaluationContext,
     TaskResult,
     open_evaluation,
+    operating_point,
+    pool_folds,
     read_audit,
+    runs_of_all_folds,
 )
 from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
-from gcsam_med.metrics.table import check_request
+from gcsam_med.metrics.table import check_request, main_metric
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_csv, read_json_or_empty
 from gcsam_med.reporting import write_report
-from gcsam_med.reporting.report import DataFacts, ModelFacts, Report
+from gcsam_med.reporting.report import DataFacts, FoldFacts, ModelFacts, Report
 
 
 def evaluate(
@@ -88,34 +92,26 @@ def evaluate_run(
 ) -> Report:
     """Evaluate as `evaluate` does, without writing the report."""
     options = chosen(EvaluateOptions, options, split=split, **fields)
-    context = open_evaluation(
-        run_root,
-        options.split,
-        dataset=options.dataset,
-        data_root=options.data_root,
-        device=options.device,
-        unfinished=options.unfinished,
-    )
+    contexts = [
+        open_evaluation(
+            root,
+            options.split,
+            dataset=options.dataset,
+            data_root=options.data_root,
+            device=options.device,
+            unfinished=options.unfinished,
+        )
+        for root in (runs_of_all_folds(run_root) if options.folds else [run_root])
+    ]
+    context = pool_folds(contexts) if options.folds else contexts[0]
     task = context.model.card.task
     check_request(options.metrics, task)
     if options.min_area and task != "segmentation":
         raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
     of_task = evaluate_segmentation if task == "segmentation" else evaluate_classification
     result = of_task(context, options, track)
-    former = former_evaluations(context.run, task, context.split, context.dataset.info.content_sha256)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {
-        "time": now,
-        "run": context.run.root.resolve().name,
-        "task": task,
-        "dataset": context.dataset.info.name,
-        "dataset_sha256": context.dataset.info.content_sha256,
-        "split": context.split,
-        "n_cases": len(result.rows),
-        "weights_sha256": context.model.card.weights_sha256,
-        "tool_version": __version__,
-    }
-    logged = log_evaluation(context.run, entry)
+    former, entry, logged = _log(context, now)
     return Report(
         task=task,
         model=_model_facts(context),
@@ -132,21 +128,65 @@ def evaluate_run(
         subgroups=subgroups(context, result, track),
         gallery=gallery(context, result, track),
         postprocessing=result.postprocessing,
-        history=_history(context),
+        folds=_folds(context, result, options),
+        history=None if context.pooled else _history(context),
         environment=_environment(context),
         config=_config(context),
         audit=read_audit(context),
-        sharpness=_sharpness(context),
+        sharpness={} if context.pooled else _sharpness(context),
         evaluations=(*former, entry),
         created=now,
         evaluated_with=_evaluated_with(context, options.seed),
     )
 
 
+def _log(context: EvaluationContext, now: str) -> tuple[list[dict[str, Any]], dict[str, Any], bool]:
+    """Count this evaluation for each model: former ones (of the fold that has most), this one, if counted."""
+    most: list[dict[str, Any]] = []
+    logged = True
+    for model in context.models:
+        card, info = model.model.card, model.dataset.info
+        fold = None if model.external or model.split != "test" else model.config.test_fold
+        former = former_evaluations(model.run, card.task, model.split, info.content_sha256, fold)
+        most = max(most, former, key=len)
+        entry = {
+            "time": now,
+            "run": model.run.root.resolve().name,
+            "task": card.task,
+            "dataset": info.name,
+            "dataset_sha256": info.content_sha256,
+            "split": model.split,
+            **({} if fold is None else {"test_fold": fold}),
+            "n_cases": len(model.selection.rows),
+            "weights_sha256": card.weights_sha256,
+            "tool_version": __version__,
+        }
+        logged = log_evaluation(model.run, entry) and logged
+    return most, entry, logged
+
+
+def _folds(context: EvaluationContext, result: TaskResult, options: EvaluateOptions) -> tuple[FoldFacts, ...]:
+    """Describe each pooled model."""
+    main = main_metric(context.model.card.task, len(context.classes))
+    several = context.model.card.task == "classification" and len(context.classes) != 2
+    return tuple(
+        FoldFacts(
+            run=model.run.root.resolve().name,
+            test="test split" if model.config.test_fold is None else f"fold {model.config.test_fold}",
+            epoch=model.model.card.epoch,
+            n_cases=len(model.selection.rows),
+            threshold=None if several else operating_point(model, options).threshold,
+            main=result.estimate_part(np.isin(result.rows, model.selection.rows))[main],
+        )
+        for model in context.pooled
+    )
+
+
 def _model_facts(context: EvaluationContext) -> ModelFacts:
     card = context.model.card
+    shas = [model.model.card.weights_sha256 for model in context.models]
     return ModelFacts(
-        run=context.run.root.resolve().name,
+        run=", ".join(model.run.root.resolve().name for model in context.models),
         network=card.model,
         optimizer=card.optimizer,
         epoch=card.epoch,
@@ -154,7 +194,7 @@ def _model_facts(context: EvaluationContext) -> ModelFacts:
         parameters=sum(p.numel() for p in context.model.network.parameters()),
         trained_on=card.dataset,
         synthetic=card.synthetic,
-        weights_sha256=card.weights_sha256,
+        weights_sha256=shas[0] if len(shas) == 1 else hashlib.sha256(" ".join(shas).encode()).hexdigest(),
         tool_version=card.tool_version,
     )
 
@@ -170,7 +210,7 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
     return DataFacts(
         name=info.name,
         title=info.title or info.name,
-        split=context.split,
+        split=context.part,
         external=context.external,
         modality=info.modality,
         n_cases=len(result.rows),
@@ -188,7 +228,7 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
 
 
 def evaluation_folder(report: Report, run_root: Path) -> Path:
-    """Return where a report belongs: ``RUN/evaluation/SPLIT``, or ``.../DATASET-SPLIT`` for external data."""
+    """Return where a report belongs: ``RUN/evaluation/SPLIT`` or ``/folds``, or ``/DATASET-SPLIT``."""
     from gcsam_med.runs import RunFolder
 
     material = report.data
@@ -218,7 +258,8 @@ def _sharpness(context: EvaluationContext) -> dict[str, Any]:
 
 def _config(context: EvaluationContext) -> dict[str, Any]:
     """Return the run's settings without its folders: they may name a person."""
-    return context.config.model_dump(mode="json", exclude={"data_root", "weights"})
+    of_a_fold = {"fold", "test_fold"} if context.pooled else set()
+    return context.config.model_dump(mode="json", exclude={"data_root", "weights", *of_a_fold})
 
 
 def _evaluated_with(context: EvaluationContext, seed: int) -> dict[str, Any]:

@@ -38,7 +38,9 @@ def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
     return True
 
 
-def former_evaluations(run: RunFolder, task: str, split: str, dataset_sha256: str) -> list[dict[str, Any]]:
+def former_evaluations(
+    run: RunFolder, task: str, split: str, dataset_sha256: str, test_fold: int | None = None
+) -> list[dict[str, Any]]:
     """Collect every evaluation on this split of these data by this run and the runs beside it.
 
     Parameters
@@ -49,6 +51,8 @@ def former_evaluations(run: RunFolder, task: str, split: str, dataset_sha256: st
         Which question on which split.
     dataset_sha256 : str
         Which data.
+    test_fold : int, optional
+        The fold that is tested on, instead of the test split.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def former_evaluations(run: RunFolder, task: str, split: str, dataset_sha256: st
         entry
         for path in logs
         for entry in read_evaluations(path)
-        if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"))
-        == (task, split, dataset_sha256)
+        if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"), entry.get("test_fold"))
+        == (task, split, dataset_sha256, test_fold)
     ]
     return sorted(former, key=lambda entry: str(entry.get("time", "")))

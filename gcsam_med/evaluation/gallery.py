@@ -50,10 +50,13 @@ def gallery(context: EvaluationContext, result: TaskResult, track: Track = silen
     places = np.array(sorted({place for _, place in chosen}), dtype=np.int64)
     if not len(places):
         return ()
-    if segmentation:
-        drawn = _draw_masks(context, result, places, track)
-    else:
-        drawn = _draw_calls(context, result, places)
+    drawn: dict[int, np.ndarray] = {}
+    for one in context.models:
+        mine = places[np.isin(result.rows[places], one.selection.rows)]
+        if len(mine) and segmentation:
+            drawn |= _draw_masks(one, result, mine, _threshold(one, context, result), track)
+        elif len(mine):
+            drawn |= _draw_calls(one, result, mine)
     exhibits = []
     for kind, place in chosen:
         case = result.cases.iloc[place]
@@ -110,8 +113,15 @@ def choose_calls(result: TaskResult) -> Candidates:
     yield "Correct but not confident", good[A_KIND:][::-1], A_KIND
 
 
+def _threshold(model: EvaluationContext, whole: EvaluationContext, result: TaskResult) -> float:
+    """The threshold that `model` was evaluated at: of pooled models each has its own."""
+    own = model.calibration
+    pooled = bool(whole.pooled) and result.operating.chosen_on != "given" and own is not None
+    return own.threshold if pooled and own is not None else result.operating.threshold
+
+
 def _draw_masks(
-    context: EvaluationContext, result: TaskResult, places: np.ndarray, track: Track
+    context: EvaluationContext, result: TaskResult, places: np.ndarray, threshold: float, track: Track
 ) -> dict[int, np.ndarray]:
     rows = result.rows[places]
     drawn = {}
@@ -119,7 +129,7 @@ def _draw_masks(
     for place, (row, square) in zip(places, stream, strict=True):
         picture = view(context.dataset, row)
         shape = picture.shape[:2]
-        mask = context.dataset.geometry(row).restore(square) >= result.operating.threshold
+        mask = context.dataset.geometry(row).restore(square) >= threshold
         truth = context.dataset.original_mask(row)
         drawn[int(place)] = draw_outlines(
             picture, [(_fit(truth, shape), TRUTH, False), (_fit(mask, shape), PREDICTION, True)]

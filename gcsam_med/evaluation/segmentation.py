@@ -34,17 +34,21 @@ MIN_SUBGROUP = 10
 def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, track: Track) -> TaskResult:
     """Measure every case at the model's threshold, and put intervals on the metrics."""
     how = choose_measuring(context.dataset, context.selection.rows, options.tolerance)
-    operating = operating_point(context, options)
-    measured = measure(
-        context,
-        operating.threshold,
-        how,
-        batch_size=options.batch_size,
-        min_area=options.min_area,
-        extra=options.metrics,
-        track=track,
+    measured = joined(
+        [
+            measure(
+                model,
+                operating_point(model, options).threshold,
+                how,
+                batch_size=options.batch_size,
+                min_area=options.min_area,
+                extra=options.metrics,
+                track=track,
+            )
+            for model in context.models
+        ]
     )
-    operating, curve = _transfer(context, operating, measured)
+    operating, curve = _transfer(context, operating_point(context, options), measured)
 
     groups, seeds = context.groups(measured.rows), np.random.SeedSequence(options.seed)
     figures = _figures(measured.cases, groups, seeds, options)
@@ -57,7 +61,7 @@ def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, 
         rows=measured.rows,
         policy=_policy(how, options, operating),
         operating=operating,
-        curves={"sweep": curve},
+        curves={} if context.pooled else {"sweep": curve},
         postprocessing={
             name: _main(_figures(cases, groups, seeds, options)) for name, cases in measured.options.items()
         },
@@ -97,6 +101,8 @@ def _transfer(
 ) -> tuple[Operating, pd.DataFrame]:
     """Tell what the threshold gives where it was chosen and where it is used, and the curves behind that."""
     curve = pd.DataFrame({"threshold": THRESHOLDS})
+    if context.pooled:  # each model has its own threshold
+        return operating, curve
     lesion = ~np.isnan(measured.sweep[:, 0])
     transfer: dict[str, Mapping[str, float | None]] = {}
     half = nearest_threshold(DEFAULT_THRESHOLD)
@@ -228,6 +234,20 @@ def measure(
         if truth.any():
             sweep[i] = dice_by_threshold(probability, truth)
     return Measured(rows, cases, sweep, options)
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """Join the cases of several models, in manifest order."""
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows, kind="stable")
+    cases = [case for part in parts for case in part.cases]
+    options = {name: [case for part in parts for case in part.options[name]] for name in parts[0].options}
+    return Measured(
+        rows[order],
+        [cases[i] for i in order],
+        np.concatenate([part.sweep for part in parts])[order],
+        {name: [those[i] for i in order] for name, those in options.items()},
+    )
 
 
 def case_table(context: EvaluationContext, measured: Measured, how: Measuring) -> pd.DataFrame:

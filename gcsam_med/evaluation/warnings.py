@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, read_audit
 from gcsam_med.reporting.report import Notice
@@ -38,7 +40,8 @@ def notices(
     return (
         *_synthetic(context),
         *_unfinished(context),
-        *_overlap(context),
+        *{(n.key, n.text): n for model in context.models for n in _overlap(model)}.values(),
+        *_pooled(context),
         *_split(context),
         *_conflicts(context),
         *_size(context, result),
@@ -82,6 +85,17 @@ def _unfinished(context: EvaluationContext) -> Iterator[Notice]:
         )
 
 
+def _pooled(context: EvaluationContext) -> Iterator[Notice]:
+    if context.pooled:
+        yield Notice(
+            "folds",
+            f"{len(context.pooled)} models, one for each test fold",
+            "Every image was predicted once, by the model whose training did not see it. The models were "
+            "trained on overlapping images: the intervals say how sure the metrics are for other cases, not "
+            "for other trainings. No one of these models is the one that was evaluated.",
+        )
+
+
 def _overlap(context: EvaluationContext) -> Iterator[Notice]:
     """Cases, or groups, that the model was trained on, or that choices were made on."""
     if context.split == "train" and not context.external:
@@ -110,7 +124,7 @@ def _overlap(context: EvaluationContext) -> Iterator[Notice]:
             stamp=True,
         )
         return
-    trained = context.home.manifest.iloc[context.home.rows("train", context.config.fold)]
+    trained = context.home.manifest.iloc[context.home.rows("train", *context.config.folds)]
     evaluated = context.dataset.manifest.iloc[context.selection.rows]
     hashes = [c for c in ("source_sha256", "pixel_sha256") if c in trained and c in evaluated]
     same = max((int(evaluated[column].isin(trained[column]).sum()) for column in hashes), default=0)
@@ -206,7 +220,14 @@ def _missed(result: TaskResult) -> Iterator[Notice]:
 def _evaluated_before(
     context: EvaluationContext, former: Sequence[dict[str, Any]], logged: bool
 ) -> Iterator[Notice]:
-    if context.split == "test" and former:
+    if context.pooled and former:
+        yield Notice(
+            "test-set-reused",
+            "Test folds used before",
+            f"One of these test folds has been evaluated {len(former) + 1} times from this folder of runs. "
+            "If any choice was made after seeing the results, the metrics are optimistic.",
+        )
+    elif context.split == "test" and former:
         weights = {entry.get("weights_sha256") for entry in former}
         models = len(weights | {context.model.card.weights_sha256})
         times = len(former) + 1
@@ -264,8 +285,10 @@ def _not_trained_on(context: EvaluationContext) -> Iterator[Notice]:
     segmentation = context.model.card.task == "segmentation"
     classes = config.classes if segmentation else context.model.card.classes
     texts = []
-    for split in ("train", "val"):
-        rows = home.rows(split, config.fold)
+    parts = {split: home.rows(split, *config.folds) for split in ("train", "val")}
+    if context.pooled:
+        parts = {"all folds": np.arange(len(home))}
+    for split, rows in parts.items():
         excluded = select_cases(home, rows, context.model.card.task, classes, healthy=False).excluded
         texts += [f"{n} {reason} of {len(rows)} in {split}" for reason, n in excluded.items()]
     if texts:

@@ -147,6 +147,7 @@ def classification_estimates(
     rng: np.random.Generator,
     *,
     threshold: float | None = None,
+    calls: npt.ArrayLike | None = None,
     prevalence: float | None = None,
     n_resamples: int = N_RESAMPLES,
     only: Collection[str] | None = None,
@@ -166,6 +167,8 @@ def classification_estimates(
     threshold : float, optional
         Two classes: operating point on the probability of class 1, chosen elsewhere. Default: the likelier
         class.
+    calls : array_like of int, shape [N], optional
+        The called classes, instead of a threshold.
     prevalence : float, optional
         Two classes: also give predictive values at this prevalence.
     n_resamples : int
@@ -194,7 +197,7 @@ def classification_estimates(
     stratified = resample_groups(group, rng, strata=labels, n_resamples=n_resamples)
     whole = resample_groups(group, rng, n_resamples=n_resamples)
     n_classes = p.shape[1]
-    called = call_classes(p, threshold)
+    called = call_classes(p, threshold) if calls is None else np.asarray(calls, dtype=np.int64)
     # Drawn within classes, the share of each would stand still, and with it what depends on it.
     of = {
         depends: CalledCases(labels, p, called, whole if depends else stratified, prevalence)

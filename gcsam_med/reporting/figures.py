@@ -153,7 +153,8 @@ def roc(report: Report) -> Figure:
     if len(report.data.classes) == 2:
         sens, spec = report.metrics["sensitivity"].value, report.metrics["specificity"].value
         if sens is not None and spec is not None:
-            at = f"operating point {report.operating.threshold:.3g}"
+            point = f"{report.operating.threshold:.3g}"
+            at = f"operating point {'of each model' if report.folds else point}"
             axes.plot(1 - spec, sens, "D", color=COLOURS["series-2"], markersize=6, label=at)
     _square(axes, "1 - specificity", "Sensitivity")
     axes.legend(loc="lower right")
@@ -259,7 +260,8 @@ def scores(report: Report) -> Figure:
             linewidth=1.6,
             label=f"{label(str(name))} ({len(part)})",
         )
-    axes.axvline(report.operating.threshold, color=COLOURS["muted"], linewidth=1, linestyle=":")
+    if not report.folds:  # pooled models have a threshold each
+        axes.axvline(report.operating.threshold, color=COLOURS["muted"], linewidth=1, linestyle=":")
     axes.set(xlim=(0, 1), xlabel=f"Probability of {label(positive)}", ylabel="Cases")
     axes.legend()
     return figure

@@ -64,7 +64,7 @@ def of_report(report: Report, language: Language = "en") -> PlainWords:
     """Say what an evaluation asked, found, and does not say."""
     say = _Speaker(language)
     data = report.data
-    known = not data.external and data.split != "test"
+    known = not data.external and data.split not in ("test", "folds")
     asked = [_question(report, say), say("known_cases" if known else "new_cases", n=data.n_cases)]
     not_said = [say("not_clinical")]
     if data.synthetic or report.model.synthetic:

@@ -44,7 +44,7 @@ class DataFacts:
     #: name, title: Name under ``prepared/`` and name for people.
     name: str
     title: str
-    split: str  #: ``train``, ``val`` or ``test``.
+    split: str  #: ``train``, ``val``, ``test``, or ``folds`` for all test folds pooled.
     external: bool  #: Whether it is another data set than the one trained on.
     modality: str  #: ``ultrasound``, ``xray`` or ``photo``.
     #: n_cases, n_groups: Cases that take part, and the groups they belong to.
@@ -60,6 +60,23 @@ class DataFacts:
     licence: str
     citation: str
     sha256: str
+
+    @property
+    def part(self) -> str:
+        """What was evaluated, after "the": ``test split``, ``pooled test folds``."""
+        return "pooled test folds" if self.split == "folds" else f"{self.split} split"
+
+
+@dataclass(frozen=True)
+class FoldFacts:
+    """One of the models whose test folds are pooled."""
+
+    run: str  #: Name of the run folder.
+    test: str  #: What it was tested on: ``test split`` or ``fold 3``.
+    epoch: int  #: Epoch whose weights were kept.
+    n_cases: int  #: Cases that it answers.
+    threshold: float | None  #: Its own; None for more than two classes.
+    main: Estimate  #: The report's main metric on its cases.
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,7 @@ class Report:
     calibration: Calibration | None = None  #: Classification.
     subgroups: tuple[Subgroup, ...] = ()  #: By columns of the manifest.
     gallery: tuple[Exhibit, ...] = ()  #: Failures and successes.
+    folds: tuple[FoldFacts, ...] = ()  #: The models, where the test folds of several are pooled.
     #: Segmentation: what each option of `predict` would do to the main metrics.
     postprocessing: Mapping[str, Estimates] = field(default_factory=dict)
     history: pd.DataFrame | None = None  #: The training, a row an epoch.

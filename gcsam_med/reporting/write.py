@@ -159,7 +159,7 @@ class _MetricsFile(_Record):
     schema_version: Literal[1] = Field(alias="schema")
     task: Literal["segmentation", "classification"]
     dataset: Name
-    split: SplitName
+    split: SplitName | Literal["folds"]
     external: bool = False
     n_cases: int = Field(ge=1)
     n_groups: int = Field(ge=1)
@@ -214,6 +214,7 @@ def metrics_json(report: Report) -> dict[str, Any]:
             }
             for part in report.subgroups
         ],
+        **({"folds": report.folds} if report.folds else {}),
         "operating_point": report.operating,
         "calibration": None
         if report.calibration is None

@@ -2,7 +2,7 @@
 
 from gcsam_med.training.callbacks import Callback, EpochEnd, Progress, Start
 from gcsam_med.training.plan import Plan, make_plan
-from gcsam_med.training.run import TrainingResult, resume, train
+from gcsam_med.training.run import TrainingResult, resume, train, train_folds
 
 __all__ = [
     "Callback",
@@ -14,4 +14,5 @@ __all__ = [
     "make_plan",
     "resume",
     "train",
+    "train_folds",
 ]

@@ -112,7 +112,7 @@ def calibrate(
 def _segmentation(
     model: TrainedModel, config: RunConfig, dataset: PreparedDataset, track: Track
 ) -> CalibrationFile:
-    rows = select_cases(dataset, dataset.rows("val", config.fold), "segmentation", config.classes).rows
+    rows = select_cases(dataset, dataset.rows("val", *config.folds), "segmentation", config.classes).rows
     dice = []
     stream = network_outputs(model, dataset.images, rows, track=track, what="Choosing the threshold")
     for row, probability in stream:
@@ -139,7 +139,7 @@ def _classification(
     model: TrainedModel, config: RunConfig, dataset: PreparedDataset, track: Track
 ) -> CalibrationFile:
     names = model.card.classes
-    rows = select_cases(dataset, dataset.rows("val", config.fold), "classification", names).rows
+    rows = select_cases(dataset, dataset.rows("val", *config.folds), "classification", names).rows
     positive = positive_class(names, dataset.info)
     order = class_order(names, positive)
     stream = network_outputs(model, dataset.images, rows, track=track, what="Choosing the threshold")
@@ -191,7 +191,7 @@ def _file(model: TrainedModel, **facts: object) -> CalibrationFile:
 
 def _intensities(config: RunConfig, dataset: PreparedDataset) -> IntensityReference | None:
     """Summarise the intensities of the training images; None where they are too few."""
-    parts = [_statistics(dataset, dataset.rows(split, config.fold)) for split in ("train", "val")]
+    parts = [_statistics(dataset, dataset.rows(split, *config.folds)) for split in ("train", "val")]
     return fit_intensities(parts[0], parts[1], dataset.info.content_sha256)
 
 
@@ -215,7 +215,7 @@ def _features(
     vectors = []
     wanted: tuple[tuple[Split, int], ...] = (("train", MOST_FOR_FEATURES), ("val", MOST_FOR_FEATURES // 2))
     for split, most in wanted:
-        rows = dataset.rows(split, config.fold)
+        rows = dataset.rows(split, *config.folds)
         if len(rows) > most:
             rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
         found = []

@@ -122,9 +122,9 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
     )
     _check_ascent_options(complete)
     parts: tuple[Split, ...] = ("train", "val")
+    rows = {split: dataset.rows(split, *config.folds) for split in parts}
     taking_part = {
-        split: select_cases(dataset, dataset.rows(split, config.fold), task, complete.classes, healthy=False)
-        for split in parts
+        split: select_cases(dataset, rows[split], task, complete.classes, healthy=False) for split in parts
     }
     train_rows, val_rows = (selection.rows for selection in taking_part.values())
     _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcsam_med.config import PathLike, RunConfig, dump_config, load_config, with_overrides
+from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
-from gcsam_med.errors import InputError
+from gcsam_med.errors import ConfigError, InputError
 from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
@@ -27,7 +27,6 @@ from gcsam_med.training.loop import train_loop
 from gcsam_med.training.plan import Plan, make_plan
 from gcsam_med.training.process import check_same_step, process_count
 from gcsam_med.training.resume import (
-    MACHINE_FIELDS,
     check_same_data,
     check_settings,
     differences,
@@ -40,7 +39,7 @@ from gcsam_med.training.state import TrainingState
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MACHINE_FIELDS", "TrainingResult", "resume", "train"]
+__all__ = ["TrainingResult", "resume", "train", "train_folds"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,59 @@ def train(
     return _from_start(
         load_config(None if config is None else Path(config), given, sets), output, callback, again=again
     )
+
+
+def train_folds(
+    dataset: str | RunConfig | None = None,
+    output: PathLike | None = None,
+    callback: Callback | None = None,
+    *,
+    config: PathLike | None = None,
+    sets: Sequence[str] = (),
+    **settings: Any,
+) -> list[TrainingResult]:
+    """Train a run for every test fold, so that each image is tested once by a model that did not see it.
+
+    The run of the test split comes first, then one for each fold of the data set. A finished run is kept, an
+    unfinished one is resumed. ``evaluate(run, folds="all")`` pools them.
+
+    Parameters
+    ----------
+    dataset, callback, config, sets, **settings
+        As for `train`.
+    output : str or path, optional
+        Folder in which the runs lie side by side. Default: ``runs``.
+
+    Returns
+    -------
+    list of TrainingResult
+        One a run.
+    """
+    if not isinstance(dataset, RunConfig):
+        given = settings | ({} if dataset is None else {"dataset": dataset})
+        dataset = load_config(None if config is None else Path(config), given, sets)
+    else:
+        dataset = with_overrides(dataset, settings, sets)
+    if dataset.rho == "auto" or dataset.folds != (None, None):
+        raise ConfigError(
+            "Training all test folds chooses the folds itself, and takes a fixed rho.",
+            "Leave out --fold and --test-fold; find rho once with --rho auto, then give it.",
+        )
+    folds = open_prepared(dataset.data_root, dataset.dataset).info.folds
+    results = []
+    for test_fold in (None, *range(folds)):
+        one = dataset.model_copy(update={"test_fold": test_fold})
+        plan = make_plan(one, open_prepared(one.data_root, one.dataset))
+        folder = (Path("runs") if output is None else Path(output)) / run_name(plan.config)
+        if not RunFolder(folder).config_file.is_file():
+            results.append(_from_start(one, folder, callback, again=False))
+        elif _same_settings(RunFolder(folder), one):
+            results.append(resume(folder, callback))
+        else:
+            raise InputError(
+                f"{folder} was made with other settings.", "Move it away, or choose another --output."
+            )
+    return results
 
 
 def _from_start(
@@ -286,11 +338,16 @@ def _result(plan: Plan, state: TrainingState, run: RunFolder) -> TrainingResult:
     )
 
 
+def run_name(config: RunConfig) -> str:
+    """Name of a run's folder."""
+    parts = {"fold": config.fold, "test": config.test_fold}
+    folds = "".join(f"-{name}{number}" for name, number in parts.items() if number is not None)
+    return f"{config.dataset}-{config.model}-{config.optimizer}-seed{config.seed}{folds}"
+
+
 def _new_folder(plan: Plan, output: Path | None, *, again: bool) -> Path:
     """A folder that holds no run yet; an unfinished one of the same settings is offered for resuming."""
-    config = plan.config
-    fold = "" if config.fold is None else f"-fold{config.fold}"
-    name = f"{config.dataset}-{config.model}-{config.optimizer}-seed{config.seed}{fold}"
+    name = run_name(plan.config)
     wanted = output or Path("runs") / name
     for number in range(1, 10_000):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

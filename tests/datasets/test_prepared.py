@@ -70,6 +70,25 @@ def test_splits_are_a_partition_and_folds_leave_the_test_set_alone(dataset, fold
         assert fold not in set(table["fold"].iloc[parts["train"]])
 
 
+def test_rotating_test_folds_test_every_case_once(dataset):
+    """Oracle: the manifest's own columns; with the test split as one more part, the parts are a partition."""
+    table = dataset.manifest
+    tested = []
+    for test_fold in (None, 0, 1):
+        parts = {split: dataset.rows(split, None, test_fold) for split in ("train", "val", "test")}
+        assert sorted(np.concatenate(list(parts.values()))) == list(range(len(dataset)))
+        groups = {split: set(table["group_id"].iloc[rows]) for split, rows in parts.items()}
+        assert not groups["test"] & (groups["train"] | groups["val"])
+        if test_fold is not None:
+            assert set(table["fold"].iloc[parts["test"]]) == {test_fold}
+            assert set(table["fold"].iloc[parts["val"]]) == {1 - test_fold}
+            assert set(table["split"].iloc[parts["train"]]) == {"test"}
+        tested += parts["test"].tolist()
+    assert sorted(tested) == list(range(len(dataset)))
+    with pytest.raises(InputError, match="both validate and test"):
+        dataset.rows("train", 1, 1)
+
+
 @pytest.mark.parametrize("fold", [-1, 2])
 def test_a_fold_that_is_not_there_is_refused(dataset, fold):
     with pytest.raises(InputError, match="has folds 0 to 1"):

@@ -90,6 +90,7 @@ def _evaluations(run: RunFolder, weights_sha256: str) -> dict[str, dict[str, Any
         with suppress(InputError):
             content = read_metrics(path, "")
             # Training may have gone on since: metrics of other weights are not this model's.
+            # (The pooled report of several folds has a hash of its own.)
             if content["run"]["weights_sha256"] == weights_sha256:
                 found[path.parent.name] = content
     return found
