@@ -159,6 +159,11 @@ class PrepareOptions(Options):
     masks: str = option("", "Pattern of the masks, such as 'masks/**/*.png'; for --dataset folder.", _SOURCE)
     mask_suffix: str = option("", "What masks' names end in; for --dataset folder.", _SOURCE)
     group_column: str = option("", "Column with the patient; for --dataset table.", _SOURCE)
+    target: str = option(
+        "",
+        "The finding, or what masks outline, of data sets that have several, such as 'Pneumothorax'.",
+        _SOURCE,
+    )
     group_regex: str = option(
         "",
         "Regular expression that finds the patient in an image's path (its group 1, if any).",
@@ -218,7 +223,7 @@ class PrepareOptions(Options):
         names = (
             "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
             "positive", "negative",
-            "masks", "mask_suffix", "group_column", "group_regex", "mask_values", "invert_masks",
+            "masks", "mask_suffix", "group_column", "target", "group_regex", "mask_values", "invert_masks",
             "empty_masks",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}

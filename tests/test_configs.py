@@ -55,10 +55,10 @@ def test_there_is_one_for_each_of_the_paper_s_experiments():
     """Oracle: the data sets and networks that the paper names."""
     found = {(c.dataset, c.model) for c in (load_config(f, {}) for f in FILES if f.stem.startswith("paper"))}
     assert found == {
-        ("busi", "resnet50"),
-        ("busi", "vgg16"),
-        ("busi", "vit-b-16"),
-        ("busi", "swin-t"),
+        ("gdph-sysucc", "resnet50"),
+        ("gdph-sysucc", "vgg16"),
+        ("gdph-sysucc", "vit-b-16"),
+        ("gdph-sysucc", "swin-t"),
         ("covid-radiography", "resnet50"),
         ("cifar10", "resnet50"),
         ("cifar100", "resnet50"),
@@ -117,9 +117,9 @@ KINDS = {
     "quick-laptop": ("ultrasound", ("benign", "malignant", "normal")),
     "lungs-segmentation": ("xray", ("normal-lung", "tuberculosis")),
     "busi-segmentation-pretrained": ("ultrasound", ("benign", "malignant", "normal")),
-    "paper-bus-resnet50": ("ultrasound", ("benign", "malignant", "normal")),
-    "paper-bus-vit": ("ultrasound", ("benign", "malignant", "normal")),
-    "paper-bus-swin": ("ultrasound", ("benign", "malignant", "normal")),
+    "paper-bus-resnet50": ("ultrasound", ("benign", "malignant")),
+    "paper-bus-vit": ("ultrasound", ("benign", "malignant")),
+    "paper-bus-swin": ("ultrasound", ("benign", "malignant")),
     "paper-covid-resnet50": ("xray", ("COVID", "Normal")),
     "paper-cifar10-resnet50": ("photo", ("cat", "ship")),
 }

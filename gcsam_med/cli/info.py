@@ -46,8 +46,10 @@ def _datasets() -> _Listing:
             "layout": spec.layout,
             "download": spec.download is not None,
             "kaggle": spec.kaggle or None,
+            "page": spec.page or None,
             "licence": spec.licence,
             "citation": spec.citation,
+            "known_faults": spec.known_faults,
         }
         for name, spec in DATASETS.items()
     }
@@ -55,7 +57,7 @@ def _datasets() -> _Listing:
     def got_by(entry: dict[str, Any]) -> str:
         if entry["download"]:
             return "--download"
-        return "--download, by Kaggle" if entry["kaggle"] else "your own files"
+        return "--download, by Kaggle" if entry["kaggle"] else entry["page"] or "your own files"
 
     return _Listing(
         ("name", "what", "images", "got by", "layout of --source"),

@@ -1,4 +1,4 @@
-"""Unpack a .zip or .tar.gz that nobody has checked: nothing outside its folder, no links, no bombs."""
+"""Unpack a .zip, .npz or .tar.gz that nobody has checked: nothing outside its folder, no links, no bombs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ MAX_TOTAL_BYTES = 500 * 2**30
 # DEFLATE cannot do better than about 1030:1; images and tables stay far below this.
 MAX_RATIO = 200
 RATIO_FREE_BYTES = 10 * 2**20
-ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+ZIP_SUFFIXES = (".zip", ".npz")  # NumPy's .npz is a zip of arrays
+ARCHIVE_SUFFIXES = (*ZIP_SUFFIXES, ".tar.gz", ".tgz", ".tar")
 
 
 def is_archive(path: Path) -> bool:
@@ -71,7 +72,7 @@ def opened(source: Path, workspace: Path, track: Track = silent) -> Iterator[Pat
 
 def _unpack(source: Path, folder: Path, track: Track) -> None:
     try:
-        if source.name.lower().endswith(".zip"):
+        if source.name.lower().endswith(ZIP_SUFFIXES):
             with open_plain(source) as file, zipfile.ZipFile(file) as archive:
                 _unpack_zip(archive, folder, source.name, track)
         else:

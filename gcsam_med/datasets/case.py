@@ -31,6 +31,17 @@ PLACEHOLDERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class RawPixels:
+    """Pixels that lie in a file without a format of their own (CIFAR's batches, .npy, JSRT's .IMG)."""
+
+    offset: int  #: Where in the file the image begins.
+    shape: tuple[int, ...]  #: (H, W), (H, W, 3), or (3, H, W) if `planar`.
+    dtype: Literal["u1", ">u2"] = "u1"  #: Bytes, or 16-bit words, most significant byte first.
+    planar: bool = False  #: Whether all red values come first, then green, then blue.
+    white_is_zero: bool = False  #: Whether 0 is white.
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One image of a source."""
 
@@ -44,8 +55,11 @@ class Case:
     fold: int | None = None
     #: What else is known (device, BI-RADS, ...); become subgroups of the report.
     attributes: Mapping[str, str] = field(default_factory=dict)
-    #: Where in `image` the picture's 3 x 32 x 32 bytes begin, for CIFAR's batch files.
-    offset: int | None = None
+    raw: RawPixels | None = None  #: Where `image` is no picture by itself: where in it the pixels lie.
+    #: A mask as run lengths instead of files, the union of several: gap and length in turns, down the columns
+    #: from the top left. Empty for a black mask, None where there is none.
+    runs: tuple[str, ...] | None = None
+    spacing: tuple[float, float] | None = None  #: Millimetres (row, column), where the file does not tell.
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,11 @@ class Listing:
     faults: tuple[Fault, ...] = ()  #: E.g. a mask without an image.
     notes: tuple[str, ...] = ()  #: What a person should know about the layout that was found.
     unused: tuple[Fault, ...] = ()  #: Image files that are neither image nor mask, and why.
+    #: positive, negative, mask_target: Where an option decides them, in place of those of the row of
+    #: `DATASETS`.
+    positive: str = ""
+    negative: tuple[str, ...] = ()
+    mask_target: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,8 @@ class SourceSpec:
     anatomy: Literal["breast", "lung", ""]
     licence: str  #: To be quoted with results; what the source says where it names no licence.
     citation: str  #: What to cite with results.
+    page: str = ""  #: Where people find it; empty where that is not known.
+    known_faults: str = ""  #: What is known to be wrong with it; empty where nothing has been published.
     positive: str = ""  #: The class that is the finding; empty where classes are not disease against health.
     negative_classes: tuple[str, ...] = ()  #: Classes without the finding, beside those recognised by name.
     mask_target: str = "lesion"  #: What masks outline.
@@ -102,6 +123,7 @@ class SourceSpec:
     takes: tuple[str, ...] = ()  #: Options of `PrepareOptions` that `list_cases` takes by name.
     download: Download | None = None  #: Public address.
     kaggle: str = ""  #: Kaggle's name of the data set, where it is there.
+    published: tuple[str, ...] = ()  #: MD5 sums of the archives as published, where one is checked.
 
     def roles(self, classes: Sequence[str], positive: str = "", negative: Sequence[str] = ()) -> ClassRoles:
         """Say which class is positive and which are negative: as given, by this row, or by usual names.
@@ -125,7 +147,7 @@ class SourceSpec:
         if not found and len(classes) == 2 and len(others) == 1:
             found = others
         chosen = positive or (found[0] if len(found) == 1 else "")
-        lesions = self.mask_target == "lesion"
+        lesions = self.mask_target != "lung"
         empty_masks = tuple(c for c in healthy if lesions and c.casefold() not in BENIGN)
         known_before = bool(positive) or chosen.casefold() == self.positive.casefold() != ""
         note = "" if known_before else _role_note(classes, chosen, healthy)

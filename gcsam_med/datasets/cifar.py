@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gcsam_med.datasets import folder
-from gcsam_med.datasets.case import Case, Listing, locate
+from gcsam_med.datasets.case import Case, Listing, RawPixels, locate
 from gcsam_med.errors import InputError
 from gcsam_med.reading import read_plain
 
@@ -115,9 +115,8 @@ def _records(
         if label >= len(names):
             raise InputError(f"{batch} record {i} has class {label}; there are {len(names)} classes.")
         attributes = {"superclass": coarse[i]} if coarse is not None else {}
-        yield Case(
-            f"{stem}-{i:05d}", batch, label=names[label], split=split, attributes=attributes, offset=offset
-        )
+        raw = RawPixels(offset, (3, 32, 32), planar=True)
+        yield Case(f"{stem}-{i:05d}", batch, label=names[label], split=split, attributes=attributes, raw=raw)
 
 
 def _lines(path: Path) -> list[str]:

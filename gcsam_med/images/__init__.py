@@ -5,7 +5,7 @@ Every fault of a file is an `ImageFault` with a short reason; no library's error
 
 from gcsam_med.config import Frames
 from gcsam_med.images.picture import ImageFault, Picture
-from gcsam_med.images.raster import MaskRule, orientation
+from gcsam_med.images.raster import MaskRule, orientation, raw_picture
 from gcsam_med.images.read import (
     IMAGE_SUFFIXES,
     decode_frames,
@@ -29,6 +29,7 @@ __all__ = [
     "find_images",
     "has_two_values",
     "orientation",
+    "raw_picture",
     "read_bytes",
     "read_frames",
     "read_image",

@@ -75,6 +75,20 @@ def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[
         yield Picture(pixels, kind, notes=notes + several, frame=frame, n_frames=n_frames, turned=turned)
 
 
+def raw_picture(values: np.ndarray, name: str, *, white_is_zero: bool = False) -> Picture:
+    """Make a picture of values that come without a format: (H, W) or (H, W, 3), 8 or 16 bits.
+
+    Values deeper than 8 bits are mapped as those of `decode_raster`; with `white_is_zero` they are turned
+    round within that range.
+    """
+    check_size(values.shape[1], values.shape[0], name)
+    deep = values.dtype.itemsize > 1
+    pixels = _from_deep(values, name) if deep else values
+    pixels = 255 - pixels if white_is_zero else pixels
+    grey = pixels if pixels.ndim == 2 else grey_if_grey(pixels)
+    return Picture(np.ascontiguousarray(grey), "raw", notes=("deep-grey",) if deep else ())
+
+
 def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
     """Decode a mask of any mode to bool (H, W); see `gcsam_med.images.decode_mask`."""
     with _opened(data, name) as image:

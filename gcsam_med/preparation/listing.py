@@ -92,7 +92,7 @@ def _without_suffix(case: Case) -> str:
 
 def account_for_all(listing: Listing) -> Listing:
     """Name as unused each image file below the source that the listing does not speak of."""
-    if any(case.offset is not None for case in listing.cases):
+    if any(case.raw is not None for case in listing.cases):
         return listing
     named = {path for case in listing.cases for path in (case.image, *case.masks)}
     named |= {fault.path for fault in (*listing.faults, *listing.unused)}

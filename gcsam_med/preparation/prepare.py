@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,7 @@ from gcsam_med.preparation.store import (
     write_fingerprints,
 )
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import read_json_or_empty
+from gcsam_med.reading import open_plain, read_json_or_empty
 
 LEAST_TO_JUDGE = 10  # images; of fewer, one patient may well have a fifth
 
@@ -138,6 +139,7 @@ def prepare(
     target = prepared_root(root, name)
     recover(target)
     archive_sha256 = sha256_of(source) if is_archive(source) else ""
+    unknown = _not_published(source, spec) if archive_sha256 else ""
     differences = _option_changes(target, recorded)
     former = read_sources(target / SOURCES)
     unchanged = former is not None and not differences and not options.force
@@ -149,16 +151,34 @@ def prepare(
         if not listing.cases and not listing.faults:
             raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
         listing = account_for_all(name_apart(group_by(listing, options.group_regex)))
+        spec = replace(
+            spec,
+            positive=listing.positive or spec.positive,
+            negative_classes=listing.negative or spec.negative_classes,
+            mask_target=listing.mask_target or spec.mask_target,
+        )
         if former is not None:
             differences += changes(
                 former, record_sources(listing, key, track=track), name_files=not spec.private
             )
             if not differences and not options.force:
                 return _as_it_was(target)
+        listing = replace(listing, notes=(*listing.notes, *([unknown] if unknown else [])))
         roles = spec.roles(listing.classes, options.positive, options.negative or ())
         work = _Work(spec, options, listing, roles, name, recorded, key)
         outcome = work.run(target, archive_sha256, track)
     return replace(outcome, changes=tuple(differences))
+
+
+def _not_published(source: Path, spec: SourceSpec) -> str:
+    """What to say of an archive that is not the published one."""
+    if not spec.published:
+        return ""
+    with open_plain(source) as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 in spec.published:
+        return ""
+    return f"{source.name} is not a published file of {spec.title}: its MD5 sum is {md5}."
 
 
 def _check_taken(dataset: str, options: PrepareOptions) -> None:

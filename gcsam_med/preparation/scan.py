@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import multiprocessing
 import signal
 import sys
@@ -21,7 +22,6 @@ from PIL import Image
 
 from gcsam_med.datasets import Case
 from gcsam_med.datasets.case import MaskSize
-from gcsam_med.datasets.cifar import PICTURE_BYTES
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import Fault
 from gcsam_med.images import (
@@ -32,6 +32,7 @@ from gcsam_med.images import (
     decode_frames,
     decode_mask,
     orientation,
+    raw_picture,
     read_bytes,
 )
 from gcsam_med.preparation.privacy import keyed_id, patient_id
@@ -326,7 +327,7 @@ def scan_case(case: Case, job: ScanJob) -> Result:
     if union is not None and not union.any() and not healthy and not faults:
         what = f"the mask of a '{case.label}' image" if case.label else "the mask"
         hint = "" if case.label else EMPTY_HINT
-        faults.append(Fault(case.masks[0], "empty-mask", f"{what} is empty.{hint}"))
+        faults.append(Fault((*case.masks, case.image)[0], "empty-mask", f"{what} is empty.{hint}"))
     faults += [found for picture in pictures if (found := _picture_fault(case, job, picture))]
     if faults:
         return faults
@@ -336,14 +337,17 @@ def scan_case(case: Case, job: ScanJob) -> Result:
 def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
     """The case's images (several for frames) and the hash of their bytes."""
     path = job.root / case.image
-    if case.offset is not None:
+    if case.raw is not None:
+        raw, size = case.raw, math.prod(case.raw.shape) * np.dtype(case.raw.dtype).itemsize
         with open_plain(path) as file:
-            file.seek(case.offset)
-            data = file.read(PICTURE_BYTES)
-        if len(data) != PICTURE_BYTES:
-            raise ImageFault("truncated", case.image, "the batch file ends early.")
-        pixels = np.frombuffer(data, dtype=np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)
-        return [Picture(np.ascontiguousarray(pixels), kind="cifar")], hashlib.sha256(data).hexdigest()
+            file.seek(raw.offset)
+            data = file.read(size)
+        if len(data) != size:
+            raise ImageFault("truncated", case.image, "the file ends before the image does.")
+        values = np.frombuffer(data, dtype=raw.dtype).reshape(raw.shape)
+        values = values.transpose(1, 2, 0) if raw.planar else values
+        picture = raw_picture(values, case.image, white_is_zero=raw.white_is_zero)
+        return [picture], hashlib.sha256(data).hexdigest()
     data = _read_inside(job.root, case.image)
     identify = None if job.key is None else partial(patient_id, job.key)
     pictures = list(decode_frames(data, case.image, job.frames, identify))
@@ -362,6 +366,8 @@ def _mask_union(
     case: Case, job: ScanJob, expected: tuple[int, int] | None, turned: int
 ) -> tuple[np.ndarray | None, str, list[Fault]]:
     """Union of the case's masks, the hash of their files, and what is wrong with them."""
+    if case.runs is not None:
+        return _from_runs(case, expected)
     union: np.ndarray | None = None
     digest, faults = hashlib.sha256(), []
     for path in case.masks:
@@ -384,6 +390,25 @@ def _mask_union(
     return union, digest.hexdigest() if case.masks else "", faults
 
 
+def _from_runs(case: Case, size: tuple[int, int] | None) -> tuple[np.ndarray | None, str, list[Fault]]:
+    """Draw a mask from its run lengths; also their hash, and what is wrong with them."""
+    if size is None:
+        return None, "", []
+    union, sha256 = (
+        np.zeros(math.prod(size), dtype=bool),
+        hashlib.sha256(repr(case.runs).encode()).hexdigest(),
+    )
+    for text in case.runs or ():
+        words = text.split()
+        steps = np.array(words if all(map(str.isdecimal, words)) else [-1]).astype(np.int64)
+        if len(steps) % 2 or (steps < 0).any() or steps.sum() > len(union):
+            said = f"its run lengths are no mask of {size[1]} x {size[0]} pixels."
+            return None, sha256, [Fault(case.image, "bad-runs", said)]
+        inside = np.repeat(np.arange(len(steps)) % 2 == 1, steps)
+        union[: len(inside)] |= inside
+    return np.ascontiguousarray(union.reshape(size[::-1]).T), sha256, []
+
+
 def _fit(mask: np.ndarray, expected: tuple[int, int], path: str, policy: MaskSize) -> np.ndarray:
     (height, width), found = expected, mask.shape
     same_shape = abs(found[0] * width - found[1] * height) <= 0.02 * found[0] * width
@@ -398,7 +423,7 @@ def _fit(mask: np.ndarray, expected: tuple[int, int], path: str, policy: MaskSiz
 def _picture_fault(case: Case, job: ScanJob, picture: Picture) -> Fault | None:
     """Find masks that are given as images."""
     low, high = int(picture.pixels.min()), int(picture.pixels.max())
-    if job.channels == 3 or high - low < 128 or case.offset is not None:
+    if job.channels == 3 or high - low < 128 or case.raw is not None:
         return None
     if np.isin(picture.pixels, (low, high)).all():
         said = "it has two values only, as a mask has. --masks GLOB or --mask-suffix says what is a mask."
@@ -433,7 +458,7 @@ def _scanned(
         patient=patient or picture.patient or (case_id if several else ""),
         height=height,
         width=width,
-        spacing=picture.spacing,
+        spacing=picture.spacing or case.spacing,
         has_mask=mask is not None,
         source_sha256=source_sha256,
         mask_sha256=mask_sha256,

@@ -190,8 +190,8 @@ def build_manifest(
 
 
 def _source_path(facts: Facts) -> str:
-    offset = facts.case.offset
-    return facts.case.image if offset is None else f"{facts.case.image}@{offset}"
+    raw = facts.case.raw
+    return facts.case.image if raw is None else f"{facts.case.image}@{raw.offset}"
 
 
 def _spacing(spacing: tuple[float, float] | None) -> str:

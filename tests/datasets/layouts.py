@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.images.malformed import dicom
+
 
 def speckle(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
     """An image unlike that of any other seed, uint8 (H, W)."""
@@ -80,10 +82,8 @@ def busbra(root: Path, patients: int = 10) -> Path:
 
 def breast(root: Path, n: int = 20) -> Path:
     """BrEaST's layout: case 2 has another mask, case 3 two tumours, the last four are normal."""
-    columns = (
-        "CaseID Image_filename Mask_tumor_filename Mask_other_filename Classification BIRADS Verification"
-    )
-    rows: list[Sequence[object]] = [columns.split()]
+    columns = "CaseID Image_filename Mask_tumor_filename Mask_other_filename Classification BIRADS"
+    rows: list[Sequence[object]] = [(*columns.split(), "Verification", "Pixel_size")]
     for i in range(1, n + 1):
         name, label = f"case{i:03d}", "normal" if i > n - 4 else ("benign", "malignant")[i % 2]
         masks = [] if i > n - 4 else [f"{name}_tumor{k}.png" for k in ((1, 2) if i == 3 else ("",))]
@@ -91,7 +91,8 @@ def breast(root: Path, n: int = 20) -> Path:
         save(root / f"{name}.png", speckle(i))
         for k, mask in enumerate([*masks, *other]):
             save(root / mask, blob(i + k))
-        rows.append((i, f"{name}.png", "&".join(masks), "&".join(other), label, "4a", "confirmed by biopsy"))
+        about = ("4a", "confirmed by biopsy", 0.0075)
+        rows.append((i, f"{name}.png", "&".join(masks), "&".join(other), label, *about))
     sheet(root / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx", rows)
     return root
 
@@ -122,6 +123,159 @@ def bus_uclm(root: Path, n: int = 24) -> Path:
         save(root / "BUS-UCLM" / "masks" / f"{name}.png", mask)
         rows.append(f"{name}.png;{label};No;{('No', 'Yes')[i % 2]}")
     (root / "BUS-UCLM" / "INFO.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def udiat(root: Path, n: int = 20) -> Path:
+    """Grey edges in the masks, numbers without zeros in the sheet."""
+    rows: list[Sequence[object]] = [("Image", "Type")]
+    for i in range(1, n + 1):
+        save(root / "original" / f"{i:06d}.png", speckle(i))
+        mask = blob(i).astype(np.uint8) * 255
+        mask[np.roll(mask, 1, axis=0) != mask] = 100
+        save(root / "GT" / f"{i:06d}.png", mask)
+        rows.append((i, ("Benign", "Malignant")[i % 2]))
+    sheet(root / "DatasetB.xlsx", rows)
+    return root
+
+
+def buid(root: Path, n: int = 10) -> Path:
+    """Image, mask and an image with the outline drawn in, of each number in each class."""
+    for k, label in enumerate(("Benign", "Malignant")):
+        for i in range(1, n + 1):
+            save(root / label / f"{i} {label} Image.bmp", speckle(100 * k + i))
+            save(root / label / f"{i} {label} Lesion.bmp", speckle(100 * k + i))
+            save(root / label / f"{i} {label} Mask.tif", blob(100 * k + i))
+    return root
+
+
+def bus_uc(root: Path, n: int = 10) -> Path:
+    """Two class folders, and All with the same again."""
+    for k, label in enumerate(("Benign", "Malignant")):
+        for i in range(n):
+            for folder, name in ((label, f"{i:03d}"), ("All", f"{k}{i:03d}")):
+                save(root / "BUS_UC" / folder / "images" / f"{name}.png", speckle(100 * k + i))
+                save(root / "BUS_UC" / folder / "masks" / f"{name}.png", blob(100 * k + i))
+    return root
+
+
+def busi_curated(root: Path, n: int = 21) -> Path:
+    """The class in the name; normal images with black masks."""
+    for i in range(n):
+        label = ("benign", "malignant", "normal")[i % 3]
+        save(root / "images" / f"{label}_id_{i}.png", speckle(i))
+        save(root / "masks" / f"{label}_id_{i}.png", blob(i) & (label != "normal"))
+    return root
+
+
+def medmnist(root: Path, name: str, n: int = 12) -> Path:
+    """A .npz of 28 x 28 images, labels in turns, deflated as the published ones are."""
+    arrays = {}
+    for k, split in enumerate(("train", "val", "test")):
+        arrays[f"{split}_images"] = np.stack([speckle(1000 * k + i, 28, 28) for i in range(n)])
+        arrays[f"{split}_labels"] = (np.arange(n, dtype=np.uint8) % 2)[:, None]
+    np.savez_compressed(root / f"{name}.npz", **arrays)
+    return root / f"{name}.npz"
+
+
+def nih(root: Path, n: int = 24) -> Path:
+    """Two images a patient, three findings in turns, an official test set."""
+    rows = ["Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"]
+    lists: dict[str, list[str]] = {"test_list": [], "train_val_list": []}
+    for i in range(n):
+        name = f"{i // 2:08d}_{i % 2:03d}.png"
+        finding = ("No Finding", "Pneumothorax|Effusion", "Effusion")[i // 2 % 3]
+        rows.append(f"{name},{finding},0,{i // 2},{30 + i},{'FM'[i % 2]},PA")
+        save(root / f"images_{i % 2 + 1:03d}" / "images" / name, speckle(i))
+        lists["test_list" if i // 2 % 4 == 3 else "train_val_list"].append(name)
+    (root / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows) + "\n")
+    for name, names in lists.items():
+        (root / f"{name}.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def chest(path: Path, number: int) -> None:
+    """Write a small DICOM chest X-ray."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(dicom(speckle(number).tobytes(), rows=40, columns=56, Modality="DX"))
+
+
+def rsna(root: Path, n: int = 18) -> Path:
+    """A third with an opacity, of which the first has two boxes."""
+    boxes, kinds = ["patientId,x,y,width,height,Target"], ["patientId,class"]
+    for i in range(n):
+        kind = ("Lung Opacity", "Normal", "No Lung Opacity / Not Normal")[i % 3]
+        own = [f"p{i:03d},{x}.0,5.0,8.0,9.0,1" for x in ((3, 20) if i == 0 else (4,))]
+        boxes += own if i % 3 == 0 else [f"p{i:03d},,,,,0"]
+        kinds += [f"p{i:03d},{kind}"] * (2 if i == 0 else 1)
+        chest(root / "stage_2_train_images" / f"p{i:03d}.dcm", i)
+    (root / "stage_2_train_labels.csv").write_text("\n".join(boxes) + "\n")
+    (root / "stage_2_detailed_class_info.csv").write_text("\n".join(kinds) + "\n")
+    return root
+
+
+def run_lengths(mask: np.ndarray) -> str:
+    """Gap and length in turns, down the columns, counted with a loop."""
+    runs, gap, length = [], 0, 0
+    for inside in mask.T.ravel().tolist():
+        if not inside and length:
+            runs += [gap, length]
+            gap, length = 0, 0
+        length += inside
+        gap += not inside and not length
+    return " ".join(map(str, [*runs, gap, length] if length else runs))
+
+
+def siim(root: Path, n: int = 20) -> Path:
+    """Masks as run lengths under a column with a blank; image 1 has two rows."""
+    rows = ["ImageId, EncodedPixels"]
+    for i in range(n):
+        name = f"1.2.276.{i}"
+        parts = [blob(i), blob(i + 50)] if i == 1 else [blob(i)]
+        rows += [f"{name}, {run_lengths(part)}" for part in parts] if i % 2 else [f"{name}, -1"]
+        chest(root / "dicom-images-train" / f"s{i}" / f"t{i}" / f"{name}.dcm", i)
+    (root / "train-rle.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def covid_qu_ex(root: Path, n: int = 8) -> Path:
+    """Infection masks are black but of COVID-19; lung masks beside them."""
+    for s, split in enumerate(("Train", "Val", "Test")):
+        for k, label in enumerate(("COVID-19", "Non-COVID", "Normal")):
+            place = root / "Infection Segmentation Data" / split / label
+            for i in range(n):
+                number = 100 * s + 10 * k + i
+                save(place / "images" / f"{label}_{i}.png", speckle(number))
+                save(place / "infection masks" / f"{label}_{i}.png", blob(number) & (k == 0))
+                save(place / "lung masks" / f"{label}_{i}.png", blob(number + 1000))
+    return root
+
+
+def qata(root: Path, n: int = 24) -> Path:
+    """Half of the names tell a patient of two images."""
+    for i in range(n):
+        name = f"sub-S{i // 4:05d}_ses-E{i}_run-1.png" if i % 2 else f"covid_{i}.png"
+        place = root / "QaTa-COV19-v2" / ("Test Set" if i // 4 % 4 == 3 else "Train Set")
+        save(place / "Images" / name, speckle(i))
+        save(place / "Ground-truths" / f"mask_{name}", blob(i))
+    return root
+
+
+def jsrt(root: Path, n: int = 12) -> Path:
+    """Raw words of 12 bits, 0 is white, and SCR's masks of half the size."""
+    tables: dict[str, list[str]] = {"CLNDAT_EN.txt": [], "CNNDAT_EN.TXT": []}
+    for i in range(n):
+        name = f"JPC{('LN', 'NN')[i % 2]}{i + 1:03d}"
+        words = (4095 - speckle(i, 48, 48).astype(int) * 16).astype(">u2")
+        (root / "All247images").mkdir(exist_ok=True)
+        (root / "All247images" / f"{name}.IMG").write_bytes(words.tobytes())
+        for side in ("left", "right"):
+            half = blob(i + (side == "left") * 500, 24, 24)
+            save(root / "SCR" / f"fold{1 + i % 2}" / "masks" / f"{side} lung" / f"{name}.gif", half)
+        tables["CLNDAT_EN.txt"].append(f"{name}.IMG\t3\t15\t53\tmale\t20\t11\tmalignant\tupper\tcancer")
+        tables["CNNDAT_EN.TXT"].append(f"{name}.IMG  50 female    non-nodule")
+    for i, (table, lines) in enumerate(tables.items()):
+        (root / table).write_text("\n".join(lines[i::2]) + "\n")
     return root
 
 
@@ -231,6 +385,18 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "breast": breast,
     "gdph-sysucc": gdph_sysucc,
     "bus-uclm": bus_uclm,
+    "udiat": udiat,
+    "buid": buid,
+    "bus-uc": bus_uc,
+    "busi-curated": busi_curated,
+    "breastmnist": lambda root: medmnist(root, "breastmnist"),
+    "pneumoniamnist": lambda root: medmnist(root, "pneumoniamnist"),
+    "nih-chestxray14": nih,
+    "rsna-pneumonia": rsna,
+    "siim-pneumothorax": siim,
+    "covid-qu-ex": covid_qu_ex,
+    "qata-cov19": qata,
+    "jsrt": jsrt,
     "kermany": kermany,
     "covid-radiography": covid,
     "lungs": lambda root: lungs(root, 20),

@@ -18,8 +18,8 @@ from tests.datasets import layouts
 def pixels(listing: Listing, number: int) -> bytes:
     case = listing.cases[number]
     data = (listing.root / case.image).read_bytes()
-    assert case.offset is not None
-    return data[case.offset : case.offset + PICTURE_BYTES]
+    assert case.raw is not None
+    return data[case.raw.offset : case.raw.offset + PICTURE_BYTES]
 
 
 def test_binary_version(tmp_path: Path) -> None:

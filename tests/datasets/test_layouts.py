@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 
 from gcsam_med.datasets import DATASETS
-from gcsam_med.errors import InputError
-from gcsam_med.images import read_mask
+from gcsam_med.errors import Fault, InputError
+from gcsam_med.images import decode_mask, read_mask
+from gcsam_med.preparation import prepare
+from gcsam_med.preparation.scan import ScanJob, Scanned, scan_case
 from tests.datasets import layouts
 
 
@@ -20,7 +24,6 @@ def test_every_entry_says_what_people_need(name: str) -> None:
     assert spec.title
     assert spec.layout
     if not spec.private:
-        assert spec.licence
         assert "(" in spec.citation, "a citation has a year"
         assert spec.modality == "photo" or spec.positive
         assert spec.modality == "photo" or spec.anatomy
@@ -92,6 +95,7 @@ def test_breast_reads_its_sheet_and_names_what_it_gets_wrong(tmp_path: Path) -> 
     case = next(c for c in listing.cases if c.name == "case003")
     assert case.masks == ("case003_tumor1.png", "case003_tumor2.png")
     assert case.attributes["birads"] == "4a"
+    assert case.spacing == (0.075, 0.075)
     assert [f.path for f in listing.unused] == ["case002_other1.png"]
     assert not listing.faults
     (tmp_path / "case001.png").replace(tmp_path / "case099.png")
@@ -139,6 +143,225 @@ def test_bus_uclm_tells_patients_and_colours_and_what_is_wrong(tmp_path: Path) -
         "images/ALAI_000.png": "not-listed",
         "images/NEW_000.png": "not-listed",
     }
+
+
+def move(root: Path, old: str, new: str = "") -> None:
+    """Rename a file, or remove it."""
+    (root / old).replace(root / new) if new else (root / old).unlink()
+
+
+def test_udiat_reads_types_and_grey_edges(tmp_path: Path) -> None:
+    root = layouts.udiat(tmp_path)
+    listing = DATASETS["udiat"].list_cases(root)
+    assert Counter(c.label for c in listing.cases) == {"benign": 10, "malignant": 10}
+    layouts.save(root / "original" / "000099.png", layouts.speckle(5))
+    move(root, "GT/000001.png", "GT/000077.png")
+    move(root, "original/000002.png")
+    assert faults_of("udiat", root) == {
+        "original/000001.png": "no-mask",
+        "GT/000077.png": "no-image",
+        "GT/000002.png": "no-image",
+        "000002": "missing",
+        "original/000099.png": "label-unknown",
+    }
+
+
+def test_buid_takes_images_and_masks_and_leaves_drawings(tmp_path: Path) -> None:
+    root = layouts.buid(tmp_path)
+    listing = DATASETS["buid"].list_cases(root)
+    assert listing.cases[0].masks == ("Benign/1 Benign Mask.tif",)
+    assert Counter(c.label for c in listing.cases) == {"benign": 10, "malignant": 10}
+    assert {f.reason for f in listing.unused} == {"drawn-in"}
+    assert len(listing.unused) == 20
+    move(root, "Benign/1 Benign Mask.tif", "Benign/11 Benign Mask.tif")
+    assert faults_of("buid", root) == {
+        "Benign/1 Benign Image.bmp": "no-mask",
+        "Benign/11 Benign Mask.tif": "no-image",
+    }
+
+
+def test_bus_uc_takes_each_image_once(tmp_path: Path) -> None:
+    """All/ repeats the others; the same number in both classes is two images."""
+    root = layouts.bus_uc(tmp_path) / "BUS_UC"
+    listing = DATASETS["bus-uc"].list_cases(tmp_path)
+    assert Counter(c.label for c in listing.cases) == {"benign": 10, "malignant": 10}
+    assert len(listing.unused) == 40
+    move(root, "Benign/masks/000.png")
+    assert faults_of("bus-uc", tmp_path) == {"Benign/images/000.png": "no-mask"}
+
+
+def test_curated_busi_reads_the_class_from_the_name(tmp_path: Path) -> None:
+    root = layouts.busi_curated(tmp_path)
+    listing = DATASETS["busi-curated"].list_cases(root)
+    assert Counter(c.label for c in listing.cases) == {"benign": 7, "malignant": 7, "normal": 7}
+    move(root, "images/benign_id_0.png", "images/strange.png")
+    assert faults_of("busi-curated", root) == {
+        "images/strange.png": "label-unknown",
+        "masks/benign_id_0.png": "no-image",
+    }
+
+
+def test_nih_tells_the_target_from_the_rest(tmp_path: Path) -> None:
+    """Oracle: the findings that the layout writes in turns, two images a patient."""
+    root = layouts.nih(tmp_path)
+    read = DATASETS["nih-chestxray14"].list_cases
+
+    def count(target: str) -> dict[str, int]:
+        return dict(Counter(c.label for c in read(root, target=target).cases))
+
+    assert count("") == {"No Finding": 8, "finding": 16}
+    assert count("pneumothorax") == {"no Pneumothorax": 16, "Pneumothorax": 8}
+    assert count("Pneumothorax, No Finding") == {"No Finding": 8, "Pneumothorax": 8}
+    listing = read(root, target="Pneumothorax,No Finding")
+    assert (listing.positive, listing.negative) == ("Pneumothorax", ("No Finding",))
+    assert Counter(f.reason for f in listing.unused) == {"other-finding": 8}
+    assert len({c.patient for c in listing.cases}) == 8
+    tests = {c.patient for c in read(root).cases if c.split == "test"}
+    assert tests == {"3", "7", "11"}
+    with pytest.raises(InputError, match="Pneumothoraxx"):
+        read(root, target="Pneumothoraxx")
+    move(root, "images_001/images/00000000_000.png", "images_001/images/00000099_000.png")
+    names = {f.path: f.reason for f in read(root).faults}
+    assert names == {
+        "Data_Entry_2017_v2020.csv": "missing",
+        "images_001/images/00000099_000.png": "not-listed",
+    }
+
+
+def test_rsna_tells_opacities_and_boxes(tmp_path: Path) -> None:
+    root = layouts.rsna(tmp_path)
+    read = DATASETS["rsna-pneumonia"].list_cases
+    listing = read(root)
+    assert Counter(c.label for c in listing.cases) == {"Lung Opacity": 6, "no Lung Opacity": 12}
+    first = listing.cases[0]
+    assert (first.patient, first.attributes["boxes"]) == ("p000", "3 5 8 9;20 5 8 9")
+    assert len(read(root, target="Lung Opacity,Normal").cases) == 12
+    table = root / "stage_2_train_labels.csv"
+    table.write_text(table.read_text().replace("p001,,,,,0", "p001,1.0,2.0,3.0,4.0,1"))
+    move(root, "stage_2_train_images/p002.dcm", "stage_2_train_images/other.dcm")
+    assert faults_of("rsna-pneumonia", root) == {
+        "stage_2_train_images/p001.dcm": "tables-differ",
+        "stage_2_train_images/p002.dcm": "missing",
+        "stage_2_train_images/other.dcm": "not-listed",
+    }
+
+
+def test_siim_reads_run_lengths(tmp_path: Path) -> None:
+    """Oracle: the masks that the layout turned into run lengths."""
+    root = layouts.siim(tmp_path)
+    listing = DATASETS["siim-pneumothorax"].list_cases(root)
+    assert Counter(c.label for c in listing.cases) == {"pneumothorax": 10, "no pneumothorax": 10}
+    job = ScanJob(listing.root, 32, 1, empty_mask_classes=("no pneumothorax",))
+    for number in (0, 1, 3):
+        (found,) = scan_case(listing.cases[number], job)
+        assert isinstance(found, Scanned)
+        drawn = layouts.blob(number) & (number > 0)
+        drawn |= layouts.blob(51) & (number == 1)
+        np.testing.assert_array_equal(decode_mask(found.mask_png, "mask"), drawn)
+    for runs in ("1 2 3", "1 x", "0 9999", "-3 5"):
+        (fault,) = scan_case(replace(listing.cases[1], runs=(runs,)), job)
+        assert isinstance(fault, Fault)
+        assert fault.reason == "bad-runs"
+    layouts.chest(root / "dicom-images-test" / "a.dcm", 9)
+    move(root, "dicom-images-train/s0/t0/1.2.276.0.dcm")
+    assert faults_of("siim-pneumothorax", root) == {"train-rle.csv: 1.2.276.0": "missing"}
+    assert [f.path for f in DATASETS["siim-pneumothorax"].list_cases(root).unused] == [
+        "dicom-images-test/a.dcm"
+    ]
+
+
+def test_covid_qu_ex_takes_the_masks_of_its_target(tmp_path: Path) -> None:
+    root = layouts.covid_qu_ex(tmp_path)
+    read = DATASETS["covid-qu-ex"].list_cases
+    for target in ("infection", "lung"):
+        listing = read(root, target=target)
+        assert Counter(c.split for c in listing.cases) == {"train": 24, "val": 24, "test": 24}
+        assert {PurePosixPath(c.masks[0]).parent.name for c in listing.cases} == {f"{target} masks"}
+        assert (listing.mask_target, len(listing.unused)) == (target, 72)
+    with pytest.raises(InputError, match="heart"):
+        read(root, target="heart")
+    folder = "Infection Segmentation Data/Train/COVID-19"
+    move(root, f"{folder}/images/COVID-19_0.png", f"{folder}/images/new.png")
+    assert faults_of("covid-qu-ex", root) == {
+        "Train/COVID-19/infection masks/COVID-19_0.png": "no-image",
+        "Train/COVID-19/images/new.png": "no-mask",
+    }
+    more = tmp_path / "Lung Segmentation Data" / "Lung Segmentation Data" / "Train" / "COVID-19"
+    for kind in ("images", "lung masks"):
+        layouts.save(more / kind / "x.png", layouts.blob(1))
+    assert [c.name for c in read(tmp_path, target="lung").cases] == ["x"]
+
+
+def test_qata_finds_masks_patients_and_the_official_test(tmp_path: Path) -> None:
+    root = layouts.qata(tmp_path)
+    listing = DATASETS["qata-cov19"].list_cases(root)
+    assert Counter(c.split for c in listing.cases) == {"": 20, "test": 4}
+    assert Counter(c.patient for c in listing.cases if c.patient).most_common(1)[0][1] == 2
+    folder = "QaTa-COV19-v2/Train Set/Ground-truths"
+    move(root, f"{folder}/mask_covid_0.png", f"{folder}/mask_covid_99.png")
+    assert faults_of("qata-cov19", root) == {
+        "Train Set/Images/covid_0.png": "no-mask",
+        "Train Set/Ground-truths/mask_covid_99.png": "no-image",
+    }
+
+
+def test_jsrt_reads_raw_words_and_tables(tmp_path: Path) -> None:
+    """Oracle: the pictures before they were turned to white-is-zero words; SCR's two masks are one."""
+    root = layouts.jsrt(tmp_path)
+    listing = DATASETS["jsrt"].list_cases(root)
+    assert Counter(c.label for c in listing.cases) == {"nodule": 6, "non-nodule": 6}
+    assert listing.cases[0].attributes == {
+        "subtlety": "3", "size_mm": "15", "age": "53", "sex": "male", "malignancy": "malignant"
+    }  # fmt: skip
+    (found,) = scan_case(listing.cases[0], ScanJob(listing.root, 48, 1, mask_size="resize"))
+    assert isinstance(found, Scanned)
+    assert np.abs(found.image.astype(int) - layouts.speckle(0, 48, 48)).max() <= 1
+    assert found.facts.spacing == (2048 * 0.175 / 48,) * 2
+    folder = root / "All247images"
+    (folder / "JPCLN001.IMG").write_bytes(b"short")
+    move(folder, "JPCNN002.IMG", "JPCNN099.IMG")
+    move(root, "SCR/fold1/masks/left lung/JPCLN003.gif")
+    assert faults_of("jsrt", root) == {
+        "All247images/JPCLN001.IMG": "truncated",
+        "All247images/JPCLN003.IMG": "half-mask",
+        "All247images/JPCNN099.IMG": "not-listed",
+        "JPCNN002.IMG": "missing",
+        "SCR/fold2/masks/left lung/JPCNN002.gif": "no-image",
+        "SCR/fold2/masks/right lung/JPCNN002.gif": "no-image",
+    }
+
+
+def test_montgomery_and_shenzhen_as_they_are_shipped(tmp_path: Path) -> None:
+    """Left and right masks are united; without one of the two the image is a fault."""
+    for i in range(2):
+        name = f"MCUCXR_{i:04d}_{i}.png"
+        layouts.save(tmp_path / "MontgomerySet" / "CXR_png" / name, layouts.speckle(i))
+        for side in ("left", "right"):
+            layouts.save(tmp_path / "MontgomerySet" / "ManualMask" / f"{side}Mask" / name, layouts.blob(i))
+    layouts.save(tmp_path / "ChinaSet_AllFiles" / "CXR_png" / "CHNCXR_0001_0.png", layouts.speckle(9))
+    layouts.save(tmp_path / "mask" / "CHNCXR_0001_0_mask.png", layouts.blob(9))
+    cases = {c.name: c.masks for c in DATASETS["lungs"].list_cases(tmp_path).cases}
+    assert [len(masks) for masks in cases.values()] == [1, 2, 2]
+    (tmp_path / "MontgomerySet" / "ManualMask" / "leftMask" / "MCUCXR_0000_0.png").unlink()
+    assert faults_of("lungs", tmp_path) == {"MontgomerySet/CXR_png/MCUCXR_0000_0.png": "half-mask"}
+
+
+def test_medmnist_is_read_from_its_arrays(tmp_path: Path) -> None:
+    """Labels and bytes as written; another file than the published one is said; damage is refused."""
+    source = layouts.medmnist(tmp_path, "breastmnist")
+    outcome = prepare("breastmnist", source, tmp_path / "data", size=28, folds=2)
+    dataset = outcome.dataset
+    assert dataset.info.counts["test"] == {"cases": 12, "benign or normal": 6, "malignant": 6}
+    assert (dataset.info.positive_class, dataset.info.group_kind) == ("malignant", "near-duplicate")
+    row = dataset.manifest["case_id"].tolist().index("val-00003")
+    np.testing.assert_array_equal(dataset.images([row])[0], layouts.speckle(1003, 28, 28))
+    assert dataset.manifest["label"][row] == "benign or normal"
+    assert "MD5" in " ".join(outcome.warnings)
+    with pytest.raises(InputError, match=r"holds breastmnist\.npz"):
+        prepare("breastmnist", tmp_path, tmp_path / "data", name="again")
+    np.savez(source, train_images=np.zeros((3, 28, 28)))
+    with pytest.raises(InputError, match="should hold"):
+        prepare("breastmnist", source, tmp_path / "data", name="again")
 
 
 def test_kermany_tells_patient_and_cause_and_honours_the_split(tmp_path: Path) -> None:
