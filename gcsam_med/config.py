@@ -402,6 +402,12 @@ class EvaluateOptions(Options):
     )
     prevalence: Fraction | None = option(None, "Also give predictive values at this prevalence.")
     min_area: Pixels = option(0, "Segmentation: also measure the effect of dropping regions of fewer pixels.")
+    min_lesion: Share = option(
+        1e-4, "Segmentation: smallest lesion as a share of its image; smaller regions are not counted."
+    )
+    min_lesion_mm2: NonNegative | None = option(
+        None, "Segmentation: smallest lesion in mm², instead of a share of the image."
+    )
     metrics: Names = option((), "Segmentation: also take these metrics, which are taken on request only.")
     unfinished: bool = option(False, "Accept a run whose training has not ended; the report is stamped.")
     resamples: Resamples = option(2000, "Resamples of the bootstrap.")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.prepared import PreparedDataset
+from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, operating_point
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import (
@@ -33,7 +34,7 @@ MIN_SUBGROUP = 10
 
 def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, track: Track) -> TaskResult:
     """Measure every case at the model's threshold, and put intervals on the metrics."""
-    how = choose_measuring(context.dataset, context.selection.rows, options.tolerance)
+    how = choose_measuring(context.dataset, context.selection.rows, options)
     measured = joined(
         [
             measure(
@@ -150,6 +151,7 @@ def _policy(how: Measuring, options: EvaluateOptions, operating: Operating) -> d
         "empty_prediction_on_lesion": "Dice, IoU and NSD 0; distances: the image diagonal; counted as missed",
         "normal_images": "no Dice or distance; they count in detection figures and nowhere else",
         "lesion_found": "a predicted region overlaps it with IoU of at least 0.1, one to one",
+        "smallest_lesion": how.smallest,
         "averaging": "mean over lesion images; lesion_sensitivity over lesions",
         **{name: row.policy for name, row in SEGMENTATION.items() if row.policy},
         "intervals": "95 %, named beside each metric; bootstrap draws whole groups",
@@ -171,11 +173,31 @@ class Measuring:
 
     in_mm: bool  #: Distances in mm; else in original pixels.
     tolerance: float  #: Of NSD, in that unit.
+    min_share: float = 0  #: Smallest lesion, as a share of its image.
+    min_mm2: float | None = None  #: Smallest lesion in mm², instead of a share.
 
     @property
     def unit(self) -> str:
         """``"mm"`` or ``"px"``."""
         return "mm" if self.in_mm else "px"
+
+    @property
+    def smallest(self) -> str:
+        """The smallest lesion in words."""
+        size = f"{100 * self.min_share:g} % of the image" if self.min_mm2 is None else f"{self.min_mm2:g} mm²"
+        return (
+            f"{size}; smaller regions of truth and prediction count neither as lesions nor as false marks, "
+            "their pixels count in Dice"
+        )
+
+    def pair(self, dataset: PreparedDataset, row: int, pred: np.ndarray, truth: np.ndarray) -> MaskPair:
+        """Put prediction and truth of a case together, to be measured."""
+        spacing = self.spacing(dataset, row)
+        if self.min_mm2 is None:
+            least = self.min_share * truth.size
+        else:
+            least = self.min_mm2 / (spacing[0] * spacing[1])
+        return MaskPair(pred, truth, tolerance=self.tolerance, spacing=spacing, min_pixels=least)
 
     def spacing(self, dataset: PreparedDataset, row: int) -> tuple[float, float]:
         """Distance between pixels of a case, in `unit`."""
@@ -183,13 +205,24 @@ class Measuring:
         return known or (1.0, 1.0)
 
 
-def choose_measuring(dataset: PreparedDataset, rows: np.ndarray, tolerance: float | None) -> Measuring:
+def choose_measuring(dataset: PreparedDataset, rows: np.ndarray, options: EvaluateOptions) -> Measuring:
     """Measure in mm where the spacing of every case is known, else in pixels: units are never mixed.
 
     The tolerance of NSD is 1 mm or 2 pixels where none is given.
+
+    Raises
+    ------
+    InputError
+        If a smallest lesion is given in mm² and the spacing is not known.
     """
     in_mm = bool((dataset.manifest["pixel_spacing"].to_numpy(dtype=str)[rows] != "").all())
-    return Measuring(in_mm, tolerance if tolerance is not None else (1.0 if in_mm else 2.0))
+    if options.min_lesion_mm2 is not None and not in_mm:
+        raise InputError(
+            f"--min-lesion-mm2 needs every image's pixel spacing; '{dataset.info.name}' does not have it.",
+            "Give the smallest lesion as a share of the image with --min-lesion.",
+        )
+    tolerance = options.tolerance if options.tolerance is not None else (1.0 if in_mm else 2.0)
+    return Measuring(in_mm, tolerance, options.min_lesion, options.min_lesion_mm2)
 
 
 @dataclass(frozen=True)
@@ -223,14 +256,13 @@ def measure(
     for i, (row, square) in enumerate(stream):
         truth, geometry = data.original_mask(row), data.geometry(row)
         probability = geometry.restore(square)
-        spacing = how.spacing(data, row)
         plain = to_mask(probability, threshold)
-        cases.append(measure_case(MaskPair(plain, truth, tolerance=how.tolerance, spacing=spacing), extra))
+        cases.append(measure_case(how.pair(data, row, plain, truth), extra))
         for steps in offered(min_area):
             mask = to_mask(probability, threshold, steps)
             same = np.array_equal(mask, plain)
-            pair = MaskPair(mask, truth, tolerance=how.tolerance, spacing=spacing)
-            options[steps.name].append(cases[-1] if same else measure_case(pair, extra))
+            one = cases[-1] if same else measure_case(how.pair(data, row, mask, truth), extra)
+            options[steps.name].append(one)
         if truth.any():
             sweep[i] = dice_by_threshold(probability, truth)
     return Measured(rows, cases, sweep, options)

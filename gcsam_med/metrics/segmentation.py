@@ -33,6 +33,8 @@ class MaskPair:
         Of the normalised surface Dice, in the unit of the spacing.
     min_iou : float
         Overlap at which a lesion counts as found (`regions.detect`).
+    min_pixels : float
+        Regions of fewer pixels count neither as lesions nor as false marks; their pixels count in Dice.
 
     Raises
     ------
@@ -48,13 +50,14 @@ class MaskPair:
         spacing: Spacing = (1.0, 1.0),
         tolerance: float = 1.0,
         min_iou: float = MIN_IOU,
+        min_pixels: float = 0,
     ) -> None:
         self.pred, self.truth = check_masks(pred, truth)
         self.spacing = check_spacing(spacing)
         if tolerance < 0:
             raise ValueError(f"A tolerance is 0 or more, got {tolerance}.")
         self.tolerance = tolerance
-        self.min_iou = min_iou
+        self.min_iou, self.min_pixels = min_iou, min_pixels
         self.n_pred = int(np.count_nonzero(self.pred))  #: Marked pixels.
         self.n_truth = int(np.count_nonzero(self.truth))  #: Lesion pixels.
         self.n_both = int(np.count_nonzero(self.pred & self.truth))  #: Lesion pixels that are marked.
@@ -77,7 +80,7 @@ class MaskPair:
     @cached_property
     def detection(self) -> Detection:
         """Lesions of the image, found and false ones counted."""
-        return detect(self.pred, self.truth, self.min_iou)
+        return detect(self.pred, self.truth, self.min_iou, self.min_pixels)
 
     @cached_property
     def distances(self) -> SurfaceDistances:
@@ -177,8 +180,8 @@ def unmarked(case: MaskPair) -> list[bool]:
 
 
 def undetected(case: MaskPair) -> list[bool]:
-    """Return one flag: whether not one lesion of the image is found."""
-    return [case.detection.found == 0]
+    """Return one flag: whether not one lesion of the image is found; none if it holds specks only."""
+    return [case.detection.found == 0] if case.detection.lesions else []
 
 
 def lesions_found(case: MaskPair) -> list[bool]:

@@ -65,6 +65,7 @@ def build_audit(
         "pairs_compared": search.candidates,
         "images_with_marks": len(marks),
         "images_with_coloured_overlay": len(coloured),
+        "images_with_specks": sum(f.statistics.get("mask_specks", 0) > 0 for f in facts),
         "shortcut_suspects": sum(s["suspicious"] for s in found_shortcuts),
     }
     return {
@@ -85,6 +86,7 @@ def build_audit(
         "quarantined": _files(faults, private),
         "unused": _files(unused, private),
         "masks": _flagged(facts, "mask_fraction", LARGE_MASK),
+        "specks": _flagged(facts, "mask_specks", 1),
     }
 
 

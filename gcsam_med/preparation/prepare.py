@@ -461,6 +461,11 @@ def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOp
             f"{s['shortcut_suspects']} simple properties tell the classes apart, first of all "
             f"{first['feature']}; see the audit's shortcuts."
         )
+    if n := s["images_with_specks"]:
+        texts.append(
+            f"Specks, regions below 0.01 % of the image, lie in the mask of {n} images; they are not counted "
+            "as lesions. See the audit."
+        )
     notes = {record["note"]: record["cases"] for record in audit["notes"]}
     if n := s["unused"]:
         reasons = Counter(record["reason"] for record in audit["unused"])

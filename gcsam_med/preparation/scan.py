@@ -35,6 +35,7 @@ from gcsam_med.images import (
     raw_picture,
     read_bytes,
 )
+from gcsam_med.metrics.regions import MIN_SHARE, specks
 from gcsam_med.preparation.privacy import keyed_id, patient_id
 from gcsam_med.reading import open_plain
 from gcsam_med.transforms.letterbox import Letterbox
@@ -93,7 +94,8 @@ def statistics(pixels: np.ndarray, grey: np.ndarray, mask: np.ndarray | None) ->
     """Numbers that tell an unusual image or mask from the rest.
 
     ``mean``, ``sd`` (0..255), ``black``, ``white``, ``colour`` (fractions of pixels), ``marks`` (count of
-    things like characters and calipers), and with a mask ``mask_fraction``, ``mask_parts``, ``mask_at_edge``.
+    things like characters and calipers), and with a mask ``mask_fraction``, ``mask_parts``, ``mask_specks``,
+    ``mask_at_edge``.
     """
     counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
     total, levels = counts.sum(), np.arange(256)
@@ -168,6 +170,7 @@ def _mask_statistics(mask: np.ndarray) -> dict[str, float]:
     return {
         "mask_fraction": float(mask.mean()),
         "mask_parts": float(ndimage.label(small)[1]),
+        "mask_specks": float(specks(mask, MIN_SHARE * mask.size)),
         "mask_at_edge": float(edge),
         "mask_corners": float(mask[0, 0] and mask[0, -1] and mask[-1, 0] and mask[-1, -1]),
     }

@@ -3,10 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
+from gcsam_med.config import EvaluateOptions
+from gcsam_med.errors import InputError
 from gcsam_med.evaluation.segmentation import choose_measuring
 from gcsam_med.metrics.operating_point import THRESHOLDS, best_dice_threshold, dice_by_threshold
 from gcsam_med.metrics.segmentation import MaskPair, dice
+from gcsam_med.metrics.summary import measure_case, segmentation_estimates
 from tests.builders import make_prepared
 
 
@@ -50,8 +54,32 @@ def test_units_are_never_mixed(tmp_path):
     """Oracle: the contract, mm only where every case's spacing is known."""
     known = make_prepared(tmp_path / "a", n=6, spacing="0.1x0.2")
     rows = np.arange(6)
-    how = choose_measuring(known, rows, None)
+    how = choose_measuring(known, rows, EvaluateOptions())
     assert (how.unit, how.tolerance, how.spacing(known, 0)) == ("mm", 1.0, (0.1, 0.2))
     known.manifest.loc[3, "pixel_spacing"] = ""
-    how = choose_measuring(known, rows, None)
+    how = choose_measuring(known, rows, EvaluateOptions())
     assert (how.unit, how.tolerance, how.spacing(known, 0)) == ("px", 2.0, (1.0, 1.0))
+
+
+def test_a_perfect_mask_finds_every_lesion_in_spite_of_annotation_dust(tmp_path):
+    """Oracle: the truth itself, letterboxed and brought back; a speck of one pixel is lost on the way."""
+    dataset = make_prepared(tmp_path, n=6, classes=("benign",), size=24)
+    for row in range(6):
+        path = dataset.root / "original_masks" / f"{row:06d}.png"
+        mask = np.asarray(Image.open(path)).copy()
+        mask[0, 0] = True
+        Image.fromarray(mask).save(path)
+
+    def found(**options):
+        how = choose_measuring(dataset, np.arange(6), EvaluateOptions(**options))
+        cases = []
+        for row in range(6):
+            truth, geometry = dataset.original_mask(row), dataset.geometry(row)
+            back = geometry.restore(geometry.place_mask(truth).astype(np.float32)) >= 0.5
+            cases.append(measure_case(how.pair(dataset, row, back, truth)))
+        return segmentation_estimates(cases, range(6), np.random.default_rng(0))["lesion_sensitivity"]
+
+    assert found(min_lesion=0).value == 0.5  # 6 of 12 regions
+    assert found(min_lesion=1e-3).value == 1.0
+    with pytest.raises(InputError, match="pixel spacing"):
+        found(min_lesion_mm2=4)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial import distance
 
-from gcsam_med.metrics.regions import Detection, components, detect, diameters
+from gcsam_med.metrics.regions import Detection, components, detect, diameters, specks
 
 
 def image(*boxes, shape=(20, 20)):
@@ -42,6 +42,18 @@ def test_counts_by_hand(pred, truth, expected):
     """Oracle: counted by hand, IoU of at least 0.1."""
     found = detect(pred, truth)
     assert (found.lesions, found.found, found.false_positives) == expected
+
+
+def test_specks_are_no_lesions_and_no_false_marks():
+    """Oracle: counted by hand: a lesion of 36 pixels and one of 16 beside specks of 1 and 4."""
+    dusty = TWO | image((0, 1, 19, 20), (7, 9, 18, 20))
+    assert detect(dusty, dusty) == Detection(4, 4, 0)
+    assert detect(dusty, dusty, min_pixels=5) == Detection(2, 2, 0)
+    assert detect(TWO, dusty, min_pixels=5) == Detection(2, 2, 0)
+    assert detect(dusty, TWO, min_pixels=5) == Detection(2, 2, 0)
+    assert detect(dusty, image(), min_pixels=5) == Detection(0, 0, 2)
+    assert detect(dusty, dusty, min_pixels=17) == Detection(1, 1, 0)
+    assert specks(dusty, 5) == 2
 
 
 def test_diagonal_neighbours_are_one_lesion():

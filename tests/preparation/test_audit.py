@@ -35,7 +35,10 @@ def biased_table(root: Path, n: int = 80) -> Path:
         path = root / f"i{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
-        layouts.save(root / f"m{i}.png", layouts.blob(i, *pixels.shape))
+        mask = layouts.blob(i, *pixels.shape)
+        if i == 4:
+            mask[0, 0] = mask.max()  # a speck
+        layouts.save(root / f"m{i}.png", mask)
         rows.append(f"i{i}.png,m{i}.png,{'ab'[b]},patient {i},{'Maker' if b else 'Other'} {i % 3 == 0}")
     colour = np.repeat(np.asarray(Image.open(root / "i0.png"))[..., None], 3, axis=2)
     colour[5:15, 5:40] = (255, 40, 0)
@@ -62,13 +65,15 @@ def test_shortcuts_are_suspected(biased: Outcome) -> None:
 
 
 def test_marks_colour_and_outliers_are_listed(biased: Outcome) -> None:
-    """The forty images with text; the one with an overlay; the white one."""
+    """The forty images with text; the one with an overlay; the white one; the one with a speck."""
     ids = biased.dataset.manifest["case_id"].tolist()
     marked = {r["case_id"] for r in biased.audit["marks"]}
     odd = set(ids[1::2])
     assert len(marked & odd) >= 30
     assert len(marked - odd) <= 2
     assert [r["case_id"] for r in biased.audit["coloured"]] == [ids[0]]
+    assert [r["case_id"] for r in biased.audit["specks"]] == [ids[4]]
+    assert any("mask of 1 images" in text for text in biased.warnings)
     assert ids[2] in {r["case_id"] for r in biased.audit["unusual"]}
 
 
