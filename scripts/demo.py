@@ -38,21 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trained, untrained = given.runs / "demo", given.runs / "demo-untrained"
     root = ["--data-root", str(given.data_root)]
 
-    # --- The five commands
-    if not (given.data_root / "prepared" / NAME / "dataset.json").is_file():
-        images = ["--demo", "--demo-cases", str(given.cases), "--size", str(given.size)]
-        _do("prepare", "--dataset", "busi", *images, "--name", NAME, *root)
-    if not (trained / "result.json").is_file():
-        if (trained / "config.yaml").is_file():
-            _do("train", "--resume", str(trained))
-        else:
-            settings = ["--epochs", str(given.epochs), "--output", str(trained)]
-            _do("train", "--dataset", NAME, "--optimizer", "gcsam", *settings, *root)
-    if not _report(trained).is_file():
-        _do("evaluate", str(trained))
+    # --- Prepare, train and evaluate; then predict
+    images = ["--demo", "--demo-cases", str(given.cases), "--size", str(given.size), "--name", NAME]
+    settings = ["--epochs", str(given.epochs), "--output", str(trained)]
+    _do("run", "--dataset", "busi", *images, *settings, *root)
     if not (given.output / "predictions.csv").is_file():
-        images = sorted(given.data_root.glob(f"demo/busi-{given.cases}-0/*/malignant/malignant (?).png"))
-        _do("predict", str(trained), *map(str, images), "--output", str(given.output))
+        found = sorted(given.data_root.glob(f"demo/busi-{given.cases}-0/*/malignant/malignant (?).png"))
+        _do("predict", str(trained), *map(str, found), "--output", str(given.output))
     _do("doctor", "--quiet", *root)
 
     # --- What training brought: the same network before it, through the same evaluation

@@ -31,7 +31,7 @@ def test_the_demo_runs_through_and_a_second_run_makes_nothing(
     arguments += ["--output", str(tmp_path / "out")]
     assert script.main(arguments) == 0
     said = capsys.readouterr().out
-    for command in ("prepare", "train", "evaluate", "predict", "doctor"):
+    for command in ("run", "predict", "doctor"):
         assert f"$ gcsam-med {command}" in said
     report = tmp_path / "runs" / "demo" / "evaluation" / "test" / "report.html"
     assert f"Report:      {report}" in said
@@ -43,7 +43,7 @@ def test_the_demo_runs_through_and_a_second_run_makes_nothing(
     assert script.main(arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == made
     again = capsys.readouterr().out
-    assert "$ gcsam-med train" not in again
+    assert "$ gcsam-med predict" not in again
     assert said.split("interval:")[-1] == again.split("interval:")[-1]
 
 

@@ -21,6 +21,7 @@ from gcsam_med.cli import console, streams
 from gcsam_med.errors import GcsamMedError, InputError, machine_fault, unknown_name
 
 COMMANDS = {
+    "run": "guided",
     "prepare": "prepare",
     "audit": "prepare",
     "preview": "prepare",

@@ -168,22 +168,23 @@ def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
 
 
 def _show_plan(plan: StudyPlan, device: str | None) -> None:
-    from gcsam_med.compare.cost import estimate_seconds, passes_per_step
     from gcsam_med.compare.execute import states
+    from gcsam_med.compare.plan import estimate_seconds
+    from gcsam_med.training.cost import passes_per_step
 
     console.say("Timing a few steps of each network on this machine ...")
     seconds = estimate_seconds(plan, device)
     standing = states(plan)
     console.table(
         f"{len(plan.runs)} runs in {plan.folder}",
-        ["run", "optimizer", "epochs", "passes per step", "minutes", "state"],
+        ["run", "optimizer", "epochs", "passes per step", "time", "state"],
         [
             (
                 run.name,
                 run.config.optimizer,
                 run.config.epochs,
                 f"{passes_per_step(run.config):g}",
-                f"{seconds[run.name] / 60:.1f}",
+                console.duration(seconds[run.name]),
                 standing[run.name],
             )
             for run in plan.runs
@@ -197,12 +198,8 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
             "seconds_left": left,
             "runs": [{"run": n, "seconds": s, "state": standing[n]} for n, s in seconds.items()],
         },
-        f"About {_duration(left)} of training are left, one run after another; nothing was started.",
+        f"About {console.duration(left)} of training left, one run after another; nothing was started.",
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} minutes"
 
 
 def _finish(found: Comparison, folder: Path, language: Language) -> None:

@@ -126,6 +126,22 @@ def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
     return drawn
 
 
+def duration(seconds: float) -> str:
+    """Time as people say it: ``40 s``, ``12 min``, ``2 h 10 min``."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{minutes} min" if not hours else f"{hours} h {minutes} min"
+
+
+def confirmed(question: str) -> bool:
+    """Ask on a terminal, yes by default; without a terminal nothing is asked."""
+    if not (sys.stdin.isatty() and voice.err.is_terminal):
+        return True
+    voice.err.print(plain(f"{question} [Y/n] "), end="")
+    return not sys.stdin.readline().strip().lower().startswith("n")
+
+
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Show a bar on a terminal while `items` are worked through; one plain line elsewhere.
 

@@ -45,10 +45,7 @@ def evaluate_command(
 
     run = find_run(run)
     report = evaluate(run, options=options, output=output, track=console.track)
-    for notice in report.notices:
-        if notice.stamp and notice.key != "research-only":
-            console.warn(f"{notice.title}. {notice.text}")
-    _show(report)
+    show_report(report)
     page = (output or evaluation_folder(report, run)) / "report.html"
     console.result(
         metrics_json(report), f"Report: {page}", then=f"gcsam-med predict {shlex.quote(str(run))} IMAGES"
@@ -100,10 +97,14 @@ def sharpness_command(
     console.result({"runs": contents}, f"Pictures and sharpness.json: {folder}")
 
 
-def _show(report: Report) -> None:
+def show_report(report: Report) -> None:
+    """Warn of what matters most, and draw the main metrics (stdout)."""
     from gcsam_med.metrics.table import METRICS, shown_in
     from gcsam_med.reporting.text import interval, number
 
+    for notice in report.notices:
+        if notice.stamp and notice.key != "research-only":
+            console.warn(f"{notice.title}. {notice.text}")
     rows = []
     for key in shown_in("console", report.task):
         estimate = report.metrics.get(key)

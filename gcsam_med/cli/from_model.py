@@ -37,6 +37,7 @@ class Given:
 
     model: type[Options]
     without: tuple[str, ...] = ()  #: Fields that the command does not offer.
+    only: tuple[str, ...] = ()  #: Fields that it offers; default: all that have a heading.
 
 
 RunSettings = Annotated[dict[str, Any], Given(RunConfig)]
@@ -105,7 +106,8 @@ def _given(hint: Any) -> tuple[Given | None, bool]:
 def _offered(given: Given, whole: bool) -> Iterator[str]:
     """Fields with an option of their own: all of a whole model, those with a panel of a run's settings."""
     for name, field in given.model.model_fields.items():
-        if name not in given.without and (whole or _extra(field).get("panel")):
+        offered = name in given.only if given.only else whole or _extra(field).get("panel")
+        if offered and name not in given.without:
             yield name
 
 

@@ -59,7 +59,25 @@ def prepare_command(
     # Leaving by an exception, not at once, so that reading processes end and half-written files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcome = prepare(dataset, source, data_root, options, track=console.track)
-    _tell(outcome, probe(outcome.dataset, console.track) if options.probes else outcome.audit)
+    audit = probe(outcome.dataset, console.track) if options.probes else outcome.audit
+    show_prepared(outcome, audit)
+    info = outcome.dataset.info
+    payload = {
+        "name": info.name,
+        "path": str(outcome.dataset.root),
+        "cases": info.n_cases,
+        "counts": info.counts,
+        "group_kind": info.group_kind,
+        "fresh": outcome.fresh,
+        "changes": list(outcome.changes),
+        "quarantined": len(outcome.faults),
+        "synthetic": info.synthetic,
+        "warnings": list(outcome.warnings),
+        "audit": audit["summary"],
+    }
+    done = "Prepared" if outcome.fresh else "Nothing changed"
+    then = f"gcsam-med train --dataset {shlex.quote(info.name)}"
+    console.result(payload, f"{done}: {outcome.dataset.root} (audit.html shows what was found)", then)
 
 
 @from_models
@@ -115,7 +133,8 @@ def preview_command(
     console.result({"path": str(path)}, f"Written: {path}")
 
 
-def _tell(outcome: Outcome, audit: dict[str, Any]) -> None:
+def show_prepared(outcome: Outcome, audit: dict[str, Any]) -> None:
+    """Draw what was prepared and what is noteworthy about it (stderr)."""
     info = outcome.dataset.info
     if outcome.changes:
         console.table("Changed since the former run", ["what"], [(change,) for change in outcome.changes])
@@ -128,22 +147,6 @@ def _tell(outcome: Outcome, audit: dict[str, Any]) -> None:
     counts = [[split, c["cases"], *(c[k] for k in info.classes)] for split, c in info.counts.items()]
     console.table(f"{info.title}: {info.n_cases} cases", columns, counts)
     _show_audit(audit)
-    payload = {
-        "name": info.name,
-        "path": str(outcome.dataset.root),
-        "cases": info.n_cases,
-        "counts": info.counts,
-        "group_kind": info.group_kind,
-        "fresh": outcome.fresh,
-        "changes": list(outcome.changes),
-        "quarantined": len(outcome.faults),
-        "synthetic": info.synthetic,
-        "warnings": list(outcome.warnings),
-        "audit": audit["summary"],
-    }
-    done = "Prepared" if outcome.fresh else "Nothing changed"
-    then = f"gcsam-med train --dataset {shlex.quote(info.name)}"
-    console.result(payload, f"{done}: {outcome.dataset.root} (audit.html shows what was found)", then)
 
 
 def _find(prepared: str, data_root: Path) -> PreparedDataset:

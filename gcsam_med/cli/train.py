@@ -76,7 +76,13 @@ def train_command(
             places: dict[str, Any] = {"output": output, "callback": view, "config": config}
             outcome = training.train(sets=sets or (), again=again, **places, **settings)
     if int(os.environ.get("RANK", "0")) == 0:
-        _report(outcome)
+        show_trained(outcome)
+        run = outcome.folder
+        console.result(
+            outcome.to_json(),
+            f"Model: {run / 'model'}\nCurves: {run / 'curves.png'}",
+            then=f"gcsam-med evaluate {shlex.quote(str(run))}",
+        )
 
 
 def _train_folds(folds: str, resume: Path | None, **given: Any) -> None:
@@ -93,7 +99,7 @@ def _train_folds(folds: str, resume: Path | None, **given: Any) -> None:
     with LiveView() as view:
         outcomes = training.train_folds(callback=view, **given)
     if int(os.environ.get("RANK", "0")) == 0:
-        _show(outcomes)
+        show_trained(*outcomes)
         console.result(
             {"runs": [outcome.to_json() for outcome in outcomes]},
             "",
@@ -140,38 +146,9 @@ def _checkpoint_every(text: str | None) -> dict[str, Any]:
         ) from None
 
 
-def _show(outcomes: list[TrainingResult]) -> None:
-    console.table(
-        "",
-        [
-            "run",
-            "best epoch",
-            f"validation {outcomes[0].metric}",
-            "epochs",
-            "minutes",
-            "images/s",
-            "stopped by",
-        ],
-        [
-            (
-                outcome.folder,
-                outcome.best_epoch,
-                f"{outcome.best:.4f}",
-                outcome.epochs,
-                f"{outcome.seconds / 60:.1f}",
-                f"{outcome.images_per_second:.1f}",
-                outcome.reason,
-            )
-            for outcome in outcomes
-        ],
-    )
-
-
-def _report(outcome: TrainingResult) -> None:
-    _show([outcome])
-    run = outcome.folder
-    console.result(
-        outcome.to_json(),
-        f"Model: {run / 'model'}\nCurves: {run / 'curves.png'}",
-        then=f"gcsam-med evaluate {shlex.quote(str(run))}",
-    )
+def show_trained(*outcomes: TrainingResult) -> None:
+    """Draw how runs ended (stderr)."""
+    for outcome in outcomes:
+        facts = f"{console.duration(outcome.seconds)}, {outcome.images_per_second:.1f} images/s"
+        best = f"best validation {outcome.metric} {outcome.best:.4f} in epoch {outcome.best_epoch}"
+        console.say(f"{outcome.folder}: {best} of {outcome.epochs} ({facts}; stopped by {outcome.reason})")

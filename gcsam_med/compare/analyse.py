@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from gcsam_med.compare.cost import passes_per_step
 from gcsam_med.compare.finished_runs import FinishedRun
 from gcsam_med.compare.paired_cases import PairedCases, paired_cases
 from gcsam_med.config import MACHINE_FIELDS
@@ -19,6 +18,7 @@ from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count, number
+from gcsam_med.training.cost import passes_per_step
 
 _FEW_SEEDS = 5
 _EQUAL_COST = 1.1

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from gcsam_med.compare.cost import passes_per_step
 from gcsam_med.config import CompareOptions, Name, RunConfig, load_config
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError, unknown_name
@@ -20,6 +19,7 @@ from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reading import read_json
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import make_plan
+from gcsam_med.training.cost import passes_per_step, seconds_per_pass, training_seconds
 
 SCHEMA = 1
 PLAN_FILE = "study.json"
@@ -169,6 +169,40 @@ def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:
     if only not in by_name:
         raise unknown_name("run of the study", only, by_name.keys())
     return by_name[only]
+
+
+def estimate_seconds(plan: StudyPlan, device: str | None = None) -> dict[str, float]:
+    """Estimate the training time of every run of a study, were it made from its beginning.
+
+    Parameters
+    ----------
+    plan : StudyPlan
+        The study.
+    device : str, optional
+        Instead of the configurations'.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds by the run's name, validation included; early stopping may make it less.
+    """
+    pace: dict[str | None, float] = {}
+    seconds = {}
+    for run in plan.runs:
+        config = run.config if device is None else run.config.model_copy(update={"device": device})
+        planned = make_plan(config, open_prepared(config.data_root, config.dataset))
+        info = planned.dataset.info
+        if config.model not in pace:
+            pace[config.model] = seconds_per_pass(
+                config,
+                info.size,
+                channels=planned.preprocessing.channels,
+                classes=planned.outputs,
+                modality=info.modality,
+            )
+        cases = len(planned.train_rows), len(planned.val_rows)
+        seconds[run.name] = training_seconds(config, pace[config.model], *cases)
+    return seconds
 
 
 def _arms(options: CompareOptions, base: RunConfig) -> list[tuple[str, str, float]]:

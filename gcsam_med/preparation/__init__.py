@@ -2,7 +2,7 @@
 
 from gcsam_med.config import PrepareOptions
 from gcsam_med.preparation.overlap import overlap
-from gcsam_med.preparation.prepare import Outcome, prepare
+from gcsam_med.preparation.prepare import Outcome, prepare, survey
 from gcsam_med.preparation.shortcuts import probe
 
-__all__ = ["Outcome", "PrepareOptions", "overlap", "prepare", "probe"]
+__all__ = ["Outcome", "PrepareOptions", "overlap", "prepare", "probe", "survey"]

@@ -125,13 +125,8 @@ def prepare(
     EnvironmentFault
         If something cannot be written.
     """
-    if dataset not in DATASETS:
-        raise unknown_name("data set", dataset, DATASETS.keys())
     options, root = chosen(PrepareOptions, options, **fields), Path(data_root)
-    _check_taken(dataset, options)
     source = _source(dataset, source, root, options, track)
-    if not source.exists():
-        raise InputError(f"The source {source} is not there.", "Check --source.")
     spec, splits = DATASETS[dataset], options.splits
     splits_sha256 = sha256_of(splits) if splits is not None and splits.is_file() else ""
     recorded = {"dataset": dataset, **options.recorded(), "splits_sha256": splits_sha256}
@@ -147,9 +142,7 @@ def prepare(
         return _as_it_was(target)
     key = identity_key(root) if spec.private else None
     with opened(source, target.parent, track) as folder:
-        listing = spec.list_cases(folder, **{name: getattr(options, name) for name in spec.takes})
-        if not listing.cases and not listing.faults:
-            raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
+        listing = _listed(spec, folder, source, options)
         listing = account_for_all(name_apart(group_by(listing, options.group_regex)))
         spec = replace(
             spec,
@@ -181,6 +174,28 @@ def _not_published(source: Path, spec: SourceSpec) -> str:
     return f"{source.name} is not a published file of {spec.title}: its MD5 sum is {md5}."
 
 
+def survey(
+    dataset: str,
+    source: PathLike | None = None,
+    data_root: PathLike = "data",
+    options: PrepareOptions | None = None,
+    *,
+    track: Track = silent,
+) -> Listing:
+    """List the cases of a source without reading their pixels; see `prepare` for arguments and errors."""
+    options, root = options or PrepareOptions(), Path(data_root)
+    source = _source(dataset, source, root, options, track)
+    with opened(source, root / "prepared", track) as folder:
+        return _listed(DATASETS[dataset], folder, source, options)
+
+
+def _listed(spec: SourceSpec, folder: Path, source: Path, options: PrepareOptions) -> Listing:
+    listing = spec.list_cases(folder, **{name: getattr(options, name) for name in spec.takes})
+    if not listing.cases and not listing.faults:
+        raise InputError(f"No images were found in {source}.", f"Expected: {spec.layout}.")
+    return listing
+
+
 def _check_taken(dataset: str, options: PrepareOptions) -> None:
     """Refuse options that only other data sets take."""
     for name in sorted({name for spec in DATASETS.values() for name in spec.takes}):
@@ -195,7 +210,10 @@ def _check_taken(dataset: str, options: PrepareOptions) -> None:
 def _source(
     dataset: str, source: PathLike | None, data_root: Path, options: PrepareOptions, track: Track
 ) -> Path:
-    """Where the images are: as given, downloaded, or generated."""
+    """Where the images are: as given, downloaded, or generated; refuse what does not fit the data set."""
+    if dataset not in DATASETS:
+        raise unknown_name("data set", dataset, DATASETS.keys())
+    _check_taken(dataset, options)
     ways = (("--source", source is not None), ("--download", options.download), ("--demo", options.demo))
     given = [flag for flag, on in ways if on]
     if len(given) != 1:
@@ -209,6 +227,8 @@ def _source(
         return fetch(dataset, DATASETS[dataset], data_root / "downloads" / dataset, track)
     if options.demo:
         return demo_folder(dataset, data_root, options.demo_cases, options.seed, track=track)
+    if not Path(str(source)).exists():
+        raise InputError(f"The source {source} is not there.", "Check --source.")
     return Path(str(source))
 
 

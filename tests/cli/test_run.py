@@ -1,0 +1,90 @@
+"""`gcsam-med run`: settings that suit machine and data, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gcsam_med.cli import run
+from gcsam_med.config import RunConfig
+from gcsam_med.training import cost
+from tests.builders import make_prepared
+
+TINY = ["run", "--dataset", "busi", "--demo", "--demo-cases", "30", "--name", "tiny", "--size", "32"]
+
+
+@pytest.mark.parametrize(
+    ("second", "size", "epochs"),
+    [(0.0001, 256, 100), (0.5, 128, 100), (2.0, 128, 70), (60.0, 128, 30)],
+    ids=["fast", "slow", "slower", "hopeless"],
+)
+def test_a_slow_machine_gets_small_images_then_fewer_epochs(
+    second: float, size: int, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: by hand. 400 cases are 50 steps of 2 passes and 5 thirds; a pass at 128 takes a quarter."""
+    monkeypatch.setattr(cost, "seconds_per_pass", lambda _, side, **__: second * (side / 256) ** 2)
+    config = RunConfig(dataset="d", task="segmentation", model="unet", device="cpu")
+    advice = cost.advise(config, set(), 400, 40)
+    assert (advice.values["size"], advice.values["epochs"]) == (size, epochs)
+    assert advice.values["batch_size"] == 8
+    passes = epochs * (50 * 2 + 5 / 3)
+    assert advice.seconds == pytest.approx(passes * second * (size / 256) ** 2, rel=0.02)
+    assert advice.reasons.keys() == advice.values.keys()
+
+
+def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "seconds_per_pass", lambda *_, **__: 60.0)
+    config = RunConfig(dataset="d", task="segmentation", model="unet", device="cpu", epochs=500, batch_size=2)
+    advice = cost.advise(config, {"epochs", "batch_size"}, 400, 40, size=512)
+    assert [advice.values[name] for name in ("size", "epochs", "batch_size")] == [512, 500, 2]
+    assert advice.reasons["epochs"] == "as you chose"
+
+
+def test_timing_works_for_both_tasks() -> None:
+    for task, model in (("segmentation", "unet"), ("classification", "resnet18")):
+        config = RunConfig(dataset="d", task=task, model=model, device="cpu", batch_size=2)  # type: ignore[arg-type]
+        assert 0 < cost.seconds_per_pass(config, 32) < 60
+
+
+@pytest.mark.slow
+def test_one_command_prepares_trains_evaluates_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the files of the contract; the second time nothing is made, and other settings are refused."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cost, "seconds_per_pass", lambda *_, **__: 0.01)
+    assert run([*TINY, "--epochs", "1", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 1
+    assert not Path("runs").exists()
+
+    assert run([*TINY, "--epochs", "1"]) == 0
+    report = Path("runs/tiny-unet-gcsam-seed0/evaluation/test/report.html")
+    assert report.is_file()
+    said = capsys.readouterr()
+    assert f"Report: {report}" in said.out
+    assert "Training takes about" in said.err
+    assert "a perfect answer would score Dice 0." in said.err
+
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(TINY) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == made
+    assert run([*TINY, "--epochs", "2"]) == 2
+    assert "--epochs is 1 there" in capsys.readouterr().err
+
+    Path("runs/tiny-unet-gcsam-seed0/result.json").unlink()  # as if it had been interrupted
+    report.unlink()
+    assert run(TINY) == 0
+    assert report.is_file()
+
+
+def test_the_dice_ceiling_falls_with_the_size_and_is_one_at_the_images_own(tmp_path: Path) -> None:
+    """Oracle: a mask that keeps its pixels comes back whole, and smaller images blur more of the outline."""
+    dataset = make_prepared(tmp_path, 12, 64)
+    own = int(max(dataset.manifest["height"].max(), dataset.manifest["width"].max()))
+    found = [cost.dice_ceiling(dataset, size) for size in (own, 32, 16)]
+    assert found[0] is not None
+    assert found[0] > 0.99
+    assert found == sorted(found, reverse=True)
+    assert len(set(found)) == 3
