@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "predict",
     "sharpness": "evaluate",
     "runs": "runs",
+    "view": "view",
     "list": "info",
     "doctor": "info",
 }

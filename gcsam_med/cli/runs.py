@@ -10,9 +10,10 @@ import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import from_models
-from gcsam_med.errors import GcsamMedError, InputError, unknown_name
+from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.files import is_name
 from gcsam_med.reading import read_json_or_empty
+from gcsam_med.runs.table import COLUMNS, run_folders, summary
 
 Run = Annotated[
     Path | None,
@@ -23,7 +24,6 @@ Run = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the runs.")]
-COLUMNS = ("run", "data", "task", "model", "optimizer", "epochs", "finished", "validation", "looks", "test")
 
 
 @from_models
@@ -91,41 +91,6 @@ def find_run(given: Path | None) -> Path:
     near = difflib.get_close_matches(given.name, known, n=2, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"There is no run folder {given}.", f"{hint}Runs are listed by: gcsam-med runs")
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """Runs below a folder, those of studies too, newest first."""
-    configs = [*folder.glob("*/config.yaml"), *folder.glob("*/runs/*/config.yaml")]
-    return [path.parent for path in sorted(configs, key=lambda p: (-p.stat().st_mtime, str(p)))]
-
-
-def summary(root: Path) -> dict[str, Any]:
-    """What `runs` shows of a run; what cannot be read is None."""
-    from gcsam_med.evaluation.evaluation_log import read_evaluations
-    from gcsam_med.runs import RunFolder
-
-    run = RunFolder(root)
-    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {
-        "run": str(root),
-        "finished": run.finished,
-        "report": None,
-    }
-    try:
-        config = run.config()
-    except GcsamMedError as error:
-        return row | {"data": f"damaged: {error.message}"}
-    row |= {name: getattr(config, name) for name in ("task", "model", "optimizer")} | {"data": config.dataset}
-    result = read_json_or_empty(run.result_file)
-    if result:
-        row["epochs"], row["metric"] = result.get("epochs"), result.get("metric")
-        row["validation"] = result.get("best")
-    row["looks"] = sum(e.get("split") == "test" for e in read_evaluations(run.evaluation_log_file))
-    found = read_json_or_empty(run.evaluation("test") / "metrics.json").get("metrics", {})
-    main = found.get("dice") or found.get("auc") or found.get("balanced_accuracy")
-    if isinstance(main, dict):
-        row["test"], row["test_ci95"] = main.get("value"), main.get("ci95")
-        row["report"] = str(run.evaluation("test") / "report.html")
-    return row
 
 
 def _compare_two(first: Path, second: Path) -> None:

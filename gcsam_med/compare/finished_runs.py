@@ -14,7 +14,6 @@ import pandas as pd
 from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import MACHINE_FIELDS, RunConfig
 from gcsam_med.errors import InputError
-from gcsam_med.evaluation.evaluation_log import read_evaluations
 from gcsam_med.files import is_name
 from gcsam_med.reading import read_json, read_plain
 from gcsam_med.reporting.tables import plain_cell
@@ -103,7 +102,7 @@ def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
         sharpness = read_json(measured, dict[str, Any], "") if measured.is_file() else {}
         if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
             sharpness = {}
-        looks = sum(entry.get("split") == split for entry in read_evaluations(run.evaluation_log_file))
+        looks = sum(entry.get("split") == split for entry in run.evaluations())
         name = run.root.resolve().name
         return FinishedRun(name, arm, run.config(), metrics, cases, result, sharpness, looks)
     except InputError as error:

@@ -5,23 +5,11 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gcsam_med.errors import EnvironmentFault
 from gcsam_med.files import append_line
-from gcsam_med.reading import read_json_lines
 from gcsam_med.runs import RunFolder
-
-MAX_BYTES = 64 * 2**20
-
-
-def read_evaluations(path: Path) -> list[dict[str, Any]]:
-    """Read an evaluation log; lines that are not whole (a crash while writing) are skipped."""
-    try:
-        return read_json_lines(path, dict[str, Any])
-    except OSError:
-        return []
 
 
 def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
@@ -63,7 +51,7 @@ def former_evaluations(
     former = [
         entry
         for path in logs
-        for entry in read_evaluations(path)
+        for entry in RunFolder(path.parent).evaluations()
         if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"), entry.get("test_fold"))
         == (task, split, dataset_sha256, test_fold)
     ]

@@ -32,10 +32,11 @@ THUMBNAIL = 240  # pixels of a thumbnail's longer side
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates' environment, whose filters write numbers as the reports do."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("gcsam_med.reporting", "templates"),
         # Everything is escaped but what is Markup: our own style sheet and SVG.
         autoescape=True,
@@ -44,7 +45,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "as_records": _as_records,
         "brief": text.brief,
         "by_kind": _by_kind,
@@ -69,8 +70,8 @@ def _environment() -> Environment:
         "stacked": text.stacked,
         "value": text.value,
     }
-    environment.globals |= {"arm_name": text.arm_name, "pair_name": text.pair_name, "shown_in": shown_in}
-    return environment
+    made.globals |= {"arm_name": text.arm_name, "pair_name": text.pair_name, "shown_in": shown_in}
+    return made
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -79,7 +80,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
     css = (files("gcsam_med.reporting") / "templates" / "style.css").read_text(encoding="utf-8")
     # Our own file, no one else's text.
-    return _environment().get_template(template).render(css=Markup(css), version=__version__, **context)  # noqa: S704
+    return environment().get_template(template).render(css=Markup(css), version=__version__, **context)  # noqa: S704
 
 
 def jpeg(image: np.ndarray) -> str:

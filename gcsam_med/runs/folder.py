@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gcsam_med.config import RunConfig, load_config
 from gcsam_med.errors import InputError
+from gcsam_med.reading import read_json_lines
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ class RunFolder:
     def evaluation(self, name: str) -> Path:
         """Folder of the evaluation on a split (or ``OTHER-test`` for an external data set)."""
         return self.root / "evaluation" / name
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Read the evaluation log; lines that are not whole (a crash while writing) are skipped."""
+        try:
+            return read_json_lines(self.evaluation_log_file, dict[str, Any])
+        except OSError:
+            return []
 
     def config(self) -> RunConfig:
         """Read the run's configuration."""

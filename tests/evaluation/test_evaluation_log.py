@@ -1,4 +1,4 @@
-from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation, read_evaluations
+from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation
 from gcsam_med.runs import RunFolder
 
 
@@ -17,5 +17,5 @@ def test_looks_of_all_runs_beside_are_counted_and_torn_lines_skipped(tmp_path):
     looks = former_evaluations(runs[0], "segmentation", "test", "d")
     assert len(looks) == 2
     assert looks[0]["run"] == "b"
-    assert len(read_evaluations(runs[0].evaluation_log_file)) == 1
-    assert read_evaluations(tmp_path / "nowhere") == []
+    assert len(runs[0].evaluations()) == 1
+    assert RunFolder(tmp_path / "nowhere").evaluations() == []

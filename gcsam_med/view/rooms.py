@@ -1,0 +1,13 @@
+"""All rooms of the page."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from gcsam_med.view.library import Library
+from gcsam_med.view.runs_room import RunsRoom
+
+
+def routes(library: Library) -> list[Route]:
+    """Return what the page answers to."""
+    return RunsRoom(library).routes()
