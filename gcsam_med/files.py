@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -212,3 +214,159 @@ def _lock(path: Path, doing: str, advice: str) -> int:
 def _holder(descriptor: int) -> str:
     words = printable(os.pread(descriptor, 100, 0).decode(errors="replace").strip())
     return f"Process {words}" if words else "Another process"
+
+
+# --- Folders
+
+
+@contextmanager
+def replacing(
+    target: Path, ours: Callable[[Path], bool], doing: str, advice: str = _WAIT, *, among_others: bool = False
+) -> Iterator[Path]:
+    """Give an empty folder to write to; what is in it takes the place of `target` at once, if all goes well.
+
+    At any instant, `target` holds all of the former files or all of the new ones: two folders are exchanged
+    in one step. What a killed process left is put right by the next one, or by `recover`.
+
+    Parameters
+    ----------
+    target : Path
+        Where the folder is to be.
+    ours : callable
+        Whether a folder that is there holds nothing but what the new one replaces.
+    doing : str
+        What is being done, named to another process that wants to write `target`; see `locked`.
+    advice : str
+        For that process, and for who finds something else in the place of `target`.
+    among_others : bool
+        What to do with a folder that is not `ours`, or cannot be exchanged. False: refuse it. True: leave the
+        other files as they are, and move the new ones among them; a process that is killed while it moves
+        leaves the rest to the next one.
+
+    Yields
+    ------
+    Path
+        The folder to write to, on the file system of `target`.
+
+    Raises
+    ------
+    InputError
+        If something else is in the place of `target`, or another process holds it.
+    EnvironmentFault
+        If it cannot be written.
+    """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - links are looked at, not followed
+    with locked(_sibling(target, "lock"), doing, advice):
+        _put_right(target)
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            kind = "a link" if target.is_symlink() else "a file"
+            raise InputError(f"{target} is {kind}, where a folder is to be written; it was left.", advice)
+        if not among_others and not _is_replaceable(target, ours):
+            raise InputError(
+                f"{target} is in the way: it holds something else, so it was left as it is.", advice
+            )
+        work = _sibling(target, "tmp")
+        work.mkdir()
+        try:
+            yield work
+            _take_place(work, target, ours, among_others)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Put right what a killed process left of `replacing`, unless one is at work there."""
+    target = Path(os.path.abspath(target))  # noqa: PTH100
+    left = [_sibling(target, what) for what in ("tmp", "former")]
+    if any(path.exists() for path in left) or (target / _COMMITTED).is_dir():
+        with suppress(InputError, EnvironmentFault), locked(_sibling(target, "lock"), ""):
+            _put_right(target)
+
+
+_COMMITTED = ".new"
+"""Files below it are whole and belong in the folder above it."""
+
+
+def _sibling(target: Path, what: str) -> Path:
+    """A hidden name beside `target`; inside it where nothing can be written beside it (a mount point)."""
+    # The dot keeps the names of two folders apart: none of ours begins with one, nor ends so.
+    if target.is_dir() and (os.path.ismount(target) or not os.access(target.parent, os.W_OK)):
+        return target / f"{_COMMITTED}.{what}"
+    return target.with_name(f".{target.name}.{what}")
+
+
+def _is_replaceable(target: Path, ours: Callable[[Path], bool]) -> bool:
+    return not target.exists() or not any(target.iterdir()) or ours(target)
+
+
+def _put_right(target: Path) -> None:
+    work, former = _sibling(target, "tmp"), _sibling(target, "former")
+    if former.exists() and not target.exists():
+        former.replace(target)
+    for path in (work, former):
+        if path.exists():
+            shutil.rmtree(path)
+    _move_committed(target)
+
+
+def _take_place(work: Path, target: Path, ours: Callable[[Path], bool], among_others: bool) -> None:
+    if not target.exists():
+        work.replace(target)
+    elif among_others and (work.parent == target or Path.cwd().is_relative_to(target.resolve())):
+        _commit(work, target)
+    elif _is_replaceable(target, ours):
+        try:
+            _exchange(work, target)
+        except OSError as error:
+            if not among_others or error.errno not in (errno.EXDEV, errno.EBUSY, errno.EACCES):
+                raise
+            _commit(work, target)
+    elif among_others:
+        _commit(work, target)
+    else:
+        raise InputError(f"{target} has come to hold something else; it was left as it is.", _WAIT)
+    sync_folder(target.parent)
+
+
+def _exchange(work: Path, target: Path) -> None:
+    """Exchange two folders in one step where the system can; else the former one steps aside first."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        code = errno.ENOSYS
+    else:
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        failed = rename(here, os.fsencode(work), here, os.fsencode(target), exchange)
+        code = ctypes.get_errno() if failed else 0
+    if code in (errno.ENOSYS, errno.EINVAL):
+        former = _sibling(target, "former")
+        target.replace(former)
+        work.replace(target)
+        shutil.rmtree(former, ignore_errors=True)
+    elif code:
+        raise OSError(code, os.strerror(code), str(target))
+
+
+def _commit(work: Path, target: Path) -> None:
+    """Move files among others: first all at once to a hidden folder, from where any process can go on."""
+    try:
+        work.replace(target / _COMMITTED)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EBUSY):
+            raise
+        staged = target / f"{_COMMITTED}.tmp"
+        shutil.rmtree(staged, ignore_errors=True)
+        shutil.copytree(work, staged)
+        staged.replace(target / _COMMITTED)
+    _move_committed(target)
+
+
+def _move_committed(target: Path) -> None:
+    committed = target / _COMMITTED
+    if committed.is_symlink() or not committed.is_dir():
+        return
+    for path in sorted(committed.rglob("*")):
+        if path.is_file():
+            inner = path.relative_to(committed)
+            path.replace(make_folder(target, *inner.parent.parts) / inner.name)
+    shutil.rmtree(committed)

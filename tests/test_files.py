@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gcsam_med.files import write_durably
+from gcsam_med.errors import InputError
+from gcsam_med.files import recover, replacing, write_durably
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
@@ -54,3 +55,118 @@ def test_a_kill_at_any_moment_leaves_one_whole_version(tmp_path):
         content = Path(file).read_bytes()
         assert len(content) == 200_000
         assert len(set(content)) == 1
+
+
+# --- Folders
+
+MARK = "dataset.json"
+
+
+def set_of(folder: Path, content: str) -> Path:
+    """A folder of ours, which may be replaced."""
+    folder.mkdir()
+    (folder / MARK).write_text("{}")
+    (folder / "content").write_text(content)
+    return folder
+
+
+def is_ours(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} <= {MARK, "content"}
+
+
+def names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def replace(target: Path, content: str, *, among_others: bool = False) -> None:
+    with replacing(target, is_ours, f"writing {target}", among_others=among_others) as work:
+        (work / "content").write_text(content)
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_failure_leaves_the_former_folder_and_success_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, atomic: bool
+) -> None:
+    """An exception in the middle; then success, where the system can exchange folders and where it cannot."""
+    if not atomic:
+        monkeypatch.setattr("gcsam_med.files.ctypes.CDLL", lambda *a, **k: object())
+    target = set_of(tmp_path / "set", "former")
+
+    def interrupted() -> None:
+        with replacing(target, is_ours, "writing") as work:
+            (work / "content").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (target / "content").read_text() == "former"
+    replace(target, "new")
+    assert (target / "content").read_text() == "new"
+    assert names(target) == {"content"}
+    assert names(tmp_path) == {"set"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "one file too many"])
+def test_what_is_not_ours_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    """A thesis stands where the folder should go; oracle: it is there afterwards, byte for byte."""
+    target = tmp_path / "set"
+    kept = tmp_path / "thesis" / "chapter.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    if kind == "link":
+        target.symlink_to(kept.parent)
+    elif kind == "file":
+        target.write_text("years of work")
+        kept = target
+    else:
+        kept = kept.parent.rename(target) / "chapter.txt"
+        if kind != "folder":
+            (target / MARK).write_text("{}")  # other programs have a file of this name as well
+    with pytest.raises(InputError, match=r"in the way|where a folder is to be written"):
+        replace(target, "new")
+    assert kept.read_text() == "years of work"
+
+
+def test_files_of_others_stay_beside_new_ones(tmp_path: Path) -> None:
+    """A folder that holds other files too is written into; a killed process's files are moved by the next."""
+    target = set_of(tmp_path / "set", "former")
+    (target / "notes.txt").write_text("mine")
+    replace(target, "new", among_others=True)
+    assert names(target) == {MARK, "content", "notes.txt"}
+    assert (target / "content").read_text() == "new"
+    set_of(target / ".new", "committed")
+    recover(target)
+    assert names(target) == {MARK, "content", "notes.txt"}
+    assert (target / "content").read_text() == "committed"
+
+
+def test_the_current_folder_is_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exchanged for another, it would vanish below the shell that stands in it."""
+    target = set_of(tmp_path / "set", "former")
+    monkeypatch.chdir(target)
+    replace(Path(), "new", among_others=True)
+    assert Path("content").read_text() == "new"
+    assert names(tmp_path) == {"set"}
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
+    """The second is refused, and does not take the first one's half-written folder for a dead one's."""
+    target = tmp_path / "set"
+    with replacing(target, is_ours, "writing it") as work:
+        (work / "content").write_text("first")
+        recover(target)
+        with pytest.raises(InputError, match="already writing"):
+            replace(target, "second")
+    assert (target / "content").read_text() == "first"
+
+
+def test_what_a_killed_process_left_is_cleared_or_brought_back(tmp_path: Path) -> None:
+    """A half-written folder goes, a half-done swap is undone; those of the set 'a.b' are not those of 'a'."""
+    set_of(tmp_path / ".a.former", "of a")
+    set_of(tmp_path / ".a.b.former", "of a.b")
+    set_of(tmp_path / ".a.tmp", "half")
+    recover(tmp_path / "a")
+    assert names(tmp_path) == {"a", ".a.b.former"}
+    assert (tmp_path / "a" / "content").read_text() == "of a"
+    recover(tmp_path / "a.b")
+    assert names(tmp_path) == {"a", "a.b"}

@@ -23,7 +23,7 @@ from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.flatness import measure_sharpness
-from gcsam_med.files import write_durably
+from gcsam_med.files import locked, write_durably
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
@@ -37,6 +37,12 @@ State = Literal["to do", "unfinished", "trained", "evaluated"]
 SHARPNESS = SharpnessOptions(cases=32, eigenvalues=1, trace_samples=10, line_points=21, surface_points=0)
 _PROGRESS_SECONDS = 0.2
 _ROOT = Path(__file__).resolve().parents[2]
+# A process whose parent is killed would train on, unseen. Its stdin ends with the parent, however that ends;
+# then it saves a checkpoint and ends as on SIGTERM.
+_END_WITH_PARENT = (
+    "import os, signal, threading; threading.Thread("
+    "target=lambda: (os.read(0, 1), os.kill(os.getpid(), signal.SIGTERM)), daemon=True).start()"
+)
 
 
 def state_of(plan: StudyPlan, run: PlannedRun) -> State:
@@ -192,18 +198,25 @@ def run_here(
     Interrupted
         If a signal came; what was done is saved.
     """
-    left, failures = _left(plan, sharpness), []
-    for number, run in enumerate(left, start=1):
-        tell(f"run {number} of {len(left)}: {run.name}")
-        try:
-            with view() as callback:
-                finish_run(plan, run, device=device, sharpness=sharpness, callback=callback, track=track)
-        except Interrupted as stop:
-            raise Interrupted(stop.message, _go_on(plan), stop.exit_code) from stop
-        except GcsamMedError as error:
-            tell(f"{run.name} failed: {error.message}")
-            failures.append(Failure(run.name, str(error), error.exit_code))
+    failures = []
+    with _alone(plan):
+        left = _left(plan, sharpness)
+        for number, run in enumerate(left, start=1):
+            tell(f"run {number} of {len(left)}: {run.name}")
+            try:
+                with view() as callback:
+                    finish_run(plan, run, device=device, sharpness=sharpness, callback=callback, track=track)
+            except Interrupted as stop:
+                raise Interrupted(stop.message, _go_on(plan), stop.exit_code) from stop
+            except GcsamMedError as error:
+                tell(f"{run.name} failed: {error.message}")
+                failures.append(Failure(run.name, str(error), error.exit_code))
     return failures
+
+
+def _alone(plan: StudyPlan) -> AbstractContextManager[None]:
+    """Two processes that make the runs of one study would take them from each other."""
+    return locked(plan.folder / ".lock", f"making the runs of {plan.folder}")
 
 
 def run_in_processes(
@@ -236,7 +249,7 @@ def run_in_processes(
     waiting, free = _left(plan, sharpness), list(devices)
     total, failures = len(waiting), []
     at_work: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
-    with StopSignals() as stop:
+    with _alone(plan), StopSignals() as stop:
         while waiting or at_work:
             while waiting and free and stop.exit_code is None:
                 run, device = waiting.pop(0), free.pop(0)
@@ -335,7 +348,13 @@ def slurm_script(plan: StudyPlan, *, sharpness: bool) -> str:
     queued again, so that a run may take longer than the time limit of the queue.
     """
     folder = plan.folder.resolve()
+    if not str(folder).isprintable() or {'"', "\\"} & set(str(folder)):
+        raise InputError(
+            "The path of the study holds a control character, quote or backslash, which SLURM does not take.",
+            "Choose another --output.",
+        )
     options = " --sharpness" if sharpness else ""
+    logs = f"{folder}/logs/".replace("%", "%%") + "%a.txt"
     return f"""#!/bin/bash
 #SBATCH --job-name=gcsam-med
 #SBATCH --array=0-{len(plan.runs) - 1}
@@ -344,7 +363,7 @@ def slurm_script(plan: StudyPlan, *, sharpness: bool) -> str:
 #SBATCH --time=04:00:00
 #SBATCH --requeue
 #SBATCH --signal=USR1@120
-#SBATCH --output={folder}/logs/%a.txt
+#SBATCH --output="{logs}"
 # {len(plan.runs)} runs. Save as study.sbatch and start with:  sbatch study.sbatch
 # When all are done, compare them with:  gcsam-med compare --output {shlex.quote(str(folder))}
 srun gcsam-med compare --output {shlex.quote(str(folder))} --only "$SLURM_ARRAY_TASK_ID"{options}
@@ -366,7 +385,8 @@ def _start(
     plan: StudyPlan, run: PlannedRun, device: str, share: int, sharpness: bool, logs: Path
 ) -> subprocess.Popen[bytes]:
     # Not -m: it would look for modules in the working directory first.
-    code = f"import sys; sys.path.append({str(_ROOT)!r}); from gcsam_med.cli import main; main()"
+    start = f"import sys; sys.path.append({str(_ROOT)!r}); from gcsam_med.cli import main; main()"
+    code = f"{_END_WITH_PARENT}; {start}"
     command = [sys.executable, "-P", "-c", code, "compare", "--output", str(plan.folder), "--only", run.name]
     command += ["--device", device, *(["--sharpness"] if sharpness else [])]
     threads = str(max(1, usable_cores() // share))
@@ -374,7 +394,7 @@ def _start(
         # A process group of its own: Ctrl-C reaches this process alone, which then tells the others.
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env={"OMP_NUM_THREADS": threads, **os.environ},

@@ -30,11 +30,14 @@ from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
+from gcsam_med.files import make_folder
 from gcsam_med.metrics.table import check_request, main_metric
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_csv, read_json_or_empty
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, FoldFacts, ModelFacts, Report
+from gcsam_med.reporting.write import report_folder
+from gcsam_med.runs import RunFolder
 
 
 def evaluate(
@@ -76,9 +79,15 @@ def evaluate(
         If the model is damaged.
     """
     options = chosen(EvaluateOptions, options, split=split, **fields)
-    report = evaluate_run(Path(run), options=options, track=track)
-    folder = evaluation_folder(report, Path(run)) if output is None else Path(output)
-    write_report(report, folder, pdf=options.pdf, language=options.lang)
+    context = _opened(Path(run), options)
+    if output is None:
+        name = _folder_name(context.dataset.info.name, context.part, context.external)
+        folder = make_folder(RunFolder(Path(run)).root, "evaluation") / name
+    else:
+        folder = Path(output).resolve()
+    with report_folder(folder, f"evaluating {run} on {context.split} in {folder}") as fresh:
+        report = _evaluated(context, options, track)
+        write_report(report, fresh, pdf=options.pdf, language=options.lang)
     return report
 
 
@@ -92,6 +101,10 @@ def evaluate_run(
 ) -> Report:
     """Evaluate as `evaluate` does, without writing the report."""
     options = chosen(EvaluateOptions, options, split=split, **fields)
+    return _evaluated(_opened(run_root, options), options, track)
+
+
+def _opened(run_root: Path, options: EvaluateOptions) -> EvaluationContext:
     contexts = [
         open_evaluation(
             root,
@@ -108,6 +121,11 @@ def evaluate_run(
     check_request(options.metrics, task)
     if options.min_area and task != "segmentation":
         raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
+    return context
+
+
+def _evaluated(context: EvaluationContext, options: EvaluateOptions, track: Track) -> Report:
+    task = context.model.card.task
     of_task = evaluate_segmentation if task == "segmentation" else evaluate_classification
     result = of_task(context, options, track)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -229,11 +247,12 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
 
 def evaluation_folder(report: Report, run_root: Path) -> Path:
     """Return where a report belongs: ``RUN/evaluation/SPLIT`` or ``/folds``, or ``/DATASET-SPLIT``."""
-    from gcsam_med.runs import RunFolder
-
-    material = report.data
-    name = f"{material.name}-{material.split}" if material.external else material.split
+    name = _folder_name(report.data.name, report.data.split, report.data.external)
     return RunFolder(Path(run_root)).evaluation(name)
+
+
+def _folder_name(dataset: str, part: str, external: bool) -> str:
+    return f"{dataset}-{part}" if external else part
 
 
 def _history(context: EvaluationContext) -> pd.DataFrame | None:

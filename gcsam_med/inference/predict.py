@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
 from gcsam_med.config import Frames, PathLike, PredictOptions, chosen
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
-from gcsam_med.files import append_line, locked, make_folder, write_durably, write_json
+from gcsam_med.files import append_line, locked, make_folder, replacing, write_durably, write_json
 from gcsam_med.images import ImageFault, read_bytes
 from gcsam_med.inference.dicom import dicom_output
 from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
@@ -47,8 +48,9 @@ BATCH = 8
 # More lanes would only cost memory: each holds a batch and the network's activations for it.
 MOST_LANES = 4
 
-PNG_END = b"IEND\xaeB`\x82"
-OutputFile = Annotated[str, Field(pattern=r"^((masks|overlays|dicom_seg|dicom_sr)/[^/\\]+)?$")]
+_FILES = ("mask", "overlay", "dicom_seg", "dicom_sr")
+_OUTPUT = r"^(masks|overlays|dicom_seg|dicom_sr)/[^/\\]+$"
+OutputFile = Annotated[str, Field(pattern=f"^$|{_OUTPUT}")]
 Rows = list[dict[str, Any]]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -129,7 +131,6 @@ def predict(
                 for name in (MASKS, *([OVERLAYS] if options.overlays else [])):
                     make_folder(output, name)
             journal = Journal(output, settings, overwrite=options.overwrite)
-            _forget_lost(journal, output)
             todo = [item for item in found.items if item.key not in journal.done]
             resumed = len(found.items) - len(todo)
             drawing = Drawing(output, steps, options.overlays)
@@ -144,8 +145,11 @@ def predict(
             for key, rows in track(stream.rows(todo), "Predicting", total=len(todo)):
                 journal.add(key, to_dicom(inputs_by_key[key], rows))
             rows = [row for item in found.items for row in journal.done[item.key]]
-            _write_tables(output, rows, settings)
-            _write_page(output, rows, settings, found.items, ensemble, options.frames)
+            page = _page(output, rows, settings, found.items, ensemble, options.frames)
+            doing = f"writing the tables of {output}"
+            with replacing(output.resolve(), lambda _: False, doing, among_others=True) as fresh:
+                _write_tables(fresh, rows, settings)
+                write_durably(fresh / PAGE, page.encode())
     except OSError as error:
         raise EnvironmentFault(
             f"Predictions cannot be written to {output}: {error.strerror}.", "Give another --output."
@@ -188,22 +192,6 @@ def _settings(
     }
 
 
-def _forget_lost(journal: Journal, output: Path) -> None:
-    """An input with a file that was deleted, or that a power cut left without its end, is done again."""
-    for key, rows in list(journal.done.items()):
-        kinds = ("mask", "overlay", "dicom_seg", "dicom_sr")
-        if not all(_is_whole(output / row[kind]) for row in rows for kind in kinds if row.get(kind)):
-            journal.forget(key)
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        data = read_bytes(path)
-    except ImageFault:
-        return False
-    return path.suffix != ".png" or data.endswith(PNG_END)
-
-
 def _write_tables(output: Path, rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     table = to_csv(columns, ([row.get(column) for column in columns] for row in rows))
@@ -211,15 +199,15 @@ def _write_tables(output: Path, rows: list[dict[str, Any]], settings: dict[str, 
     write_json(output / SETTINGS, settings)
 
 
-def _write_page(
+def _page(
     output: Path,
     rows: list[dict[str, Any]],
     settings: dict[str, Any],
     items: Sequence[Input],
     ensemble: Ensemble,
     frames: Frames,
-) -> None:
-    """Write ``predictions.html``: the overlays, or the images where there is none, as thumbnails."""
+) -> str:
+    """Return ``predictions.html``: the overlays, or the images where there is none, as thumbnails."""
     names = {row["name"] for row in rows_shown(rows) if row["status"] == "ok"}
     thumbnails = {}
     for row in rows:
@@ -234,7 +222,7 @@ def _write_page(
             for part in decode(item, ensemble, frames):
                 if isinstance(part, DecodedImage) and part.item.name in names:
                     thumbnails[part.item.name] = thumbnail(part.pixels)
-    write_durably(output / PAGE, predictions_html(rows, settings, thumbnails).encode())
+    return predictions_html(rows, settings, thumbnails)
 
 
 class Stream:
@@ -341,7 +329,9 @@ def batches(items: Iterable[A], size: int) -> Iterator[list[A]]:
 class Journal:
     """What was predicted so far, so that a stopped prediction can be resumed.
 
-    A first JSON line holds the settings that determine the results, then there is one line an input.
+    A first JSON line holds the settings that determine the results, then there is one line an input, with the
+    hashes of its files. An input whose files are not what its line says (deleted, cut by a power loss,
+    written anew for another input of the same name) is done again.
 
     Raises
     ------
@@ -350,37 +340,42 @@ class Journal:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self.path = folder / JOURNAL
-        self.done: dict[str, list[dict[str, Any]]] = {}
-        first: list[_Settings] = [] if overwrite else read_json_lines(self.path, _Settings)
-        if first and first[0].settings != dict(settings):
+        self.folder, self.path = folder, folder / JOURNAL
+        first = read_json_lines(self.path, _Settings)
+        same = bool(first) and first[0].settings == dict(settings)
+        if first and not same and not overwrite:
             raise InputError(
                 f"{folder} holds predictions made with another model or other options.",
                 "Give another --output, or replace them with --overwrite.",
             )
-        if first:
-            for line in read_json_lines(self.path, dict[str, Any]):
-                with suppress(ValueError):
-                    validate(line, _Entry)
-                    self.done[line["key"]] = line["rows"]  # as written: columns keep their order
-        # Written anew: a line that a crash cut short would spoil the one after it.
-        if not self.done:
+        entries = [line for line in read_json_lines(self.path, dict[str, Any]) if _is_entry(line)]
+        kept = {} if overwrite else {e["key"]: e for e in entries if self._is_whole(e)}
+        self.done: dict[str, list[dict[str, Any]]] = {key: entry["rows"] for key, entry in kept.items()}
+        if not kept:
             # What these predictions were made with no longer holds: a stop leaves no table of half of them.
             (folder / PREDICTIONS).unlink(missing_ok=True)
-        lines: list[dict[str, Any]] = [
-            {"settings": dict(settings)},
-            *({"key": k, "rows": rows} for k, rows in self.done.items()),
-        ]
-        write_durably(self.path, "".join(_line(line) for line in lines).encode())
+        if overwrite:
+            for name in {name for entry in entries for name in entry["files"]}:
+                (folder / name).unlink(missing_ok=True)
+        # Written anew: a line that a crash cut short would spoil the one after it.
+        lines = [{"settings": dict(settings)}, *kept.values()]
+        write_durably(self.path, "".join(f"{_line(line)}\n" for line in lines).encode())
 
     def add(self, key: str, rows: list[dict[str, Any]]) -> None:
-        """Note an input as done."""
+        """Note an input as done, now that its files are written."""
+        names = [row[kind] for row in rows for kind in _FILES if row.get(kind)]
+        files = {name: self._digest(name) for name in names}
         self.done[key] = rows
-        append_line(self.path, _line({"key": key, "rows": rows}).rstrip("\n"))
+        append_line(self.path, _line({"key": key, "rows": rows, "files": files}))
 
-    def forget(self, key: str) -> None:
-        """Take an input as not done, because its files are gone."""
-        self.done.pop(key, None)
+    def _is_whole(self, entry: Mapping[str, Any]) -> bool:
+        return all(self._digest(name) == digest for name, digest in entry["files"].items())
+
+    def _digest(self, name: str) -> str:
+        try:
+            return hashlib.sha256(read_bytes(self.folder / name)).hexdigest()
+        except ImageFault:
+            return ""
 
 
 class _Settings(BaseModel):
@@ -406,11 +401,26 @@ class _Row(BaseModel):
 
 
 class _Entry(BaseModel):
-    """A line of the journal: one input and its rows."""
+    """A line of the journal: one input, its rows, and the SHA-256 of its files."""
 
     key: str
     rows: list[_Row]
+    files: dict[Annotated[str, Field(pattern=_OUTPUT)], Annotated[str, Field(min_length=64)]]
+
+    @model_validator(mode="after")
+    def _all_files(self) -> Self:
+        if {getattr(row, kind) for row in self.rows for kind in _FILES} - {""} != set(self.files):
+            raise ValueError("its rows name other files")
+        return self
+
+
+def _is_entry(line: dict[str, Any]) -> bool:
+    try:
+        validate(line, _Entry)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)

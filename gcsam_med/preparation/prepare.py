@@ -33,7 +33,7 @@ from gcsam_med.datasets.prepared import (
     read_audit,
 )
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
-from gcsam_med.files import write_durably, write_json
+from gcsam_med.files import recover, replacing, write_durably, write_json
 from gcsam_med.images import MaskRule
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
@@ -60,16 +60,16 @@ from gcsam_med.preparation.store import (
     build_info,
     build_manifest,
     changes,
+    is_prepared,
     keep_rows,
     read_sources,
     record_sources,
-    recover,
-    replacing,
     write_fingerprints,
 )
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import open_plain, read_json_or_empty
 
+_OTHER_NAME = "Wait for it, move it away, or choose another --name."
 LEAST_TO_JUDGE = 10  # images; of fewer, one patient may well have a fifth
 
 
@@ -261,7 +261,7 @@ class _Work:
 
     def run(self, target: Path, archive_sha256: str, track: Track) -> Outcome:
         """Do all steps and put the result in its place."""
-        with replacing(target) as folder:
+        with replacing(target, is_prepared, f"preparing '{self.name}'", _OTHER_NAME) as folder:
             facts, faults = self._read(folder, track)
             if faults and not self.options.skip_bad:
                 raise DataFaults(

@@ -1,19 +1,11 @@
-"""The files of a prepared data set, and how they take their place all at once.
-
-The folder is written beside its final place and moved there when it is whole.
-"""
+"""The files of a prepared data set."""
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,82 +61,9 @@ def keep_rows(folder: Path, rows: np.ndarray) -> None:
             path.unlink()
 
 
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder that replaces the data set `target` if all goes well, else vanishes.
-
-    Raises
-    ------
-    InputError
-        If something else than a prepared data set is in its place, or another process is preparing it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target):
-        _bring_back(target)
-        _check_replaceable(target)
-        work, former = _sibling(target, "tmp"), _sibling(target, "former")
-        work.mkdir()
-        try:
-            yield work
-            if target.exists():
-                target.replace(former)
-            work.replace(target)
-            shutil.rmtree(former, ignore_errors=True)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def recover(target: Path) -> None:
-    """Bring a half-swapped set back and remove half-written ones, unless a process is at work on them."""
-    if any(target.parent.glob(f".{glob.escape(target.name)}.*")):
-        with suppress(InputError), _locked(target):
-            _bring_back(target)
-
-
-def _bring_back(target: Path) -> None:
-    work, former = _sibling(target, "tmp"), _sibling(target, "former")
-    if former.exists() and not target.exists():
-        former.replace(target)
-    for path in (work, former):
-        if path.exists():
-            shutil.rmtree(path)
-
-
-def _check_replaceable(target: Path) -> None:
-    ours = (target / INFO).is_file() and (target / MANIFEST).is_file()
-    empty = target.is_dir() and not any(target.iterdir())
-    if target.is_symlink() or (target.exists() and not ours and not empty):
-        raise InputError(
-            f"{target} is in the way: it is not a prepared data set, so it was left as it is.",
-            "Move it away, or choose another --name.",
-        )
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Hold the right to write `target`; the system takes it back when the process ends, however it ends."""
-    path = _sibling(target, "lock")
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"Another process is preparing '{target.name}'.", "Wait for it, or choose another --name."
-                ) from None
-            # Between opening and locking, who held it before may have removed it: then a lock of it is worth
-            # nothing.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-
-
-def _sibling(target: Path, what: str) -> Path:
-    # The dot keeps the names of two data sets apart: no data set's name begins with one, nor ends so.
-    return target.with_name(f".{target.name}.{what}")
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder is a prepared data set, which a new one may replace."""
+    return (folder / INFO).is_file() and (folder / MANIFEST).is_file()
 
 
 # A text column of a private table with more values than this and than a quarter of the cases, or than half of

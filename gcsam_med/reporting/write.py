@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med.config import Language, Name, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
-from gcsam_med.files import write_durably
+from gcsam_med.files import replacing, write_durably
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reading import faults, read_json, validate
 from gcsam_med.reporting.comparison import Comparison
@@ -36,7 +37,7 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False, language: L
     report : Report
         What was found.
     folder : Path
-        ``RUN/evaluation/SPLIT``; created if it is not there. Files of the same names are replaced.
+        ``RUN/evaluation/SPLIT``; see `report_folder`, which replaces all files of a former report at once.
     pdf : bool
         Also write ``report.pdf`` (extra: pdf).
     language : {"en", "de", "es"}
@@ -74,7 +75,9 @@ def write_comparison(comparison: Comparison, folder: Path, *, language: Language
         "comparison.csv": _comparison_csv(comparison).encode(),
         **_pictures(drawn),
     }
-    return _write_files(folder, content, "The comparison")
+    with report_folder(folder.resolve(), f"writing the comparison in {folder}") as fresh:
+        _write_files(fresh, content, "The comparison")
+    return [folder / name for name in content]
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
@@ -90,7 +93,6 @@ def _pictures(drawn: Iterable[Drawn]) -> dict[str, bytes]:
 
 
 def _write_files(folder: Path, content: Mapping[str, bytes], what: str) -> list[Path]:
-    """Write files, each whole or not at all."""
     paths = [folder / name for name in content]
     try:
         for path, data in zip(paths, content.values(), strict=True):
@@ -101,6 +103,24 @@ def _write_files(folder: Path, content: Mapping[str, bytes], what: str) -> list[
             f"{what} cannot be written to {folder}: {error.strerror}.", "Give another folder with --output."
         ) from error
     return paths
+
+
+_REPORT = {"report.html", "report.pdf", "metrics.json", "cases.csv", "figures", "tables"}
+_COMPARISON = {"comparison.html", "comparison.json", "comparison.csv", "figures"}
+
+
+def report_folder(folder: Path, doing: str) -> AbstractContextManager[Path]:
+    """Give a folder to write a report or a comparison to, which takes the place of `folder`; see `replacing`.
+
+    Where `folder` holds other files as well, they stay.
+    """
+
+    def ours(there: Path) -> bool:
+        names = {path.name for path in there.iterdir()}
+        return names <= _REPORT or names <= _COMPARISON
+
+    advice = "Wait for it, or give another folder with --output."
+    return replacing(folder, ours, doing, advice, among_others=True)
 
 
 def to_pdf(html: str) -> bytes:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from gcsam_med.cli import run
-from gcsam_med.compare.execute import run_in_processes, slurm_script
+from gcsam_med.compare.execute import _END_WITH_PARENT, run_in_processes, slurm_script
 from gcsam_med.compare.plan import read_study_plan
 from tests.builders import make_prepared
 
@@ -156,6 +156,23 @@ def test_a_failed_run_is_named_and_the_others_are_made(study):
     assert (study / "runs" / sound / "evaluation/test/metrics.json").is_file()
     assert {p.name for p in (study / "logs").iterdir()} == {f"{broken}.txt", f"{sound}.txt"}
     assert run_in_processes(plan, ["cpu"], sharpness=False, tell=print) == []
+
+
+def test_a_process_of_a_study_ends_with_its_parent():
+    """Oracle: it would sleep for a minute; SIGTERM, on which training saves, comes as the pipe closes."""
+    sleeper = f"{_END_WITH_PARENT}; import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", sleeper], stdin=subprocess.PIPE) as child:
+        child.communicate()
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_names_that_slurm_would_read_otherwise_are_escaped_or_refused():
+    """Oracle: sbatch's manual: %% is a percent sign; a line of the script is one line."""
+    script = slurm_script(StudyPlan(Path("/data/50 % done"), ()), sharpness=False)
+    assert '#SBATCH --output="/data/50 %% done/logs/%a.txt"' in script.splitlines()
+    for name in ("/a\nscancel --me", '/a"b', "/a\\b"):
+        with pytest.raises(InputError, match="SLURM does not take"):
+            slurm_script(StudyPlan(Path(name), ()), sharpness=False)
 
 
 def test_the_slurm_script_makes_the_runs_of_the_plan(study, tmp_path):

@@ -148,13 +148,32 @@ def test_a_stopped_prediction_goes_on_and_ends_the_same(images, tmp_path, monkey
 
 
 def test_nothing_is_done_twice_and_lost_files_are_made_anew(images, tmp_path):
-    """Oracle: counted by hand."""
+    """Oracle: counted by hand. A power loss may leave 0 bytes, or the head of a file."""
     run = trained_runs()["segmentation"]
     predict([run], [images], tmp_path / "out", CPU)
-    (tmp_path / "out" / "masks" / "case1.png").unlink()
+    masks = tmp_path / "out" / "masks"
+    former = (masks / "case2.png").read_bytes()
+    (masks / "case1.png").unlink()
+    (masks / "case2.png").write_bytes(b"")
+    (masks / "case3.png").write_bytes((masks / "case3.png").read_bytes()[:-30])
     done = predict([run], [images], tmp_path / "out", CPU)
-    assert done.resumed == 4
-    assert (tmp_path / "out" / "masks" / "case1.png").is_file()
+    assert done.resumed == 2
+    assert (masks / "case1.png").is_file()
+    assert (masks / "case2.png").read_bytes() == former
+
+
+def test_a_mask_that_another_input_of_the_same_name_has_taken_is_made_anew(images, tmp_path):
+    """Two folders with a scan.png each, one after the other into one output. Oracle: each predicted alone."""
+    run = trained_runs()["segmentation"]
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        (images / f"case{number}.png").rename(tmp_path / str(number) / "scan.png")
+        predict([run], [tmp_path / str(number)], tmp_path / f"alone{number}", CPU)
+    for number in (0, 1, 0):
+        done = predict([run], [tmp_path / str(number)], tmp_path / "out", CPU)
+        alone = tmp_path / f"alone{number}" / "masks" / "scan.png"
+        assert done.resumed == 0
+        assert (tmp_path / "out" / "masks" / "scan.png").read_bytes() == alone.read_bytes()
 
 
 def test_predictions_of_other_settings_are_not_mixed(images, tmp_path):
@@ -169,6 +188,9 @@ def test_predictions_of_other_settings_are_not_mixed(images, tmp_path):
         [run], [images], tmp_path / "out", PredictOptions(device="cpu", threshold=0.9, overwrite=True)
     )
     assert done.resumed == 0
+    (images / "case0.png").unlink()
+    predict([run], [images], tmp_path / "out", PredictOptions(device="cpu", overwrite=True))
+    assert not (tmp_path / "out" / "masks" / "case0.png").exists()  # a mask without a row
 
 
 def test_an_ensemble_is_the_mean_and_one_model_twice_agrees_with_itself(images):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gcsam_med.errors import InputError, machine_fault, unknown_name
+from gcsam_med.files import make_folder, replacing
 from gcsam_med.inference.export.bundle import write_bundle
 from gcsam_med.inference.export.exported_run import DESCRIPTION, ExportedRun, describe, open_exported_run
 from gcsam_med.inference.export.graphs import ONNX, PROGRAM, write_onnx, write_program, write_weights
@@ -123,41 +122,32 @@ def export_run(
         raise unknown_name("format", format_name, FORMATS)
     form = FORMATS[format_name]
     run = open_exported_run(root)
-    target = output or run.folder.root / "export" / format_name
+    target = output or make_folder(run.folder.root, "export") / format_name
     _check_target(target, overwrite)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        fresh.mkdir(parents=True)
-        difference = form.write(run, fresh)
-        described = describe(run, standardized=form.standardized)
-        (fresh / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        (fresh / form.card).parent.mkdir(exist_ok=True)
-        card = model_card(run, form.library, form.usage, standardized=form.standardized)
-        (fresh / form.card).write_text(card, encoding="utf-8")
-        _take_place(fresh, target)
+        with replacing(target, _is_export, f"exporting to {target}", "Give another --output.") as fresh:
+            difference = form.write(run, fresh)
+            described = describe(run, standardized=form.standardized)
+            (fresh / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            (fresh / form.card).parent.mkdir(exist_ok=True)
+            card = model_card(run, form.library, form.usage, standardized=form.standardized)
+            (fresh / form.card).write_text(card, encoding="utf-8")
     except OSError as error:
         raise machine_fault(error) or error from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     files = sorted(p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file())
     return Exported(target, tuple(files), difference, run.synthetic, run.threshold_from)
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / DESCRIPTION).is_file()
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    if not (target / DESCRIPTION).is_file():
+    if not _is_export(target):
         raise InputError(f"{target} is there and is no export.", "Give another --output.")
     if not overwrite:
         raise InputError(
             f"{target} holds an export.", "Give another --output, or replace it with --overwrite."
         )
-
-
-def _take_place(fresh: Path, target: Path) -> None:
-    """Put the new folder in place; the former one goes only after that."""
-    former = target.with_name(f".{target.name}.{os.getpid()}.former")
-    if target.exists():
-        target.rename(former)
-    fresh.rename(target)
-    shutil.rmtree(former, ignore_errors=True)
