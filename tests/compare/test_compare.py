@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 from gcsam_med.cli import run
 from gcsam_med.compare.execute import _END_WITH_PARENT, run_in_processes, slurm_script
-from gcsam_med.compare.plan import read_study_plan
+from gcsam_med.compare.plan import StudyPlan, read_study_plan
+from gcsam_med.errors import InputError
 from tests.builders import make_prepared
 
 pytestmark = pytest.mark.slow
