@@ -202,7 +202,7 @@ def _end_epoch(
         "images_per_second": state.images_per_second * fabric.world_size,
         "skipped_steps": state.skipped,
     }
-    better = state.end_epoch(row, plan.metric)
+    better = state.end_epoch(row, plan.metric, whole=state.step % steps_per_epoch == 0)
     if fabric.is_global_zero:
         save_epoch(plan, parts, state, run, better)
         draw_predictions(run.predictions_file, plan, parts.to_save, val_cases, parts.autocast)

@@ -254,6 +254,7 @@ def _train(
     if parts.fabric.world_size > 1:
         run = RunFolder(Path(parts.fabric.broadcast(str(run.root))))
     state = TrainingState()
+    steps_per_epoch = Batches(plan, 0, parts.fabric.world_size).steps_per_epoch
     with locked(run.lock_file, f"training in {run.root}") if first else nullcontext():
         if first:
             _check_unchanged(run, checkpoint, resumed=before is not None)
@@ -276,7 +277,7 @@ def _train(
             limit = plan.config.max_minutes
             more_time = state.reason == "max_minutes" and (limit is None or state.seconds < 60 * limit)
             if extended or more_time:
-                state.reason = ""
+                state.reopen(steps_per_epoch)
         if first and not state.reason:
             run.result_file.unlink(missing_ok=True)  # of a finished run that is resumed: unfinished from here
         if first and before is not None:
@@ -288,7 +289,7 @@ def _train(
                 folder=run.root,
                 device=str(parts.device),
                 parameters=sum(p.numel() for p in parts.network.parameters() if p.requires_grad),
-                steps_per_epoch=Batches(plan, 0, parts.fabric.world_size).steps_per_epoch,
+                steps_per_epoch=steps_per_epoch,
                 first_step=state.step,
                 initial=parts.initial,
             )

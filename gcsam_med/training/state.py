@@ -74,15 +74,22 @@ class TrainingState:
             self.loss_sum += loss * weight
             self.weight += weight
 
-    def end_epoch(self, row: dict[str, float | int], metric: str) -> bool:
-        """Add an epoch's row; True if it is the best so far."""
+    def end_epoch(self, row: dict[str, float | int], metric: str, *, whole: bool = True) -> bool:
+        """Add the row of an epoch, or of one that was cut short; True if it is the best so far."""
         self.history.append(row)
-        self.loss_sum, self.weight, self.cases, self.epoch_seconds = 0.0, 0.0, 0, 0.0
+        if whole:
+            self.loss_sum, self.weight, self.cases, self.epoch_seconds = 0.0, 0.0, 0, 0.0
         value = float(row[f"val_{metric}"])
         if not self.best_epoch or is_better(metric, value, self.best):
             self.best, self.best_epoch = value, len(self.history)
             return True
         return False
+
+    def reopen(self, steps_per_epoch: int) -> None:
+        """Go on after an end; an epoch that was cut short loses its row, and gets it when it is whole."""
+        if self.reason == "max_minutes" and self.step % steps_per_epoch:
+            self.history.pop()
+        self.reason = ""
 
 
 def is_better(metric: str, value: float, best: float) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gcsam_med.cli import run
+from gcsam_med.cli import live, run
 from gcsam_med.config import RunConfig
-from gcsam_med.training import cost
+from gcsam_med.training import Start, cost, make_plan
+from gcsam_med.training.callbacks import Progress
 from tests.builders import make_prepared
 
 TINY = ["run", "--dataset", "busi", "--demo", "--demo-cases", "30", "--name", "tiny", "--size", "32"]
@@ -88,3 +89,35 @@ def test_the_dice_ceiling_falls_with_the_size_and_is_one_at_the_images_own(tmp_p
     assert found[0] > 0.99
     assert found == sorted(found, reverse=True)
     assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("rate", "device", "warned"), [(0.01, "cpu", True), (50, "cpu", False), (0.01, "cuda:0", False)]
+)
+def test_a_long_run_without_a_gpu_says_early_what_takes_less_time(
+    rate: float, device: str, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Oracle: by hand. 10 epochs at 0.01 images/s; in an hour 36 images are trained."""
+    monkeypatch.setattr(cost, "SMALL", 32)
+    plan = make_plan(
+        RunConfig(dataset="toy", data_root=tmp_path, device="cpu", epochs=10), make_prepared(tmp_path, 30, 64)
+    )
+    n = len(plan.train_rows)
+    live.console.voice.reset()
+    view = live.LiveView()
+    view.start(Start(plan, tmp_path / "run", device, 1, 5, 0, "random start"))
+    view.progress(Progress(1, 3, 5, 1.0, 1e-3, rate, 1.0))
+    view.progress(Progress(1, 4, 5, 1.0, 1e-3, rate, 1.0))  # once is enough
+    said = capsys.readouterr().err
+    assert said.count("No GPU") == int(warned)
+    if warned:
+        assert f"--epochs {36 // n} fits in an hour" in said
+        assert "--size 32 makes it" in said
+        assert "Dice 0." in said
+
+
+def test_a_sparkline_spans_its_values() -> None:
+    assert live.sparkline([0.0, 0.5, 1.0]) == "▁▅█"
+    assert live.sparkline([0.3, 0.3]) == "▁▁"
+    assert len(live.sparkline(list(range(100)))) == 40

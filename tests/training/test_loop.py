@@ -16,7 +16,7 @@ from gcsam_med.errors import InputError
 from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
-from gcsam_med.training import Callback, EpochEnd, Start, make_plan, train
+from gcsam_med.training import Callback, EpochEnd, Start, make_plan, resume, train
 from tests.builders import make_prepared
 
 
@@ -195,6 +195,22 @@ def test_time_limit_ends_in_mid_epoch_with_a_model(data_root: Path, tmp_path: Pa
     result = train(settings(data_root, epochs=1000, max_minutes=1e-4), tmp_path / "r")
     assert result.reason == "max_minutes"
     assert load_model(tmp_path / "r" / "model").card.epoch == 1
+
+
+def test_an_epoch_that_was_cut_by_time_has_one_row_once_it_is_whole(data_root: Path, tmp_path: Path) -> None:
+    """Oracle: the history of a run that was never cut, timings aside."""
+    train(settings(data_root, epochs=2), tmp_path / "whole")
+    train(settings(data_root, epochs=2, max_minutes=1e-6), tmp_path / "cut")
+    assert len(_history(tmp_path / "cut")) == 1
+    resume(tmp_path / "cut", max_minutes=60)
+    assert _history(tmp_path / "cut") == _history(tmp_path / "whole")
+
+
+def _history(folder: Path) -> list[dict[str, str]]:
+    """Rows of a run's history without its timings."""
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
 def test_a_finished_run_is_not_overwritten(data_root: Path, tmp_path: Path) -> None:
