@@ -59,8 +59,12 @@ def subgroups(context: EvaluationContext, result: TaskResult, track: Track = sil
 
 def _columns(context: EvaluationContext, result: TaskResult) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each attribute with one text a case; empty where the case belongs to no part."""
-    manifest = context.dataset.manifest.iloc[result.rows]
     yield from result.extra_columns.items()
+    yield from subgroup_columns(context.dataset.manifest.iloc[result.rows])
+
+
+def subgroup_columns(manifest: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each attribute of a manifest that makes subgroups, with one text a case."""
     for column in manifest.columns:
         if column in BOOKKEEPING or column.endswith("_sha256"):
             continue

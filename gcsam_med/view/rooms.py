@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from gcsam_med.view.cases_room import CasesRoom
 from gcsam_med.view.library import Library
 from gcsam_med.view.runs_room import RunsRoom
 
 
 def routes(library: Library) -> list[Route]:
     """Return what the page answers to."""
-    return RunsRoom(library).routes()
+    return [*RunsRoom(library).routes(), *CasesRoom(library).routes()]

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.images import read_bytes
+from gcsam_med.metrics.table import METRICS
 from gcsam_med.reading import faults, read_csv, read_plain
 from gcsam_med.reporting.text import number, plain_value
 from gcsam_med.runs import RunFolder
@@ -63,8 +64,13 @@ def history(run: RunFolder) -> pd.DataFrame | None:
     return table.apply(pd.to_numeric, errors="coerce") if len(table) else None
 
 
-def chart(title: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Chart | None:
-    """Lay out curves, given as epochs and values by name; None where no value is finite."""
+def chart(
+    title: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], names: Sequence[str]
+) -> Chart | None:
+    """Lay out curves, given as epochs and values by name; None where no value is finite.
+
+    The look of a curve is that of its place in `names`, so that it is the same in several charts.
+    """
     points = [
         (name, [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)])
         for name, (xs, ys) in curves.items()
@@ -85,10 +91,11 @@ def chart(title: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float
         )
 
     lines = []
-    for i, (name, found) in enumerate(points):
+    for name, found in points:
         places = [at(x, y) for x, y in found]
         text = " ".join(f"{x},{y}" for x, y in places)
-        lines.append(Line(i, name, text, places if len(places) <= 12 else [], number(found[-1][1])))
+        marks = places if len(places) <= 12 else []
+        lines.append(Line(names.index(name) % MOST_CURVES, name, text, marks, number(found[-1][1])))
     words = f"{title} by epoch. " + "; ".join(f"{line.name}: at the end {line.last}" for line in lines)
     steps = sorted({round(first + part * (last - first)) for part in (0, 0.25, 0.5, 0.75, 1)})
     return Chart(
@@ -120,9 +127,11 @@ def charts(runs: Mapping[str, Path]) -> list[Chart]:
         for column in table.columns:
             title = _title(column, alone=len(runs) == 1)
             if title is not None:
-                label = column.replace("_", " ") if len(runs) == 1 else name
+                label = {"train": "training", "val": "validation"}[column.partition("_")[0]]
+                label = label if len(runs) == 1 else name
                 curves.setdefault(title, {})[label] = (epochs, table[column].tolist())
-    drawn = (chart(title, found) for title, found in curves.items())
+    names = list(runs) if len(runs) > 1 else list(dict.fromkeys(name for c in curves.values() for name in c))
+    drawn = (chart(title, found, names) for title, found in curves.items())
     return [each for each in drawn if each is not None]
 
 
@@ -130,7 +139,11 @@ def _title(column: str, *, alone: bool) -> str | None:
     """Say in which chart a column of the history belongs: of one run both losses share one."""
     if column in ("train_loss", "val_loss"):
         return "Loss" if alone else {"train_loss": "Training loss", "val_loss": "Validation loss"}[column]
-    return f"Validation: {column[4:].replace('_', ' ')}" if column.startswith("val_") else None
+    if not column.startswith("val_"):
+        return None
+    name = column.removeprefix("val_")
+    titles = [rows[name].title for rows in METRICS.values() if name in rows]
+    return f"Validation: {titles[0] if titles else name}"
 
 
 class RunsRoom:

@@ -81,9 +81,9 @@ class Browser:
         with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
             return json.load(response)["value"]
 
-    def open(self, path: Path) -> None:
-        """Open a file."""
-        self._call("POST", "/url", {"url": path.resolve().as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Open a file or an address, and wait until it is loaded."""
+        self._call("POST", "/url", {"url": page if isinstance(page, str) else page.resolve().as_uri()})
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         """Send a command of the DevTools protocol."""

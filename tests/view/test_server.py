@@ -113,7 +113,7 @@ def test_runs_are_shown_with_curves_report_and_settings(tmp_path):
     shown = page.get("/", params={"token": TOKEN}).text
     assert "first" in shown
     assert shown.count("<polyline") == 3
-    assert "Validation: auc by epoch. val auc: at the end 0.600" in shown
+    assert "Validation: AUC by epoch. validation: at the end 0.600" in shown
     assert "<polyline" not in page.get("/runs", params={"filter": "nothing"}).text
     key = re.search(r'href="/runs/(\w+)"', shown)[1]
     assert "All settings" in page.get(f"/runs/{key}").text
