@@ -1,4 +1,4 @@
-"""What evaluating a test set costs beyond the network: cases measured, figures resampled.
+"""What evaluating a test set costs beyond the network: cases measured, metrics resampled.
 
 ::
 
@@ -72,13 +72,13 @@ def main() -> None:
     def measure() -> list[SegmentationCase]:
         return [measure_case(MaskPair(pred, truth, tolerance=2.0)) for pred, truth in pairs]
 
-    cases = timed(f"{N_CASES} cases of {SHAPE[0]} x {SHAPE[1]}: every segmentation figure", measure)
+    cases = timed(f"{N_CASES} cases of {SHAPE[0]} x {SHAPE[1]}: every segmentation metric", measure)
     timed("their means with intervals, 2,000 resamples", lambda: segmentation_estimates(cases, groups, rng))
     for n_classes in (2, 3):
         y = rng.integers(0, n_classes, N_CASES)
         prob = rng.dirichlet(np.ones(n_classes), N_CASES)
         timed(
-            f"{N_CASES} cases of {n_classes} classes: every classification figure, 2,000 resamples",
+            f"{N_CASES} cases of {n_classes} classes: every classification metric, 2,000 resamples",
             partial(classification_estimates, y, prob, groups, rng),
         )
     positive = rng.random(N_MANY) < 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,6 @@ from gcsam_med.cli.runs import Run, find_run
 from gcsam_med.config import CalibrateOptions, EvaluateOptions, SharpnessOptions
 
 if TYPE_CHECKING:
-    from gcsam_med.evaluation.flatness import Sharpness
     from gcsam_med.reporting import Report
 
 
@@ -77,24 +76,22 @@ def sharpness_command(
     found = []
     folders = [find_run(run) for run in runs] if runs else [find_run(None)]
     for root in folders:
-        measured = measure_sharpness(root, options, track=console.track)
-        folder = output / measured.run if output else RunFolder(root).sharpness
+        content = measure_sharpness(root, options, track=console.track)
+        folder = output / content["run"] if output else RunFolder(root).sharpness
         folder.mkdir(parents=True, exist_ok=True)
-        content = measured.to_json()
         write_durably(folder / "sharpness.json", (json.dumps(content, indent=1) + "\n").encode())
         with look():
             if content["line"]:
                 write_durably(folder / "line.png", to_png(loss_lines([content])))
             if content["surface"]:
                 write_durably(folder / "surface.png", to_png(loss_surface(content)))
-        found.append(measured)
-    contents = [measured.to_json() for measured in found]
+        found.append(content)
     folder = output or RunFolder(folders[0]).sharpness
     if len(folders) > 1 and options.line_points:
         with look():
-            write_durably(folder / "comparison.png", to_png(loss_lines(contents)))
+            write_durably(folder / "comparison.png", to_png(loss_lines(found)))
     _show_sharpness(found)
-    console.result({"runs": contents}, f"Pictures and sharpness.json: {folder}")
+    console.result({"runs": found}, f"Pictures and sharpness.json: {folder}")
 
 
 def show_report(report: Report) -> None:
@@ -121,18 +118,19 @@ def show_report(report: Report) -> None:
     )
 
 
-def _show_sharpness(found: list[Sharpness]) -> None:
+def _show_sharpness(found: list[dict[str, Any]]) -> None:
+    sample = found[0]["sample"]
     console.table(
-        f"Loss of {found[0].cases} {found[0].split} cases ({found[0].loss_name})",
+        f"Loss of {sample['cases']} {sample['split']} cases ({sample['loss']})",
         ["run", "loss", "largest eigenvalue", "trace", "increase within rho", "rho"],
         [
             (
-                one.run,
-                f"{one.loss:.4f}",
-                f"{one.spectrum.largest[0]:.3g} ± {one.spectrum.largest_errors[0]:.1g}",
-                f"{one.trace.value:.3g} ± {one.trace.standard_error:.1g}",
-                f"{one.worst.increase:.4g}",
-                f"{one.worst.rho:g}",
+                one["run"],
+                f"{one['loss']:.4f}",
+                f"{one['hessian']['largest'][0]:.3g} ± {one['hessian']['largest_errors'][0]:.1g}",
+                f"{one['hessian']['trace']:.3g} ± {one['hessian']['trace_standard_error']:.1g}",
+                f"{one['worst_loss']['increase']:.4g}",
+                f"{one['worst_loss']['rho']:g}",
             )
             for one in found
         ],

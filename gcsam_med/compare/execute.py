@@ -119,7 +119,7 @@ def finish_run(
             folder.root, SHARPNESS, track=track, batch_size=run.config.batch_size, **where
         )
         folder.sharpness.mkdir(exist_ok=True)
-        content = json.dumps(measured.to_json(), indent=1) + "\n"
+        content = json.dumps(measured, indent=1) + "\n"
         write_durably(folder.sharpness / "sharpness.json", content.encode())
 
 

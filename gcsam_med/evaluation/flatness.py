@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,61 +18,12 @@ from gcsam_med.progress import Track, silent
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.metrics.hessian import Landscape, Objective, Spectrum, Trace, WorstLoss
-
-
-@dataclass(frozen=True)
-class Sharpness:
-    """What was measured of a run."""
-
-    run: str  #: Its name.
-    optimizer: str  #: What it was trained with.
-    #: The loss: the run's own, without augmentation and, for classification, without class weights.
-    loss_name: str
-    #: split, cases: The sample: so many cases of this split, drawn by the seed.
-    split: str
-    cases: int
-    loss: float  #: Its mean loss at the weights.
-    spectrum: Spectrum  #: Largest and smallest eigenvalues of the Hessian.
-    trace: Trace  #: Sum of all eigenvalues, with its standard error.
-    worst: WorstLoss  #: Highest loss found within rho.
-    #: line, surface: Losses along filter-normalized directions.
-    line: Landscape | None
-    surface: Landscape | None
-    synthetic: bool  #: Whether the images are generated.
-    weights_sha256: str  #: The weights it was measured of.
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data, for ``sharpness.json``; what is not finite becomes None."""
-        return {
-            "schema": 1,
-            "run": self.run,
-            "optimizer": self.optimizer,
-            "synthetic": self.synthetic,
-            "weights_sha256": self.weights_sha256,
-            "sample": {"split": self.split, "cases": self.cases, "loss": self.loss_name},
-            "loss": self.loss,
-            "hessian": {
-                "largest": list(self.spectrum.largest),
-                "largest_errors": list(self.spectrum.largest_errors),
-                "smallest": _finite(self.spectrum.smallest),
-                "trace": self.trace.value,
-                "trace_standard_error": self.trace.standard_error,
-                "trace_samples": self.trace.samples,
-            },
-            "worst_loss": {
-                "rho": self.worst.rho,
-                "increase": self.worst.increase,
-                "increase_first_order": self.worst.first_order,
-            },
-            "line": _landscape(self.line),
-            "surface": _landscape(self.surface),
-        }
+    from gcsam_med.metrics.hessian import Landscape, Objective
 
 
 def measure_sharpness(
     run: PathLike, options: SharpnessOptions | None = None, *, track: Track = silent, **fields: Any
-) -> Sharpness:
+) -> dict[str, Any]:
     """Measure how sharp the minimum is that a run found.
 
     Parameters
@@ -89,8 +39,10 @@ def measure_sharpness(
 
     Returns
     -------
-    Sharpness
-        All measures.
+    dict
+        The content of ``sharpness.json``: the sample (cases of a split, drawn by the seed), their mean loss,
+        eigenvalues and trace of its Hessian with their errors, the highest loss found within rho, and
+        losses along filter-normalized directions. What is not finite is None.
 
     Raises
     ------
@@ -101,8 +53,7 @@ def measure_sharpness(
         filter_direction,
         hessian_spectrum,
         hessian_trace,
-        loss_line,
-        loss_surface,
+        loss_landscape,
         worst_loss,
     )
 
@@ -111,30 +62,44 @@ def measure_sharpness(
     rows = _sample(context, options)
     objective = _objective(context, rows, options)
     rho = options.rho if options.rho is not None else _own_rho(context)
-    first = filter_direction(objective, options.seed)
+    directions = [filter_direction(objective, options.seed + i) for i in range(2)]
     line = surface = None
     if options.line_points:
-        line = loss_line(objective, first, radius=options.radius, points=options.line_points, track=track)
-    if options.surface_points:
-        second = filter_direction(objective, options.seed + 1)
-        surface = loss_surface(
-            objective, first, second, radius=options.radius, points=options.surface_points, track=track
+        line = loss_landscape(
+            objective, directions[0], radius=options.radius, points=options.line_points, track=track
         )
-    return Sharpness(
-        run=context.run.root.resolve().name,
-        optimizer=context.model.card.optimizer,
-        loss_name=_loss_name(context),
-        split=options.split,
-        cases=len(rows),
-        loss=objective.loss(objective.weights),
-        spectrum=hessian_spectrum(objective, options.eigenvalues, seed=options.seed, track=track),
-        trace=hessian_trace(objective, options.trace_samples, seed=options.seed, track=track),
-        worst=worst_loss(objective, rho, seed=options.seed, track=track),
-        line=line,
-        surface=surface,
-        synthetic=context.dataset.info.synthetic,
-        weights_sha256=context.model.card.weights_sha256,
-    )
+    if options.surface_points:
+        surface = loss_landscape(
+            objective, *directions, radius=options.radius, points=options.surface_points, track=track
+        )
+    spectrum = hessian_spectrum(objective, options.eigenvalues, seed=options.seed, track=track)
+    trace = hessian_trace(objective, options.trace_samples, seed=options.seed, track=track)
+    worst = worst_loss(objective, rho, seed=options.seed, track=track)
+    return {
+        "schema": 1,
+        "run": context.run.root.resolve().name,
+        "optimizer": context.model.card.optimizer,
+        "synthetic": context.dataset.info.synthetic,
+        "weights_sha256": context.model.card.weights_sha256,
+        # The run's own loss, without augmentation and, for classification, without class weights.
+        "sample": {"split": options.split, "cases": len(rows), "loss": _loss_name(context)},
+        "loss": objective.loss(objective.weights),
+        "hessian": {
+            "largest": list(spectrum.largest),
+            "largest_errors": list(spectrum.largest_errors),
+            "smallest": _finite(spectrum.smallest),
+            "trace": trace.value,
+            "trace_standard_error": trace.standard_error,
+            "trace_samples": trace.samples,
+        },
+        "worst_loss": {
+            "rho": worst.rho,
+            "increase": worst.increase,
+            "increase_first_order": worst.first_order,
+        },
+        "line": _landscape(line),
+        "surface": _landscape(surface),
+    }
 
 
 def _sample(context: EvaluationContext, options: SharpnessOptions) -> np.ndarray:

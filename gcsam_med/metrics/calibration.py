@@ -15,6 +15,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 N_BINS = 10
+BIN_EDGES = np.linspace(0.0, 1.0, N_BINS + 1)
 
 # Logarithm of the smallest probability that is told from 0: a float32 softmax underflows beyond.
 _LOG_FLOOR = float(np.log(1e-30))
@@ -24,26 +25,19 @@ _LOG_FLOOR = float(np.log(1e-30))
 class ReliabilityCurve:
     """What was predicted against what happened, in bins of the predicted probability; empty bins left out."""
 
-    #: predicted, observed: Mean probability and share of positives in each bin.
-    predicted: Floats
-    observed: Floats
+    predicted: Floats  #: Mean probability in each bin.
+    observed: Floats  #: Share of positives in each bin.
     count: Ints  #: Cases in each bin.
-    #: lower, upper: Edges of each bin.
-    lower: Floats
-    upper: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionCurve:
     """Net benefit of acting on a model, of acting on everyone and on no one (always 0)."""
 
-    #: Probability at which one would act, in (0, 1): it says how many needless actions one true finding is
-    #: worth.
+    #: Probability at which one would act, in (0, 1): how many needless actions one true finding is worth.
     threshold: Floats
-    #: model, treat_all: Net benefit per case: true findings less needless actions at the threshold's rate of
-    #: exchange.
-    model: Floats
-    treat_all: Floats
+    model: Floats  #: Net benefit per case: true findings minus needless actions times ``t / (1 - t)``.
+    treat_all: Floats  #: The same if every case is acted on.
 
 
 def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Floats]:
@@ -57,37 +51,13 @@ def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Float
     return p.argmax(axis=1) == labels, p.max(axis=1)
 
 
-def expected_calibration_error(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> float:
-    """Return the mean distance between predicted probability and observed share, over 10 bins by their cases.
-
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices; N at least 1.
-    prob : array_like of float, shape [N, C]
-        Probability of each class. Two classes: calibration of class 1; more: of the likeliest class
-        (`confidence`).
-
-    Returns
-    -------
-    float
-        In [0, 1]. Above 0 even for perfect probabilities, the more so the fewer the cases.
-
-    Notes
-    -----
-    Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017 (arXiv 1706.04599), equation 3.
-    """
-    return float(_error_of_sums(_contributions(*confidence(y_true, prob)).sum(axis=0)[None])[0])
-
-
 def _contributions(event: Bools, prob: Floats) -> Floats:
     """What each case adds to the sums behind the error, shape [N, B + 1].
 
-    Probability less event in the case's own bin, 0 in the others; a last column of ones counts the cases.
+    Probability minus event in the case's own bin, 0 in the others; a last column of ones counts the cases.
     """
-    edges = bin_edges(prob)
-    result = np.zeros((len(prob), len(edges)))
-    result[np.arange(len(prob)), assign_bins(prob, edges)] = prob - event
+    result = np.zeros((len(prob), N_BINS + 1))
+    result[np.arange(len(prob)), assign_bins(prob)] = prob - event
     result[:, -1] = 1.0
     return result
 
@@ -99,6 +69,11 @@ def _error_of_sums(sums: Floats) -> Floats:
 
 def calibration_error_estimate(cases: CalledCases) -> Estimate:
     """Return the expected calibration error, in 10 bins of equal width, with its 95 % interval.
+
+    It is the mean distance between predicted probability and observed share over the bins, weighted by their
+    cases, in [0, 1]; of class 1 with two classes, of the likeliest class with more (`confidence`). Even
+    perfect probabilities give more than 0, the more so the fewer the cases. (Naeini, Cooper and Hauskrecht,
+    AAAI 2015; Guo et al., ICML 2017, arXiv 1706.04599, equation 3.)
 
     A resample adds noise to every bin, and the size of noise adds to the error, so percentile and BCa
     intervals lie too high (simulated with perfect probabilities, they never reach down to the true 0). The
@@ -119,9 +94,7 @@ def calibration_error_estimate(cases: CalledCases) -> Estimate:
     if point <= _largest_by_chance(contributions, resamples, float(levels[1])):
         low = 0.0
     interval = (max(0.0, float(low)), float(np.clip(high, max(0.0, low), 1.0)))
-    units = "cases" if resamples.n_groups == n else "groups"
-    method = f"basic bootstrap, {resamples.n_resamples} resamples of {resamples.n_groups} {units}"
-    return Estimate(point, interval, n, method)
+    return Estimate(point, interval, n, f"basic bootstrap, {resamples}")
 
 
 def _largest_by_chance(contributions: Floats, resamples: Resamples, level: float) -> float:
@@ -211,25 +184,25 @@ def reliability_curve(positive: npt.ArrayLike, prob: npt.ArrayLike) -> Reliabili
         If a probability lies outside [0, 1].
     """
     truth, p = check_scores(positive, prob)
-    edges = bin_edges(p)
-    bins = assign_bins(p, edges)
-    count = np.bincount(bins, minlength=len(edges) - 1)
+    bins = assign_bins(p)
+    count = np.bincount(bins, minlength=N_BINS)
     used = count > 0
-    predicted = np.bincount(bins, p, minlength=len(count))[used] / count[used]
-    observed = np.bincount(bins, truth, minlength=len(count))[used] / count[used]
-    return ReliabilityCurve(predicted, observed, count[used], edges[:-1][used], edges[1:][used])
+    predicted = np.bincount(bins, p, minlength=N_BINS)[used] / count[used]
+    observed = np.bincount(bins, truth, minlength=N_BINS)[used] / count[used]
+    return ReliabilityCurve(predicted, observed, count[used])
 
 
-def bin_edges(prob: Floats) -> Floats:
-    """Return the edges of the probability bins, rising from 0 to 1; probabilities outside are an error."""
+def assign_bins(prob: Floats) -> Ints:
+    """Return the bin of each probability; bins are open below and closed above, the first closed at 0.
+
+    Raises
+    ------
+    ValueError
+        If a probability lies outside [0, 1].
+    """
     if len(prob) and (prob.min() < 0 or prob.max() > 1):
         raise ValueError(f"Probabilities lie in [0, 1], got {prob.min()}..{prob.max()}.")
-    return np.linspace(0.0, 1.0, N_BINS + 1)
-
-
-def assign_bins(prob: Floats, edges: Floats) -> Ints:
-    """Return the bin of each probability; bins are open below and closed above, the first closed at 0."""
-    return np.clip(np.searchsorted(edges, prob, side="left") - 1, 0, len(edges) - 2)
+    return np.clip(np.searchsorted(BIN_EDGES, prob, side="left") - 1, 0, N_BINS - 1)
 
 
 def decision_curve(

@@ -85,25 +85,10 @@ def check_probabilities(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Int
 
 
 def call_classes(prob: npt.ArrayLike, threshold: float | None = None) -> Ints:
-    """Turn probabilities into calls.
+    """Return the called classes [N] of probabilities [N, C].
 
-    Parameters
-    ----------
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-    threshold : float, optional
-        Two classes only: class 1 is called where its probability is at least this. Default: the likelier
-        class, the lower index on a tie.
-
-    Returns
-    -------
-    ndarray of int64, shape [N]
-        Called classes.
-
-    Raises
-    ------
-    ValueError
-        If a threshold is given for more than two classes.
+    Without a threshold the likeliest class is called, the lower index on a tie. With one (two classes only,
+    else ValueError) class 1 is called where its probability is at least the threshold.
     """
     p = np.asarray(prob, dtype=np.float64)
     if threshold is None:
@@ -121,7 +106,14 @@ def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, n_classes: in
     return np.bincount(truth * n_classes + call, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def check_scores(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats]:
+def missing_class(truth: Bools) -> str:
+    """Return which class has no case in a binary truth [N], as a reason for a reader; empty if both have."""
+    if truth.any() and not truth.all():
+        return ""
+    return f"no {'negative' if truth.any() else 'positive'} cases"
+
+
+def check_scores(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Bools, Floats]:
     """Return binary truth (bool) and scores (float64), both [N].
 
     Raises
@@ -165,12 +157,10 @@ def log_losses(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> Floats:
 class Counts:
     """A two-by-two table of truth against call, or a stack of them."""
 
-    #: tp, fp, fn, tn: True positives, false positives, false negatives, true negatives; 0 or more, fractions
-    #: allowed (weights).
-    tp: Any
-    fp: Any
-    fn: Any
-    tn: Any
+    tp: Any  #: True positives; 0 or more, as all of them, fractions allowed (weights).
+    fp: Any  #: False positives.
+    fn: Any  #: False negatives.
+    tn: Any  #: True negatives.
 
 
 def one_vs_rest(confusion: npt.NDArray[Any], positive: int) -> Counts:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -61,18 +62,7 @@ class Objective:
         self.weights = torch.cat([p.detach().flatten() for p in self._parameters.values()])
 
     def loss(self, weights: Tensor) -> float:
-        """The loss at these weights.
-
-        Parameters
-        ----------
-        weights : Tensor, shape (n,)
-            Where.
-
-        Returns
-        -------
-        float
-            In the unit of `loss_of`; infinite or NaN where the network is.
-        """
+        """The loss at weights of shape (n,); infinite or NaN where the network is."""
         with torch.no_grad(), self._evaluating():
             network = self._network(self._named(weights))
             return sum(float(self._loss_of(network, batch)) for batch in self._batches)
@@ -165,8 +155,7 @@ class WorstLoss:
     """The highest loss found within rho."""
 
     loss: float  #: At the weights.
-    #: By how much the loss is higher at the worst place found; a lower bound of the true maximum, never below
-    #: 0.
+    #: By how much the loss is higher at the worst place found: a lower bound of the true maximum, 0 or more.
     increase: float
     first_order: float  #: The same after one step along the gradient, as SAM takes it.
     rho: float  #: Radius.
@@ -182,31 +171,13 @@ def hessian_spectrum(
     seed: int = 0,
     track: Track = silent,
 ) -> Spectrum:
-    r"""The largest eigenvalues of the Hessian, by Lanczos iteration.
+    r"""The `count` largest eigenvalues of the Hessian, by Lanczos iteration.
 
     Each step multiplies the Hessian by one vector and is orthogonalized against all former ones, which keeps
     false copies of an eigenvalue away. The error of an eigenvalue is that of its Ritz pair,
-    :math:`\beta_m \lvert s_{m} \rvert`, a bound that holds.
-
-    Parameters
-    ----------
-    objective : Objective
-        The loss and where.
-    count : int
-        How many.
-    steps : int
-        Hessian products at most; each keeps one vector as long as the network in memory.
-    tolerance : float
-        Stop when the errors of those asked for are below this part of the largest size.
-    seed : int
-        Of the first vector.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    Spectrum
-        With the errors reached.
+    :math:`\beta_m \lvert s_{m} \rvert`, a bound that holds. It ends when the errors of those asked for are
+    below `tolerance` times the largest eigenvalue in size, or after `steps` Hessian products, each of which
+    keeps one vector of as many numbers as the network has weights in memory. `seed` draws the first vector.
 
     References
     ----------
@@ -235,32 +206,12 @@ def hessian_spectrum(
 
 
 def hessian_trace(objective: Objective, samples: int = 30, *, seed: int = 0, track: Track = silent) -> Trace:
-    """The trace of the Hessian, by Hutchinson's estimator with random signs.
-
-    Parameters
-    ----------
-    objective : Objective
-        The loss and where.
-    samples : int, >= 2
-        Random vectors, one Hessian product each.
-    seed : int
-        Of the vectors.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    Trace
-        With its standard error.
+    """The trace of the Hessian, by Hutchinson's estimator (1990): random signs, one product for each sample.
 
     Raises
     ------
     ValueError
         For fewer than two samples, which give no standard error.
-
-    References
-    ----------
-    Hutchinson, 1990. For networks: Yao, Gholami, Keutzer, Mahoney, "PyHessian", 2020, arXiv 1912.07145.
     """
     if samples < 2:
         raise ValueError(f"A standard error needs at least two samples, but there are {samples}.")
@@ -279,31 +230,14 @@ def worst_loss(
     r"""The highest loss within rho of the weights, as far as gradients find it.
 
     Each step goes to the place on the sphere that the last gradient points to, :math:`\epsilon \leftarrow
-    \rho \, \nabla L(w + \epsilon) / \lVert \cdot \rVert`; the first is SAM's. Where the loss is convex each
-    is at least as high as the last; the highest of all counts.
+    \rho \, \nabla L(w + \epsilon) / \lVert \cdot \rVert`; the first is SAM's (Foret et al., ICLR 2021, arXiv
+    2010.01412, equation 1). Where the loss is convex each is at least as high as the last; the highest of all
+    counts. `seed` draws the direction that is taken where the gradient is 0.
 
-    Parameters
-    ----------
-    objective : Objective
-        The loss and where.
-    rho : float, > 0
-        Radius.
-    steps : int, >= 1
-        Gradients at most.
-    seed : int
-        Of the direction taken where there is no slope.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    WorstLoss
-        The increase, SAM's first-order one beside it.
-
-    References
-    ----------
-    Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization", ICLR 2021, arXiv 2010.01412, equation
-    1.
+    Raises
+    ------
+    ValueError
+        If rho is not above 0, or steps not at least 1.
     """
     if rho <= 0 or steps < 1:
         raise ValueError(f"rho must be above 0 and steps at least 1, but they are {rho} and {steps}.")
@@ -343,11 +277,10 @@ def _ritz(diagonal: list[float], off_diagonal: list[float], count: int) -> Spect
 class Landscape:
     """Losses on a line or a square around the weights."""
 
-    #: Tensor, shape (points,), float64: Steps along each direction; 1 replaces a filter by a random one of
-    #: its size.
+    #: Shape (points,), float64: steps along each direction; 1 replaces a filter by a random one of its size.
     positions: Tensor
-    #: Tensor, shape (points,) or (points, points), float64: The loss there; of a square, rows follow the
-    #: first direction. Infinite or NaN where the network is.
+    #: Shape (points,) or (points, points), float64: the loss there; of a square, rows follow the first
+    #: direction. Infinite or NaN where the network is.
     losses: Tensor
 
 
@@ -356,20 +289,9 @@ def filter_direction(objective: Objective, seed: int) -> Tensor:
 
     .. math:: d_{i} \leftarrow \frac{d_{i}}{\lVert d_{i} \rVert} \lVert w_{i} \rVert
 
-    for every filter i: the weights of one output channel or neuron. Networks that differ in the scale of
-    their weights only, as those with norm layers can, get the same picture. Biases and norm layers stay.
-
-    Parameters
-    ----------
-    objective : Objective
-        The loss and where.
-    seed : int
-        The same seed gives networks of one architecture the same random numbers.
-
-    Returns
-    -------
-    Tensor, shape (n,)
-        The direction.
+    for every filter i: the weights of one output channel or neuron; shape (n,). Networks that differ in the
+    scale of their weights only, as those with norm layers can, get the same picture. Biases and norm layers
+    stay. The same seed gives networks of one architecture the same random numbers.
 
     References
     ----------
@@ -388,56 +310,40 @@ def filter_direction(objective: Objective, seed: int) -> Tensor:
     return direction
 
 
-def loss_line(
+def loss_landscape(
     objective: Objective,
-    direction: Tensor,
-    *,
+    *directions: Tensor,
     radius: float = 1.0,
     points: int = 41,
     track: Track = silent,
 ) -> Landscape:
-    """The loss on a line through the weights, shape (points,).
+    """The loss on a line (one direction) or on a square (two) through the weights.
 
     Parameters
     ----------
     objective : Objective
-        The loss and where.
-    direction : Tensor, shape (n,)
-        From `filter_direction`.
+        The loss and its weights.
+    *directions : Tensor, shape (n,)
+        From `filter_direction`, each with its own seed.
     radius : float
         How far to both sides.
     points : int
-        Losses to compute; an odd number has the weights themselves among them.
+        Losses along each direction; an odd number has the weights themselves among them.
     track : Track
         Shows progress.
     """
     positions = torch.linspace(-radius, radius, points, dtype=torch.float64)
-    steps = track(positions.tolist(), "Loss along a line", points)
-    losses = [objective.loss(objective.weights + step * direction) for step in steps]
-    return Landscape(positions, torch.tensor(losses, dtype=torch.float64))
-
-
-def loss_surface(
-    objective: Objective,
-    first: Tensor,
-    second: Tensor,
-    *,
-    radius: float = 1.0,
-    points: int = 21,
-    track: Track = silent,
-) -> Landscape:
-    """The loss on a square around the weights, shape (points, points).
-
-    `first` and `second` are directions from `filter_direction`, with two seeds; the rest is as in
-    `loss_line`.
-    """
-    positions = torch.linspace(-radius, radius, points, dtype=torch.float64)
-    places = torch.cartesian_prod(positions, positions).tolist()
-    losses = [
-        objective.loss(objective.weights + a * first + b * second)
-        for a, b in track(places, "Loss on a square", len(places))
-    ]
-    return Landscape(positions, torch.tensor(losses, dtype=torch.float64).view(points, points))
+    places = list(product(positions.tolist(), repeat=len(directions)))
+    losses = []
+    for steps in track(
+        places, "Loss along a line" if len(directions) == 1 else "Loss on a square", len(places)
+    ):
+        weights = objective.weights
+        for step, direction in zip(steps, directions, strict=True):
+            weights = weights + step * direction
+        losses.append(objective.loss(weights))
+    shape = (points,) * len(directions)
+    return Landscape(positions, torch.tensor(losses, dtype=torch.float64).view(shape))
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

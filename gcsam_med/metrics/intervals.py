@@ -73,31 +73,11 @@ class Estimate:
 
     @classmethod
     def undefined(cls, reason: str, n: int = 0) -> Estimate:
-        """Return the estimate of a metric that the data at hand do not define.
-
-        Parameters
-        ----------
-        reason : str
-            Why, in words for a reader.
-        n : int
-            Number of cases looked at.
-
-        Returns
-        -------
-        Estimate
-            With ``value`` and ``ci95`` ``None``.
-        """
+        """Return the estimate of a metric that `n` cases do not define, and why, in words for a reader."""
         return cls(None, None, n, "none", reason)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of ``metrics.json``.
-
-        Returns
-        -------
-        dict
-            ``{"value": x, "ci95": [lo, hi], "n": N, "method": ...}``, ``None`` for what is missing, and
-            ``"reason"`` only where something is.
-        """
+        """Return the entry of ``metrics.json``; ``"reason"`` is there only where something is missing."""
         entry: dict[str, Any] = {
             "value": self.value,
             "ci95": None if self.ci95 is None else list(self.ci95),
@@ -105,6 +85,14 @@ class Estimate:
             "method": self.method,
         }
         return entry | {"reason": self.reason} if self.reason else entry
+
+
+def group_index(groups: npt.ArrayLike, n_cases: int, what: str = "groups") -> Ints:
+    """Return the group of each case as a number from 0, shape [N]; ValueError if the lengths differ."""
+    index = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    if len(index) != n_cases:
+        raise ValueError(f"{len(index)} {what} do not fit {n_cases} cases.")
+    return index.astype(np.int64)
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
@@ -180,13 +168,8 @@ def proportion(flags: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> Est
     if not n:
         return Estimate.undefined("no such cases")
     share = float(f.mean())
-    if groups is None:
-        return Estimate(share, wilson(f.sum(), n), n, "Wilson")
-    index = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    if index.shape != f.shape:
-        raise ValueError(f"{index.shape} groups do not fit {f.shape} flags.")
-    size = np.bincount(index)
-    n_groups = len(size)
+    index = np.arange(n) if groups is None else group_index(groups, n)
+    n_groups = int(index.max()) + 1
     if n_groups == n:
         return Estimate(share, wilson(f.sum(), n), n, "Wilson")
     if n_groups == 1:
@@ -217,6 +200,12 @@ class Resamples:
         """Number of groups, G."""
         return len(self.stratum)
 
+    def __str__(self) -> str:
+        """Return the draws in words, as the method of an estimate names them."""
+        units = f"{self.n_groups} {'cases' if self.n_groups == len(self.group) else 'groups'}"
+        strata = f" in {self.n_strata} strata" if self.n_strata > 1 else ""
+        return f"{self.n_resamples} resamples of {units}{strata}"
+
     @property
     def n_strata(self) -> int:
         """Number of strata, H."""
@@ -226,7 +215,7 @@ class Resamples:
         """Draw: yield group weights in chunks [b, G] that add up to ``n_resamples`` rows."""
         rng = np.random.default_rng(self.seed)
         members = [np.flatnonzero(self.stratum == h) for h in range(self.n_strata)]
-        rows_at_once = max(1, _CHUNK_CELLS // max(len(self.group), self.n_groups))
+        rows_at_once = max(1, _CHUNK_CELLS // len(self.group))
         for start in range(0, self.n_resamples, rows_at_once):
             rows = min(rows_at_once, self.n_resamples - start)
             # A draw is a row of group numbers; counting them, each row offset by G, gives the weights.
@@ -244,7 +233,7 @@ class Resamples:
         """
         blocks = [(h, block) for h in range(self.n_strata) for block in self._blocks(h)]
         size = np.bincount(self.stratum)
-        rows_at_once = max(1, _CHUNK_CELLS // max(len(self.group), self.n_groups))
+        rows_at_once = max(1, _CHUNK_CELLS // len(self.group))
         for start in range(0, len(blocks), rows_at_once):
             chunk = blocks[start : start + rows_at_once]
             weights = np.ones((len(chunk), self.n_groups))
@@ -290,20 +279,18 @@ def resample_groups(
     ValueError
         If there is no case, the lengths differ, or ``n_resamples`` is less than 1.
     """
-    _, group = np.unique(np.asarray(groups), return_inverse=True)
-    if group.ndim != 1 or not len(group) or n_resamples < 1:
-        raise ValueError(f"Need at least one case [N] and one resample, got {group.shape} and {n_resamples}.")
+    group = group_index(groups, np.size(groups))
+    if not len(group) or n_resamples < 1:
+        raise ValueError(f"Need at least one case and one resample, got {len(group)} and {n_resamples}.")
     n_groups = int(group.max()) + 1
     stratum = np.zeros(n_groups, dtype=np.int64)
     if strata is not None:
-        _, case_stratum = np.unique(np.asarray(strata), return_inverse=True)
-        if case_stratum.shape != group.shape:
-            raise ValueError(f"{case_stratum.shape} strata do not fit {group.shape} cases.")
+        case_stratum = group_index(strata, len(group), "strata")
         holds = np.zeros((n_groups, int(case_stratum.max()) + 1), dtype=bool)
         holds[group, case_stratum] = True
         stratum = _pool_singletons(np.unique(holds, axis=0, return_inverse=True)[1].reshape(-1))
     seed = int(rng.integers(0, 2**63))
-    return Resamples(group.astype(np.int64), stratum, n_resamples, seed)
+    return Resamples(group, stratum, n_resamples, seed)
 
 
 def _pool_singletons(stratum: Ints) -> Ints:
@@ -321,9 +308,8 @@ def _pool_singletons(stratum: Ints) -> Ints:
 def mean_of(values: npt.ArrayLike, resamples: Resamples) -> Statistic:
     """Return the statistic "mean over cases" of one finite value a case, [N]."""
     v = np.asarray(values, dtype=np.float64)
-    return function_of_sums(
-        np.stack((v, np.ones_like(v)), axis=1), lambda sums: sums[:, 0] / sums[:, 1], resamples
-    )
+    sums_of = np.stack((v, np.ones_like(v)), axis=1)
+    return function_of_sums(sums_of, lambda sums: sums[:, 0] / sums[:, 1], resamples)
 
 
 def function_of_sums(
@@ -353,9 +339,7 @@ def function_of_sums(
     """
     c = np.asarray(contributions, dtype=np.float64)
     if c.ndim != 2 or len(c) != len(resamples.group) or not np.isfinite(c).all():
-        raise ValueError(
-            f"Contributions must be finite [N, K] with N = {len(resamples.group)}, got {c.shape}."
-        )
+        raise ValueError(f"Expected finite contributions [{len(resamples.group)}, K], got {c.shape}.")
     by_group = np.zeros((resamples.n_groups, c.shape[1]))
     np.add.at(by_group, resamples.group, c)
     return lambda weights: f(weights @ by_group)
@@ -405,16 +389,8 @@ def bootstrap(statistic: Statistic, resamples: Resamples, replicates: Floats | N
         return Estimate(point, None, n, "none", f"not defined in {share:.0%} of resamples: too few groups")
     if np.ptp(finite) <= 1e-12 * max(1.0, abs(point)):
         return Estimate(point, None, n, "none", "the same in every resample: the cases do not vary")
-    interval, kind = bootstrap_interval(point, finite, resamples, statistic)
-    return Estimate(
-        point, interval, n, f"{kind} bootstrap, {resamples.n_resamples} resamples of {_units(resamples)}"
-    )
-
-
-def _units(resamples: Resamples) -> str:
-    by_case = resamples.n_groups == len(resamples.group)
-    units = f"{resamples.n_groups} {'cases' if by_case else 'groups'}"
-    return f"{units} in {resamples.n_strata} strata" if resamples.n_strata > 1 else units
+    interval_at, kind = _intervals(point, finite, resamples, statistic)
+    return Estimate(point, interval_at(0.05), n, f"{kind} bootstrap, {resamples}")
 
 
 def widened_z(resamples: Resamples, alpha: float = 0.05) -> float:
@@ -428,16 +404,8 @@ def widened_z(resamples: Resamples, alpha: float = 0.05) -> float:
     return float(stretch * t.ppf(1 - alpha / 2, max(resamples.n_groups - resamples.n_strata, 1)))
 
 
-def bootstrap_interval(
-    point: float, replicates: Floats, resamples: Resamples, statistic: Statistic
-) -> tuple[tuple[float, float], str]:
-    """Return the 95 % interval from finite replicates [B], and its kind: BCa or percentile."""
-    interval_at, kind = _intervals(point, replicates, resamples, statistic)
-    return interval_at(0.05), kind
-
-
 def bootstrap_p(point: float, replicates: Floats, resamples: Resamples, statistic: Statistic) -> float:
-    """Return the two-sided p value of "the true value is 0" that belongs to `bootstrap_interval`.
+    """Return the two-sided p value of "the true value is 0" that belongs to the interval of `bootstrap`.
 
     It is the largest alpha at which the interval at level 1 - alpha still holds 0, found by halving, so
     that p is below 0.05 exactly where the 95 % interval leaves 0 out. Never below 2 / (B + 1): that few

@@ -13,8 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.classification import check_scores
-from gcsam_med.metrics.intervals import Z95, Estimate, Resamples, Statistic, bootstrap, bootstrap_p, replicate
+from gcsam_med.metrics.classification import check_scores, missing_class
+from gcsam_med.metrics.intervals import (
+    Z95,
+    Estimate,
+    Resamples,
+    Statistic,
+    bootstrap,
+    bootstrap_p,
+    group_index,
+    replicate,
+)
 from gcsam_med.metrics.roc import auc_covariance
 
 Floats = npt.NDArray[np.float64]
@@ -26,8 +35,7 @@ class PairedTest:
     """The outcome of one comparison of two models on the same cases."""
 
     difference: Estimate  #: First model minus second, with its 95 % interval.
-    #: Two-sided, in [0, 1], not corrected for other comparisons (`holm` does that); ``None`` if it cannot be
-    #: had.
+    #: Two-sided, in [0, 1], not corrected for other comparisons (`holm` does that); ``None`` without a test.
     p_value: float | None
     method: str  #: Name of the test, for a reader.
     #: Standardised size of the difference; ``None`` if the test has none or it is not defined.
@@ -93,12 +101,9 @@ def delong_test(
 
     method = "DeLong" if groups is None else "DeLong by group (Obuchowski)"
     truth = check_scores(positive, score_a)[0]
-    if truth.all() or not truth.any():
-        missing = Estimate.undefined(f"no {'negative' if truth.any() else 'positive'} cases", len(truth))
-        return PairedTest(missing, None, method)
-    auc, covariance = auc_covariance(
-        truth, np.stack((np.asarray(score_a, float), np.asarray(score_b, float))), groups
-    )
+    if missing_class(truth):
+        return PairedTest(Estimate.undefined(missing_class(truth), len(truth)), None, method)
+    auc, covariance = auc_covariance(truth, np.stack((np.asarray(score_a), np.asarray(score_b))), groups)
     difference = float(auc[0] - auc[1])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     if np.isnan(variance) or variance <= 1e-15:
@@ -141,8 +146,7 @@ def mcnemar(
         If the lengths differ or there is no case.
     """
     a, b = _same_length(right_a, right_b)
-    index = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    index = index.reshape(-1)
+    index = np.arange(len(a)) if groups is None else group_index(groups, len(a))
     n, only_a, only_b = len(a), int((a > b).sum()), int((b > a).sum())
     won = np.bincount(index, a - b)
     discordant = only_a + only_b
@@ -162,7 +166,7 @@ def _bonett_price(n: int, only_a: int, only_b: int) -> Estimate:
     return Estimate((only_a - only_b) / n, interval, n, "Bonett-Price adjusted Wald")
 
 
-def _clustered_difference(d: Floats, index: npt.NDArray[np.intp]) -> Estimate:
+def _clustered_difference(d: Floats, index: npt.NDArray[np.int64]) -> Estimate:
     from scipy.stats import t
 
     n, mean = len(d), float(d.mean())
@@ -179,7 +183,7 @@ def _clustered_difference(d: Floats, index: npt.NDArray[np.intp]) -> Estimate:
 
 
 def _swapping_p(won: npt.NDArray[np.int64]) -> float:
-    """Two-sided p of the sum of group differences if each one's sign is a fair coin; exact."""
+    """Two-sided exact p of the sum of group differences if each one's sign is + or - with equal chance."""
     size = np.abs(won[won != 0])
     # Entry k: chance that the groups whose sign is positive add up to k.
     chance = np.zeros(int(size.sum()) + 1)
@@ -222,7 +226,7 @@ def wilcoxon_signed_rank(
     first, second = _same_length(a, b)
     d = first - second
     if groups is not None:
-        index = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        index = group_index(groups, len(d))
         d = np.bincount(index, d) / np.bincount(index)
     # Differences that rounding alone tells apart must tie, or they would be ranked.
     d = np.round(d, 12)
@@ -313,14 +317,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """
     from statsmodels.stats.multitest import multipletests
 
-    given = [i for i, p in enumerate(p_values) if p is not None]
-    adjusted: list[float | None] = [None] * len(p_values)
-    if given:
-        for i, value in zip(
-            given, multipletests([p_values[i] for i in given], method="holm")[1], strict=True
-        ):
-            adjusted[i] = float(value)
-    return adjusted
+    given = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(given, method="holm")[1] if given else ())
+    return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
 def _same_length(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -328,7 +327,5 @@ def _same_length(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise ValueError(f"Need two rows of the same cases, got {first.shape} and {second.shape}.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError(
-            "Paired values must be finite: a case that one model leaves undefined cannot be paired."
-        )
+        raise ValueError("Paired values must be finite: an undefined case cannot be paired.")
     return first, second

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.surface import Mask, Spacing, bounding_box, check_masks
+Mask = npt.NDArray[np.bool_]
+Spacing = tuple[float, float]
 
 MIN_IOU = 0.1
 # Smaller regions are specks: traces of annotating or of rounding, not lesions. In BUSI 17 regions of the
@@ -24,6 +25,12 @@ class Detection:
     false_positives: int  #: Predicted components that match no lesion.
 
 
+def bounding_box(mask: Mask) -> tuple[slice, slice]:
+    """Return rows and columns of the smallest box that holds every pixel of a mask that has one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
     """Number the 8-connected components of a mask [H, W]: labels, 0 outside, and how many there are."""
     from scipy import ndimage
@@ -32,14 +39,12 @@ def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
     return labels, int(count)
 
 
-def detect(
-    pred: npt.ArrayLike, truth: npt.ArrayLike, min_iou: float = MIN_IOU, min_pixels: float = 0
-) -> Detection:
+def detect(pred: Mask, truth: Mask, min_iou: float = MIN_IOU, min_pixels: float = 0) -> Detection:
     """Match predicted components to lesions, one to one, and count what is found, missed and false.
 
     Parameters
     ----------
-    pred, truth : array_like of bool, shape [H, W]
+    pred, truth : ndarray of bool, shape [H, W]
         The masks. Lesions that touch (8-neighbourhood) in the mask count as one.
     min_iou : float
         A lesion and a predicted component can match if their IoU is at least this; in (0, 1]. The default of
@@ -56,7 +61,7 @@ def detect(
     Raises
     ------
     ValueError
-        If the masks are malformed or ``min_iou`` lies outside (0, 1].
+        If ``min_iou`` lies outside (0, 1].
 
     Notes
     -----
@@ -67,7 +72,6 @@ def detect(
 
     if not 0 < min_iou <= 1:
         raise ValueError(f"min_iou lies in (0, 1], got {min_iou}.")
-    pred, truth = check_masks(pred, truth)
     either = pred | truth
     if not either.any():
         return Detection(0, 0, 0)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.classification import check_scores
-from gcsam_med.metrics.intervals import Z95, Estimate
+from gcsam_med.metrics.classification import check_scores, missing_class
+from gcsam_med.metrics.intervals import Z95, Estimate, group_index
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,9 +24,8 @@ Floats = npt.NDArray[np.float64]
 class RocCurve:
     """Points of a ROC curve, from (0, 0) to (1, 1)."""
 
-    #: specificity, sensitivity: Of calling positive every score at or above the threshold.
-    specificity: Floats
-    sensitivity: Floats
+    specificity: Floats  #: If every score at or above the threshold is called positive.
+    sensitivity: Floats  #: The same.
     threshold: Floats  #: Falling; the first is infinite (nothing is called).
 
 
@@ -34,12 +33,9 @@ class RocCurve:
 class PrecisionRecallCurve:
     """Points of a precision-recall curve, by falling threshold."""
 
-    #: precision, recall: Of calling positive every score at or above the threshold. No point is made up at
-    #: recall 0.
-    precision: Floats
-    recall: Floats
+    precision: Floats  #: If every score at or above the threshold is called positive.
+    recall: Floats  #: The same; no point is made up at recall 0.
     threshold: Floats  #: The distinct scores, falling.
-    prevalence: float  #: Share of positives: the precision of a useless score.
 
 
 def roc_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> RocCurve | None:
@@ -47,10 +43,10 @@ def roc_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> RocCurve | None:
     from sklearn import metrics
 
     truth, s = check_scores(positive, score)
-    if truth.all() or not truth.any():
+    if missing_class(truth):
         return None
-    false_alarm, sens, threshold = metrics.roc_curve(truth, s, drop_intermediate=False)
-    return RocCurve(1 - false_alarm, sens, threshold)
+    false_positive_rate, sensitivity, threshold = metrics.roc_curve(truth, s, drop_intermediate=False)
+    return RocCurve(1 - false_positive_rate, sensitivity, threshold)
 
 
 def precision_recall_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> PrecisionRecallCurve | None:
@@ -58,11 +54,11 @@ def precision_recall_curve(positive: npt.ArrayLike, score: npt.ArrayLike) -> Pre
     from sklearn import metrics
 
     truth, s = check_scores(positive, score)
-    if truth.all() or not truth.any():
+    if missing_class(truth):
         return None
     precision, recall, threshold = metrics.precision_recall_curve(truth, s)
     # Scikit-learn appends the point (recall 0, precision 1), which no threshold reaches.
-    return PrecisionRecallCurve(precision[-2::-1], recall[-2::-1], threshold[::-1], float(truth.mean()))
+    return PrecisionRecallCurve(precision[-2::-1], recall[-2::-1], threshold[::-1])
 
 
 def sensitivity_at_90_specificity(
@@ -199,24 +195,20 @@ def auc_covariance(
     truth = check_scores(positive, rows[0])[0]
     for row in rows[1:]:
         check_scores(positive, row)
-    if truth.all() or not truth.any():
+    if missing_class(truth):
         raise ValueError("The area under a ROC curve needs both positives and negatives.")
     placements = np.stack([_placements(truth, row) for row in rows])
     auc = placements[:, truth].mean(axis=1)
-    if groups is None:
-        group = np.arange(len(truth))
-    else:
-        group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-        if group.shape != truth.shape:
-            raise ValueError(f"{group.shape} groups do not fit {truth.shape} cases.")
+    group = np.arange(len(truth)) if groups is None else group_index(groups, len(truth))
     # Sums by group of (placement - AUC), apart for positives and negatives: Obuchowski's S10, S01 and S11.
     parts, factors = [], []
     for side in (truth, ~truth):
-        deviation = np.zeros((len(rows), int(group.max()) + 1))
-        for k in range(len(rows)):
-            deviation[k] = np.bincount(
-                group[side], placements[k, side] - auc[k], minlength=deviation.shape[1]
-            )
+        deviation = np.stack(
+            [
+                np.bincount(group[side], row[side] - area, minlength=int(group.max()) + 1)
+                for row, area in zip(placements, auc, strict=True)
+            ]
+        )
         involved = len(np.unique(group[side]))
         parts.append(deviation / side.sum())
         factors.append(involved / (involved - 1) if involved > 1 else np.nan)
@@ -260,26 +252,20 @@ def delong_auc(
         Newcombe's interval instead (`newcombe_auc_interval`). ``None`` if a class is missing.
     """
     truth, s = check_scores(positive, score)
-    if truth.all() or not truth.any():
-        return Estimate.undefined(f"no {'negative' if truth.any() else 'positive'} cases", len(truth))
+    if missing_class(truth):
+        return Estimate.undefined(missing_class(truth), len(truth))
     aucs, covariance = auc_covariance(truth, s, groups)
     auc, variance = float(aucs[0]), float(covariance[0, 0])
     name = "DeLong" if groups is None else "DeLong by group (Obuchowski)"
     if np.isnan(variance) or variance <= 1e-15 or not 0 < auc < 1:
-        n_pos, n_neg = _effective_counts(truth, groups)
+        group = np.arange(len(truth)) if groups is None else np.asarray(groups)
+        n_pos, n_neg = len(np.unique(group[truth])), len(np.unique(group[~truth]))
         interval = newcombe_auc_interval(auc, n_pos, n_neg)
         return Estimate(auc, interval, len(truth), "Newcombe (Mann-Whitney pivot)")
     half = Z95 * np.sqrt(variance) / (auc * (1 - auc))
     centre = np.log(auc / (1 - auc))
     low, high = (float(1 / (1 + np.exp(-(centre + sign * half)))) for sign in (-1, 1))
     return Estimate(auc, (low, high), len(truth), f"{name}, logit scale")
-
-
-def _effective_counts(truth: npt.NDArray[np.bool_], groups: npt.ArrayLike | None) -> tuple[int, int]:
-    if groups is None:
-        return int(truth.sum()), int((~truth).sum())
-    g = np.asarray(groups)
-    return len(np.unique(g[truth])), len(np.unique(g[~truth]))
 
 
 def newcombe_auc_interval(auc: float, n_pos: int, n_neg: int) -> tuple[float, float]:

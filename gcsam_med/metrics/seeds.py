@@ -4,8 +4,7 @@ Two sources of chance lie in a mean over seeds: other seeds would have given oth
 patients another test set. A mean +- standard deviation over seeds shows only the first; a bootstrap over
 cases only the second. Seeds of one study are tested on the *same* cases, so they are not independent studies:
 treating them as such (a meta-analysis) would divide the luck of the test set by the number of seeds.
-`crossed_effects` takes both into account as crossed random effects. `random_effects` is the meta-analysis,
-for folds or data sets, whose cases do differ.
+`crossed_effects` takes both into account as crossed random effects.
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.intervals import Estimate, Resamples, Statistic, replicate
+from gcsam_med.metrics.intervals import Estimate, Resamples, Statistic, group_index, replicate
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class SeedEffects:
-    """A mean over seeds (or folds) whose interval holds both sources of chance."""
+    """A mean over seeds whose interval covers both sources of chance."""
 
-    mean: Estimate  #: The mean and its 95 % interval; n is the number of seeds (or folds).
+    mean: Estimate  #: The mean and its 95 % interval; n is the number of seeds.
     #: Two-sided, of a mean of 0; of use when the values are differences of two recipes.
     p_value: float | None
-    #: Standard deviation between seeds beyond what the cases explain, in the metric's unit; what "seed noise"
-    #: means.
+    #: Standard deviation between seeds beyond what the cases explain, in the metric's unit ("seed noise").
     sd_seeds: float
     se_cases: float  #: Standard error of the mean that comes from the finite test set.
     freedom: float | None = None  #: Degrees of freedom of the interval; ``None`` where it is not Student's.
@@ -86,11 +84,10 @@ def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects
     ValueError
         If there are fewer than two seeds or groups, or a value is not finite.
     """
-    v, index = np.asarray(values, dtype=np.float64), np.unique(np.asarray(groups), return_inverse=True)[1]
-    if v.ndim != 2 or len(v) < 2 or v.shape[1] != len(index) or not np.isfinite(v).all():
-        raise ValueError(
-            f"Need finite values [S, N] with at least two seeds, got {v.shape} and {index.shape}."
-        )
+    v = np.asarray(values, dtype=np.float64)
+    if v.ndim != 2 or len(v) < 2 or not np.isfinite(v).all():
+        raise ValueError(f"Need finite values [S, N] with at least two seeds, got {v.shape}.")
+    index = group_index(groups, v.shape[1])
     n_seeds, n_groups = len(v), int(index.max()) + 1
     if n_groups < 2:
         raise ValueError("Need at least two groups of cases.")
@@ -200,40 +197,3 @@ def _freedom_of(critical: float, one: int, other: int) -> float:
     if not t.ppf(0.975, high) < critical < t.ppf(0.975, low):
         return high if critical <= t.ppf(0.975, high) else low
     return float(brentq(lambda freedom: t.ppf(0.975, freedom) - critical, low, high))
-
-
-def random_effects(values: npt.ArrayLike, variances: npt.ArrayLike) -> SeedEffects:
-    """Return the mean over independent studies: folds or data sets whose cases differ.
-
-    Parameters
-    ----------
-    values : array_like of float, shape [K]
-        A metric of each study; K at least 2.
-    variances : array_like of float, shape [K]
-        Its variance from the study's own cases; more than 0.
-
-    Returns
-    -------
-    SeedEffects
-        DerSimonian and Laird's mean (Controlled Clinical Trials 7(3), 1986) with the interval of Hartung and
-        Knapp (Statistics in Medicine 20(24), 2001), by statsmodels. ``sd_seeds`` is the standard deviation
-        between studies.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two studies or a variance is not positive.
-    """
-    from scipy.stats import t
-    from statsmodels.stats.meta_analysis import combine_effects
-
-    v, w = np.asarray(values, dtype=np.float64), np.asarray(variances, dtype=np.float64)
-    if v.ndim != 1 or len(v) < 2 or v.shape != w.shape or not (w > 0).all() or not np.isfinite(v).all():
-        raise ValueError(f"Need at least two finite values, each with a positive variance, got {v.shape}.")
-    result = combine_effects(v, w, method_re="dl", use_t=True)
-    mean, error = float(result.mean_effect_re), float(result.sd_eff_w_re_hksj)
-    half = float(t.ppf(0.975, len(v) - 1) * error)
-    p = float(2 * t.sf(abs(mean) / error, len(v) - 1)) if error > 0 else None
-    estimate = Estimate(mean, (mean - half, mean + half), len(v), "DerSimonian-Laird, Hartung-Knapp interval")
-    se_cases = float(1 / np.sqrt((1 / w).sum()))
-    return SeedEffects(estimate, p, float(np.sqrt(max(0.0, result.tau2))), se_cases)

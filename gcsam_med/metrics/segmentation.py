@@ -2,8 +2,13 @@
 
 The policy for empty masks is the same in every function. An image whose truth is empty (a normal) has no
 overlap and no distance, whatever was predicted: ``None``. What was marked on it is counted by the detection
-metrics. An empty prediction on a lesion scores 0 in overlap and the image diagonal in distance, so that the
-case stays in the mean and missing a lesion is never better than finding it badly (see `surface`).
+metrics. An empty prediction on a lesion scores 0 in overlap and the **image diagonal** in distance, the
+largest distance the image can hold. Leaving the case out (NaN, as MONAI's mean does) would reward a network
+for missing lesions; this way the case stays in the mean, and missing a lesion is never better than finding it
+badly. (The BraTS challenges score a missed tumour in the same way.)
+
+The outline of a mask is the set of its pixels with a 4-neighbour outside it (pixels on the image's border
+count: beyond the border is outside). All distances run between pixel centres, in the unit of the spacing.
 """
 
 from __future__ import annotations
@@ -15,9 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import MissingExtra
-from gcsam_med.metrics import surface
-from gcsam_med.metrics.regions import MIN_IOU, Detection, detect
-from gcsam_med.metrics.surface import Spacing, SurfaceDistances, check_masks, check_spacing
+from gcsam_med.metrics.regions import MIN_IOU, Detection, Mask, Spacing, bounding_box, detect
+
+Floats = npt.NDArray[np.float64]
+
+# Room for rounding when a distance is compared to a tolerance: 3 pixels of 0.1 mm are 0.30000000000000004 mm.
+_ROUNDING = 1e-9
 
 
 class MaskPair:
@@ -25,7 +33,7 @@ class MaskPair:
 
     Parameters
     ----------
-    pred, truth : array_like of bool, shape [H, W]
+    pred, truth : array_like of bool (or 0 and 1), shape [H, W]
         The masks.
     spacing : tuple of (float, float)
         Distance between rows and between columns, in mm where known, else 1 for pixels.
@@ -52,10 +60,14 @@ class MaskPair:
         min_iou: float = MIN_IOU,
         min_pixels: float = 0,
     ) -> None:
-        self.pred, self.truth = check_masks(pred, truth)
-        self.spacing = check_spacing(spacing)
+        self.pred, self.truth = _checked(pred, "prediction"), _checked(truth, "truth")
+        if self.pred.shape != self.truth.shape:
+            raise ValueError(f"Prediction {self.pred.shape} and truth {self.truth.shape} differ in shape.")
+        if len(spacing) != 2 or not all(np.isfinite(s) and s > 0 for s in spacing):
+            raise ValueError(f"Spacing must be two positive numbers (row, column), got {spacing}.")
         if tolerance < 0:
             raise ValueError(f"A tolerance is 0 or more, got {tolerance}.")
+        self.spacing = (float(spacing[0]), float(spacing[1]))
         self.tolerance = tolerance
         self.min_iou, self.min_pixels = min_iou, min_pixels
         self.n_pred = int(np.count_nonzero(self.pred))  #: Marked pixels.
@@ -77,15 +89,44 @@ class MaskPair:
         """Area of a pixel, in square units of the spacing."""
         return self.spacing[0] * self.spacing[1]
 
+    @property
+    def diagonal(self) -> float:
+        """Largest distance between two pixel centres of the image."""
+        (height, width), (row, column) = self.truth.shape, self.spacing
+        return float(np.hypot((height - 1) * row, (width - 1) * column))
+
     @cached_property
     def detection(self) -> Detection:
         """Lesions of the image, found and false ones counted."""
         return detect(self.pred, self.truth, self.min_iou, self.min_pixels)
 
     @cached_property
-    def distances(self) -> SurfaceDistances:
-        """Distances between the two outlines."""
-        return surface.surface_distances(self.pred, self.truth, self.spacing)
+    def distances(self) -> tuple[Floats, Floats]:
+        """Distances of each mask's outline pixels to the other outline, both ways; neither mask is empty."""
+        from scipy.spatial import KDTree
+
+        box = bounding_box(self.pred | self.truth)
+        # Outlines are thin: a k-d tree over their pixels beats a distance transform of the whole box.
+        pred, truth = (
+            np.argwhere(outline(m[box])) * np.asarray(self.spacing) for m in (self.pred, self.truth)
+        )
+        return KDTree(truth).query(pred)[0], KDTree(pred).query(truth)[0]
+
+
+def _checked(mask: npt.ArrayLike, name: str) -> Mask:
+    array = np.asarray(mask)
+    if array.ndim != 2:
+        raise ValueError(f"The {name} must be a mask [H, W], got shape {array.shape}.")
+    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"The {name} must hold only 0 and 1 (or booleans).")
+    return array.astype(np.bool_, copy=False)
+
+
+def outline(mask: Mask) -> Mask:
+    """Return the pixels of a mask [H, W] with a 4-neighbour outside it; beyond the image is outside."""
+    inside = np.pad(mask, 1)
+    inner = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    return mask & ~inner
 
 
 def dice_of_counts(both: Any, pred: Any, truth: Any) -> Any:
@@ -126,24 +167,42 @@ def iou(case: MaskPair) -> float | None:
     return None if case.normal else case.n_both / (case.n_pred + case.n_truth - case.n_both)
 
 
-def hausdorff(case: MaskPair) -> float | None:
-    """Return the Hausdorff distance, in the unit of the spacing."""
-    return None if case.normal else surface.hausdorff(case.distances)
+def hausdorff(case: MaskPair, percentile: float = 100.0) -> float | None:
+    """Return the larger of the two directed percentiles of the surface distances, 100: Hausdorff distance.
+
+    Percentiles are interpolated linearly. "Larger of the two directed 95th percentiles" is the convention of
+    MONAI and of Metrics Reloaded (Maier-Hein et al., Nature Methods 21, 2024). Others pool both directions
+    first, which gives a smaller value.
+    """
+    if case.normal or case.empty:
+        return None if case.normal else case.diagonal
+    return float(max(np.percentile(directed, percentile) for directed in case.distances))
 
 
 def hd95(case: MaskPair) -> float | None:
-    """Return the larger of the two directed 95th percentiles of the surface distances."""
-    return None if case.normal else surface.hausdorff(case.distances, 95.0)
+    """Return the 95th percentile of the surface distances (see `hausdorff`), in the unit of the spacing."""
+    return hausdorff(case, 95.0)
 
 
 def assd(case: MaskPair) -> float | None:
-    """Return the average symmetric surface distance, in the unit of the spacing."""
-    return None if case.normal else surface.average_surface_distance(case.distances)
+    """Return the average symmetric surface distance, in the unit of the spacing.
+
+    ASSD of Heimann et al., IEEE TMI 28(8), 2009: each outline pixel has the same weight, not each direction.
+    """
+    if case.normal or case.empty:
+        return None if case.normal else case.diagonal
+    return float(np.concatenate(case.distances).mean())
 
 
 def nsd(case: MaskPair) -> float | None:
-    """Return the normalised surface Dice at the tolerance, in [0, 1]."""
-    return None if case.normal else surface.normalised_surface_dice(case.distances, case.tolerance)
+    """Return the share of both outlines within the tolerance (inclusive) of the other, in [0, 1].
+
+    The normalised surface Dice of Nikolov et al., J Med Internet Res 23(7), 2021 (arXiv 1809.04430), with
+    outlines counted in pixels (as MONAI with ``use_subvoxels=False``), not in length.
+    """
+    if case.normal or case.empty:
+        return None if case.normal else 0.0
+    return float(np.mean(np.concatenate(case.distances) <= case.tolerance * (1 + _ROUNDING) + 1e-12))
 
 
 def pixel_sensitivity(case: MaskPair) -> float | None:

@@ -188,7 +188,7 @@ def test_malformed_input_is_refused():
         resample_groups([1, 2], rng, strata=[1])
     draws = resample_groups([1, 2], rng)
     for values in ([0.1], [0.1, float("nan")]):
-        with pytest.raises(ValueError, match="Contributions"):
+        with pytest.raises(ValueError, match="finite contributions"):
             mean_of(values, draws)
     assert function_of_sums([[1.0, 2.0], [3.0, 4.0]], lambda s: s[:, 1], draws)(np.ones((1, 2)))[0] == 6.0
 

@@ -16,8 +16,7 @@ from gcsam_med.metrics.hessian import (
     filter_direction,
     hessian_spectrum,
     hessian_trace,
-    loss_line,
-    loss_surface,
+    loss_landscape,
     worst_loss,
 )
 
@@ -97,7 +96,7 @@ def test_the_model_is_left_as_it_was() -> None:
     objective = Objective(model, cross_entropy, sample())
     hessian_spectrum(objective, steps=3)
     worst_loss(objective, 0.1, steps=3)
-    loss_line(objective, filter_direction(objective, 0), points=3)
+    loss_landscape(objective, filter_direction(objective, 0), points=3)
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -199,8 +198,8 @@ def test_line_and_square_agree_with_losses_by_hand() -> None:
     model = network()
     objective = Objective(model, cross_entropy, sample())
     first, second = filter_direction(objective, 0), filter_direction(objective, 1)
-    line = loss_line(objective, first, radius=0.5, points=5)
-    square = loss_surface(objective, first, second, radius=0.5, points=3)
+    line = loss_landscape(objective, first, radius=0.5, points=5)
+    square = loss_landscape(objective, first, second, radius=0.5, points=3)
     assert line.positions.tolist() == [-0.5, -0.25, 0.0, 0.25, 0.5]
     assert square.losses.shape == (3, 3)
     torch.testing.assert_close(square.losses[:, 1], line.losses[::2])
@@ -224,7 +223,7 @@ def test_scale_of_the_weights_does_not_change_the_picture() -> None:
             model[1].running_mean.sub_(model[0].bias).mul_(factor).add_(model[0].bias)
             model[1].eps *= factor**2
         objective = Objective(model, cross_entropy, sample())
-        pictures.append(loss_line(objective, filter_direction(objective, 0), points=7).losses)
+        pictures.append(loss_landscape(objective, filter_direction(objective, 0), points=7).losses)
     torch.testing.assert_close(*pictures, rtol=1e-9, atol=1e-12)
 
 

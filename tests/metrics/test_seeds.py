@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.meta_analysis import combine_effects
 
 from gcsam_med.metrics.intervals import Estimate, mean_of, resample_groups
-from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic, random_effects
+from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic
 
 
 def study(rng, *, n_seeds=5, n_groups=60, seed_sd=0.03, case_sd=0.2, rest_sd=0.1, mean=0.3):
@@ -57,16 +56,6 @@ def test_bootstrap_and_sums_of_squares_agree():
     assert resampled.se_cases == pytest.approx(squares.se_cases, rel=0.05)
 
 
-def test_random_effects_equal_statsmodels():
-    """Oracle: statsmodels combine_effects, DerSimonian-Laird with the Hartung-Knapp error."""
-    values, variances = np.array([0.1, 0.2, 0.15, 0.3]), np.array([1, 2, 1, 3]) * 1e-3
-    result = combine_effects(values, variances, method_re="dl", use_t=True)
-    effects = random_effects(values, variances)
-    assert effects.mean.value == pytest.approx(result.mean_effect_re)
-    assert effects.mean.ci95 == pytest.approx(tuple(result.conf_int(use_t=True)[3]))
-    assert effects.sd_seeds == pytest.approx(np.sqrt(result.tau2))
-
-
 def test_nothing_varies():
     """Oracle: the policy; no interval is made up."""
     effects = crossed_effects(np.full((3, 4), 0.5), np.arange(4))
@@ -83,8 +72,6 @@ def test_nothing_varies():
         lambda: crossed_statistic(
             [lambda w: np.full(len(w), np.nan)] * 2, resample_groups([1, 2], np.random.default_rng(0))
         ),
-        lambda: random_effects([0.1], [0.1]),
-        lambda: random_effects([0.1, 0.2], [0.1, 0.0]),
     ],
 )
 def test_too_little_to_go_by_is_refused(call):

@@ -76,7 +76,7 @@ def test_policy_for_normals_holds_in_every_metric(pred, truth, row, column):
     assert case.values["dice"] == pytest.approx(2 * case.values["iou"] / (1 + case.values["iou"]))
 
 
-def test_a_missed_lesion_keeps_every_figure():
+def test_a_missed_lesion_keeps_every_metric():
     """Oracle: the policy; nothing of a missed lesion is None, so no mean can lose it."""
     truth = np.zeros((6, 8), bool)
     truth[2:4, 3:6] = True

@@ -8,17 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from scipy.spatial.distance import cdist, directed_hausdorff
 
-from gcsam_med.metrics.surface import (
-    average_surface_distance,
-    bounding_box,
-    check_masks,
-    check_spacing,
-    hausdorff,
-    image_diagonal,
-    normalised_surface_dice,
-    outline,
-    surface_distances,
-)
+from gcsam_med.metrics.regions import bounding_box
+from gcsam_med.metrics.segmentation import MaskPair, assd, hausdorff, hd95, nsd, outline
 
 SMALL_MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -54,25 +45,26 @@ def brute_force(pred, truth, spacing):
     return np.array(to_truth), np.array(to_pred)
 
 
-def test_every_figure_equals_the_definition_on_50_small_masks():
+def test_every_metric_equals_the_definition_on_50_small_masks():
     """Oracle: brute force over outline pixels; HD95 is the larger of the two directed 95th percentiles."""
     rng = np.random.default_rng(1)
     for pred, truth in random_pairs(50, size=(3, 15)):
         spacing = tuple(rng.uniform(0.1, 2, 2))
         to_truth, to_pred = brute_force(pred, truth, spacing)
-        d = surface_distances(pred, truth, spacing)
-        np.testing.assert_allclose(np.sort(d.pred_to_truth), np.sort(to_truth))
-        np.testing.assert_allclose(np.sort(d.truth_to_pred), np.sort(to_pred))
-        assert hausdorff(d) == pytest.approx(max(to_truth.max(), to_pred.max()))
+        case = MaskPair(pred, truth, spacing=spacing)
+        np.testing.assert_allclose(np.sort(case.distances[0]), np.sort(to_truth))
+        np.testing.assert_allclose(np.sort(case.distances[1]), np.sort(to_pred))
+        assert hausdorff(case) == pytest.approx(max(to_truth.max(), to_pred.max()))
         expected = max(np.percentile(to_truth, 95), np.percentile(to_pred, 95))
-        assert hausdorff(d, 95) == pytest.approx(expected)
+        assert hd95(case) == pytest.approx(expected)
         both = np.concatenate((to_truth, to_pred))
-        assert average_surface_distance(d) == pytest.approx(both.mean())
+        assert assd(case) == pytest.approx(both.mean())
         for tolerance in (0.0, 0.5, 1.7):
-            assert normalised_surface_dice(d, tolerance) == pytest.approx((both <= tolerance).mean())
+            found = nsd(MaskPair(pred, truth, spacing=spacing, tolerance=tolerance))
+            assert found == pytest.approx((both <= tolerance).mean())
 
 
-def test_every_figure_equals_monai_on_200_masks():
+def test_every_metric_equals_monai_on_200_masks():
     """Oracle: MONAI compute_hausdorff_distance, compute_average_surface_distance, compute_surface_dice."""
     import torch
     from monai.metrics import (
@@ -86,15 +78,15 @@ def test_every_figure_equals_monai_on_200_masks():
         spacing = [float(x) for x in rng.uniform(0.2, 2, 2)]
         p, t = (torch.tensor(m[None, None]).float() for m in (pred, truth))
         common = {"include_background": True, "spacing": spacing}
-        d = surface_distances(pred, truth, tuple(spacing))
-        hd = compute_hausdorff_distance(p, t, **common).item()
-        hd95 = compute_hausdorff_distance(p, t, percentile=95, **common).item()
-        assd = compute_average_surface_distance(p, t, symmetric=True, **common).item()
-        nsd = compute_surface_dice(p, t, class_thresholds=[1.5], **common).item()
-        assert hausdorff(d) == pytest.approx(hd, rel=1e-5)
-        assert hausdorff(d, 95) == pytest.approx(hd95, rel=1e-5)
-        assert average_surface_distance(d) == pytest.approx(assd, rel=1e-5, abs=1e-6)
-        assert normalised_surface_dice(d, 1.5) == pytest.approx(nsd, rel=1e-5)
+        case = MaskPair(pred, truth, spacing=tuple(spacing), tolerance=1.5)
+        expected_hd = compute_hausdorff_distance(p, t, **common).item()
+        expected_hd95 = compute_hausdorff_distance(p, t, percentile=95, **common).item()
+        expected_assd = compute_average_surface_distance(p, t, symmetric=True, **common).item()
+        expected_nsd = compute_surface_dice(p, t, class_thresholds=[1.5], **common).item()
+        assert hausdorff(case) == pytest.approx(expected_hd, rel=1e-5)
+        assert hd95(case) == pytest.approx(expected_hd95, rel=1e-5)
+        assert assd(case) == pytest.approx(expected_assd, rel=1e-5, abs=1e-6)
+        assert nsd(case) == pytest.approx(expected_nsd, rel=1e-5)
 
 
 def test_hausdorff_equals_scipy():
@@ -102,7 +94,7 @@ def test_hausdorff_equals_scipy():
     for pred, truth in random_pairs(20, seed=4):
         a, b = np.argwhere(outline(pred)), np.argwhere(outline(truth))
         expected = max(directed_hausdorff(a, b)[0], directed_hausdorff(b, a)[0])
-        assert hausdorff(surface_distances(pred, truth)) == pytest.approx(expected)
+        assert hausdorff(MaskPair(pred, truth)) == pytest.approx(expected)
 
 
 @given(SMALL_MASKS)
@@ -113,23 +105,24 @@ def test_outline_is_mask_less_erosion(mask):
 
 @settings(deadline=None)
 @given(SMALL_MASKS, st.data())
-def test_figures_are_symmetric_bounded_and_scale_with_spacing(pred, data):
+def test_distances_are_symmetric_bounded_and_scale_with_spacing(pred, data):
     """Oracle: the definitions; distances are symmetric, at most the diagonal, and linear in the spacing."""
     truth = data.draw(arrays(bool, pred.shape))
-    d, swapped = surface_distances(pred, truth), surface_distances(truth, pred)
-    doubled = surface_distances(pred, truth, (2.0, 2.0))
-    if d.empty == "both":
-        assert hausdorff(d) is None
-        assert average_surface_distance(d) is None
-        assert normalised_surface_dice(d, 1.0) is None
+    case, swapped = MaskPair(pred, truth), MaskPair(truth, pred)
+    doubled = MaskPair(pred, truth, spacing=(2.0, 2.0))
+    if case.normal:
+        assert hausdorff(case) is hd95(case) is assd(case) is nsd(case) is None
         return
-    for figure in (hausdorff, lambda x: hausdorff(x, 95), average_surface_distance):
-        assert figure(d) == pytest.approx(figure(swapped))
-        assert figure(doubled) == pytest.approx(2 * figure(d))
-        assert 0 <= figure(d) <= image_diagonal(pred.shape) + 1e-9
-    assert hausdorff(d, 95) <= hausdorff(d) + 1e-12
-    assert normalised_surface_dice(d, 1.0) == normalised_surface_dice(swapped, 1.0)
-    assert 0 <= normalised_surface_dice(d, 0.0) <= normalised_surface_dice(d, 1.0) <= 1
+    diagonal = np.hypot(pred.shape[0] - 1, pred.shape[1] - 1)
+    for metric in (hausdorff, hd95, assd):
+        assert metric(doubled) == pytest.approx(2 * metric(case))
+        assert 0 <= metric(case) <= diagonal + 1e-9
+        if not case.empty:
+            assert metric(case) == pytest.approx(metric(swapped))
+    assert hd95(case) <= hausdorff(case) + 1e-12
+    assert 0 <= nsd(MaskPair(pred, truth, tolerance=0.0)) <= nsd(case) <= 1
+    if not case.empty:
+        assert nsd(case) == nsd(swapped)
 
 
 def test_missed_lesion_scores_the_diagonal_and_is_never_beaten_by_a_found_one():
@@ -138,30 +131,28 @@ def test_missed_lesion_scores_the_diagonal_and_is_never_beaten_by_a_found_one():
     lesion[0, 0] = True
     farthest = np.zeros((4, 6), bool)
     farthest[3, 5] = True
-    spacing = (2.0, 0.5)
     diagonal = np.hypot(3 * 2.0, 5 * 0.5)
-    for pred, truth in ((empty, lesion), (lesion, empty), (farthest, lesion)):
-        d = surface_distances(pred, truth, spacing)
-        assert hausdorff(d) == hausdorff(d, 95) == average_surface_distance(d) == pytest.approx(diagonal)
-        assert normalised_surface_dice(d, 1.0) == 0.0
+    for pred in (empty, farthest):
+        case = MaskPair(pred, lesion, spacing=(2.0, 0.5))
+        assert hausdorff(case) == hd95(case) == assd(case) == pytest.approx(diagonal)
+        assert nsd(case) == 0.0
 
 
 def test_identical_single_pixel_is_perfect():
     """Oracle: the definition."""
     one = np.zeros((3, 3), bool)
     one[1, 1] = True
-    d = surface_distances(one, one)
-    assert hausdorff(d, 95) == average_surface_distance(d) == 0.0
-    assert normalised_surface_dice(d, 0.0) == 1.0
+    case = MaskPair(one, one, tolerance=0.0)
+    assert hd95(case) == assd(case) == 0.0
+    assert nsd(case) == 1.0
 
 
 def test_tolerance_is_inclusive_despite_rounding():
     """Oracle: arithmetic; three pixels of 0.1 mm are within 0.3 mm, though 3 * 0.1 > 0.3 to a computer."""
     a, b = np.zeros((1, 9), bool), np.zeros((1, 9), bool)
     a[0, 0], b[0, 3] = True, True
-    d = surface_distances(a, b, (0.1, 0.1))
-    assert normalised_surface_dice(d, 0.3) == 1.0
-    assert normalised_surface_dice(d, 0.29) == 0.0
+    for tolerance, expected in ((0.3, 1.0), (0.29, 0.0)):
+        assert nsd(MaskPair(a, b, spacing=(0.1, 0.1), tolerance=tolerance)) == expected
 
 
 def test_distances_do_not_depend_on_where_in_the_image_the_masks_lie():
@@ -174,8 +165,7 @@ def test_distances_do_not_depend_on_where_in_the_image_the_masks_lie():
         big[31 : 31 + mask.shape[0], 17 : 17 + mask.shape[1]] = mask
         moved.append(big)
     pairs = cdist(np.argwhere(outline(moved[0])), np.argwhere(outline(moved[1])))
-    d = surface_distances(*moved)
-    np.testing.assert_allclose(np.sort(d.pred_to_truth), np.sort(pairs.min(axis=1)))
+    np.testing.assert_allclose(np.sort(MaskPair(*moved).distances[0]), np.sort(pairs.min(axis=1)))
     assert bounding_box(moved[0])[0].start >= 31
 
 
@@ -191,16 +181,14 @@ def test_distances_do_not_depend_on_where_in_the_image_the_masks_lie():
 def test_malformed_masks_are_refused(pred, truth, what):
     """Oracle: the contract; a mask of 0 and 255 taken as it is would silently be counted wrongly."""
     with pytest.raises(ValueError, match=what):
-        check_masks(pred, truth)
+        MaskPair(pred, truth)
 
 
 def test_malformed_numbers_are_refused():
     """Oracle: the contract."""
-    d = surface_distances(np.ones((2, 2)), np.ones((2, 2)))
+    ones = np.ones((2, 2))
     for spacing in ((0.0, 1.0), (1.0, float("nan")), (1.0,)):
         with pytest.raises(ValueError, match="Spacing"):
-            check_spacing(spacing)
-    with pytest.raises(ValueError, match="percentile"):
-        hausdorff(d, 0)
+            MaskPair(ones, ones, spacing=spacing)
     with pytest.raises(ValueError, match="tolerance"):
-        normalised_surface_dice(d, -1)
+        MaskPair(ones, ones, tolerance=-1)
