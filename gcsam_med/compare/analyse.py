@@ -27,23 +27,11 @@ _EQUAL_COST = 1.1
 def compare(
     finished: Sequence[FinishedRun], *, title: str, created: str, n_resamples: int = 2000, seed: int = 0
 ) -> Comparison:
-    """Compare the arms of finished runs.
+    """Compare the arms of finished, comparable runs, those of the reference arm first.
 
-    Parameters
-    ----------
-    finished : sequence of FinishedRun
-        Comparable runs, those of the reference arm first.
-    title : str
-        The data set's name for people.
-    created : str
-        UTC time in ISO form.
-    n_resamples, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    Comparison
-        Every arm, and every two arms of one network. p values are corrected after Holm over all pairs.
+    `title` is the data set's name for people, `created` the UTC time in ISO form, `n_resamples` and `seed`
+    are of the bootstrap. The result holds every arm, and every two arms of one network; p values are
+    corrected after Holm over all pairs.
     """
     paired = paired_cases(finished, n_resamples=n_resamples, seed=seed)
     by_arm: dict[tuple[str, str], list[FinishedRun]] = {}

@@ -82,22 +82,10 @@ def finish_run(
     callback: Callback | None = None,
     track: Track = silent,
 ) -> None:
-    """Do what is left of a run; nothing if all is there.
+    """Do what is left of a run of a study; nothing if all is there.
 
-    Parameters
-    ----------
-    plan : StudyPlan
-        The study.
-    run : PlannedRun
-        One of its runs.
-    device : str, optional
-        Instead of the configuration's.
-    sharpness : bool
-        Measure how sharp its minimum is.
-    callback : Callback, optional
-        Is told how the training goes.
-    track : Track
-        Shows the progress of the rest.
+    `device` is used instead of the configuration's; with `sharpness` the minimum is measured as well;
+    `callback` hears how the training goes, `track` shows the rest.
 
     Raises
     ------
@@ -173,25 +161,10 @@ def run_here(
     track: Track = silent,
     tell: Tell,
 ) -> list[Failure]:
-    """Make the runs one after another in this process.
+    """Make the runs one after another in this process; return those that failed.
 
-    Parameters
-    ----------
-    plan : StudyPlan
-        What to make.
-    device : str, optional
-        Instead of the configurations'.
-    sharpness : bool
-        Also measure each minimum.
-    view : callable
-        Gives the callback of one training.
-    track, tell : callable
-        Show progress.
-
-    Returns
-    -------
-    list of Failure
-        Runs that failed; those after them were made all the same.
+    Those after a failed one are made all the same. `view` gives the callback of one training; `track` and
+    `tell` show progress; the rest is as in `finish_run`.
 
     Raises
     ------
@@ -222,21 +195,10 @@ def _alone(plan: StudyPlan) -> AbstractContextManager[None]:
 def run_in_processes(
     plan: StudyPlan, devices: Sequence[str], *, sharpness: bool, tell: Tell
 ) -> list[Failure]:
-    """Make the runs in processes, as many at once as devices are named.
+    """Make the runs in processes, as many at once as devices are named; return those that failed.
 
-    Parameters
-    ----------
-    plan : StudyPlan
-        What to make; is written to its folder, where the processes read it.
-    devices : sequence of str
-        One a process: ``("cuda:0", "cuda:1")``, or ``("cpu", "cpu")`` to share the cores.
-    sharpness, tell
-        See `run_here`.
-
-    Returns
-    -------
-    list of Failure
-        Runs that failed; what they said is in ``logs/NAME.txt``.
+    A device stands for one process: ``("cuda:0", "cuda:1")``, or ``("cpu", "cpu")`` to share the cores. The
+    plan is written to its folder, where the processes read it; what they print is in ``logs/NAME.txt``.
 
     Raises
     ------
@@ -274,21 +236,9 @@ def run_in_processes(
 
 
 def run_on_ray(plan: StudyPlan, *, sharpness: bool, tell: Tell, cpus: float, gpus: float) -> list[Failure]:
-    """Make the runs as tasks of a Ray cluster, or of a local Ray where there is none.
+    """Make the runs as tasks of a Ray cluster, or of a local Ray; return those that failed.
 
-    Parameters
-    ----------
-    plan : StudyPlan
-        What to make; data and study must lie where every node sees them.
-    sharpness, tell
-        See `run_here`.
-    cpus, gpus : float
-        What a run takes for itself.
-
-    Returns
-    -------
-    list of Failure
-        Runs that failed.
+    Data and study must lie where every node sees them; `cpus` and `gpus` are what a run takes for itself.
 
     Raises
     ------

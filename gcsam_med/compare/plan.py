@@ -75,23 +75,10 @@ def make_study_plan(
     config: Path | None = None,
     sets: Sequence[str] = (),
 ) -> StudyPlan:
-    """Work out every run of a study.
+    """Work out every run of a study; nothing is written yet.
 
-    Parameters
-    ----------
-    options : CompareOptions
-        What is compared.
-    settings : mapping
-        Fields of `RunConfig` common to all runs.
-    folder : Path
-        Where the study will lie.
-    config, sets
-        More settings common to all runs; see `load_config`.
-
-    Returns
-    -------
-    StudyPlan
-        Nothing is written yet.
+    `settings`, `config` and `sets` are settings common to all runs, as in `load_config`; `folder` is where
+    the study will lie.
 
     Raises
     ------
@@ -172,19 +159,9 @@ def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:
 
 
 def estimate_seconds(plan: StudyPlan, device: str | None = None) -> dict[str, float]:
-    """Estimate the training time of every run of a study, were it made from its beginning.
+    """Estimate the training time of every run of a study from its beginning, in seconds by the run's name.
 
-    Parameters
-    ----------
-    plan : StudyPlan
-        The study.
-    device : str, optional
-        Instead of the configurations'.
-
-    Returns
-    -------
-    dict of str to float
-        Seconds by the run's name, validation included; early stopping may make it less.
+    Validation is included; early stopping may make it less. `device` is used instead of the configurations'.
     """
     pace: dict[str | None, float] = {}
     seconds = {}

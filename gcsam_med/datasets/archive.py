@@ -33,21 +33,9 @@ def is_archive(path: Path) -> bool:
 
 @contextmanager
 def opened(source: Path, workspace: Path, track: Track = silent) -> Iterator[Path]:
-    """Give the source as a folder (or file): an archive is unpacked for as long as the context lasts.
+    """Give a source as a folder (or file): an archive is unpacked for as long as the context lasts.
 
-    Parameters
-    ----------
-    source : Path
-        Folder, CSV file or archive.
-    workspace : Path
-        Where a temporary folder may be made.
-    track : Track
-        Shows progress.
-
-    Yields
-    ------
-    Path
-        `source` itself, or the folder it was unpacked into.
+    A temporary folder is made in `workspace`.
 
     Raises
     ------

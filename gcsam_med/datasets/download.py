@@ -17,23 +17,7 @@ TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
 
 
 def fetch(name: str, spec: SourceSpec, folder: Path, track: Track = silent) -> Path:
-    """Bring a data set to this machine.
-
-    Parameters
-    ----------
-    name : str
-        The data set's key.
-    spec : SourceSpec
-        Its entry.
-    folder : Path
-        Where archives are kept.
-    track : Track
-        Shows progress in MiB.
-
-    Returns
-    -------
-    Path
-        An archive, or the folder that Kaggle's client keeps.
+    """Bring a data set to this machine: an archive in `folder`, or the folder that Kaggle's client keeps.
 
     Raises
     ------

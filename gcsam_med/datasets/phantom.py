@@ -81,21 +81,9 @@ class _Tissue:
 
 
 def simulate(rng: np.random.Generator, kind: Kind, lesions: int = 1) -> Picture:
-    """Make one image.
+    """Make one image of a kind, 400 to 640 pixels wide and 320 to 560 high, from random numbers alone.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Determines everything.
-    kind : {"benign", "malignant", "normal"}
-        Form of the lesions; a normal image has none.
-    lesions : int
-        How many to place; fewer where there is no room. Ignored for a normal image.
-
-    Returns
-    -------
-    Picture
-        400 to 640 pixels wide, 320 to 560 high.
+    `lesions` is how many to place; fewer where there is no room. A normal image has none.
     """
     pixels_wide, pixels_high = int(rng.integers(400, 640)), int(rng.integers(320, 560))
     width = float(rng.uniform(36, 48))

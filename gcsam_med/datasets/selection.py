@@ -79,19 +79,7 @@ def select_cases(
 
 
 def positive_class(names: Sequence[str], info: DatasetInfo) -> str:
-    """Return the positive one of two classes.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The classes of a classification.
-    info : DatasetInfo
-        Says which class is the finding and which are without it.
-
-    Returns
-    -------
-    str
-        Empty for more than two classes.
+    """Return the positive one of two classes of a classification; empty for more than two.
 
     Raises
     ------

@@ -86,10 +86,8 @@ def open_evaluation(
 
     Parameters
     ----------
-    run_root : Path
-        ``runs/NAME``.
-    split : str
-        ``train``, ``val`` or ``test``.
+    run_root, split
+        ``runs/NAME``, and ``train``, ``val`` or ``test``.
     dataset : str, optional
         Another data set, for external validation.
     data_root : Path, optional
@@ -98,11 +96,6 @@ def open_evaluation(
         See `pick_device`.
     unfinished : bool
         Accept a run whose training has not ended, without a calibration.
-
-    Returns
-    -------
-    EvaluationContext
-        Ready to run.
 
     Raises
     ------
@@ -173,12 +166,9 @@ def pool_folds(contexts: Sequence[EvaluationContext]) -> EvaluationContext:
 
 
 def runs_of_all_folds(run_root: Path) -> list[Path]:
-    """Find the runs beside a run that differ from it in the test fold only, one for each fold.
+    """Find the runs that differ from a run beside them in the test fold only, one for each fold.
 
-    Returns
-    -------
-    list of Path
-        The run of the test split, then those of folds 0, 1, ...
+    The run of the test split comes first, then those of folds 0, 1, ...
 
     Raises
     ------

@@ -29,23 +29,9 @@ def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
 def former_evaluations(
     run: RunFolder, task: str, split: str, dataset_sha256: str, test_fold: int | None = None
 ) -> list[dict[str, Any]]:
-    """Collect every evaluation on this split of these data by this run and the runs beside it.
+    """Collect every evaluation on this split of these data by this run and the runs beside it, by time.
 
-    Parameters
-    ----------
-    run : RunFolder
-        Its parent folder is searched.
-    task, split : str
-        Which question on which split.
-    dataset_sha256 : str
-        Which data.
-    test_fold : int, optional
-        The fold that is tested on, instead of the test split.
-
-    Returns
-    -------
-    list of dict
-        Sorted by time.
+    With `test_fold` it is the fold that is tested on, instead of the test split.
     """
     logs = sorted(run.root.resolve().parent.glob(f"*/{run.evaluation_log_file.name}"))
     former = [

@@ -28,22 +28,7 @@ SIDE = 400  # pixels of a picture's longer side
 
 
 def gallery(context: EvaluationContext, result: TaskResult, track: Track = silent) -> tuple[Exhibit, ...]:
-    """Choose cases by their metrics and draw them.
-
-    Parameters
-    ----------
-    context : EvaluationContext
-        Model and data.
-    result : TaskResult
-        Metrics of each case.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    tuple of Exhibit
-        At most ``A_KIND`` a kind, failures first.
-    """
+    """Choose cases by their metrics and draw them: at most ``A_KIND`` of each kind, failures first."""
     segmentation = context.model.card.task == "segmentation"
     candidates = choose_masks(result.cases) if segmentation else choose_calls(result)
     chosen = list(pick(candidates, context.groups(result.rows)))
@@ -202,17 +187,7 @@ def _call_caption(case: pd.Series) -> str:
 def last_spatial_layer(network: nn.Module, batch: torch.Tensor) -> nn.Module | None:
     """Find the last layer whose output still is a map, (B, C, H, W) with more than one place.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Any classifier.
-    batch : Tensor, shape (B, C, H, W)
-        An input.
-
-    Returns
-    -------
-    torch.nn.Module or None
-        None for networks of tokens (a ViT), where such a map means nothing.
+    None for networks of tokens (a ViT), where such a map means nothing. `batch` is any input (B, C, H, W).
     """
     import torch
 
@@ -237,22 +212,11 @@ def last_spatial_layer(network: nn.Module, batch: torch.Tensor) -> nn.Module | N
 
 
 def grad_cam(network: nn.Module, batch: torch.Tensor, classes: torch.Tensor) -> np.ndarray | None:
-    """Return which parts of each image raise the score of a class.
+    """Return which parts of each image raise the score of a class, float32 (B, S, S), None without a map.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        In eval mode; its weights and their gradients are left alone.
-    batch : Tensor, shape (B, C, S, S)
-        Standardized images.
-    classes : Tensor of int64, shape (B,)
-        The class to explain of each image.
-
-    Returns
-    -------
-    ndarray of float32, shape (B, S, S), or None
-        In [0, 1], each image by its own maximum (0 where nothing speaks for the class); None if the network
-        keeps no map.
+    Values lie in [0, 1], each image by its own maximum (0 where nothing raises the score). `batch` holds
+    standardized images (B, C, S, S), `classes` the class of each to explain, int64 (B,). The network is in
+    eval mode; its weights and their gradients are left alone.
     """
     import torch
     from torch.nn import functional

@@ -25,22 +25,7 @@ MISSING = "not stated"
 
 
 def subgroups(context: EvaluationContext, result: TaskResult, track: Track = silent) -> tuple[Subgroup, ...]:
-    """Estimate the main figures in every subgroup.
-
-    Parameters
-    ----------
-    context : EvaluationContext
-        For the manifest.
-    result : TaskResult
-        Of all cases.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    tuple of Subgroup
-        In the order of the columns; a part of fewer than ``SMALL`` cases is marked small.
-    """
+    """Estimate the main metrics in every subgroup; one of fewer than ``SMALL`` cases is marked small."""
     groups = context.groups(result.rows)
     parts = [
         (column, value, values == value)

@@ -19,23 +19,10 @@ FEW_OF_A_CLASS = 10
 def notices(
     context: EvaluationContext, result: TaskResult, former: Sequence[dict[str, Any]], logged: bool
 ) -> tuple[Notice, ...]:
-    """Collect everything that limits what the metrics mean.
+    """Collect everything that limits what the metrics mean, the most serious first.
 
-    Parameters
-    ----------
-    context : EvaluationContext
-        Model and data.
-    result : TaskResult
-        Metrics.
-    former : sequence of dict
-        Evaluations of this split so far, without this one.
-    logged : bool
-        Whether this evaluation could be written into the evaluation log.
-
-    Returns
-    -------
-    tuple of Notice
-        The most serious first; the one on clinical use is always there and comes last.
+    `former` are the evaluations of this split so far, without this one; `logged` says whether this one could
+    be written into the evaluation log. The notice on clinical use is always there and comes last.
     """
     return (
         *_synthetic(context),

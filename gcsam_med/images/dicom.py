@@ -285,21 +285,9 @@ def _plausible(down: float, across: float) -> tuple[float, float] | None:
 
 
 def grey_levels(raw: np.ndarray, dataset: Dataset, frame: int = 0) -> np.ndarray:
-    """Display levels of one frame.
+    """Display levels of one frame's stored values (H, W): uint8, 0 is black.
 
-    Parameters
-    ----------
-    raw : ndarray of integer or float, shape (H, W)
-        Stored values.
-    dataset : pydicom.Dataset
-        Its header.
-    frame : int
-        Number of the frame, for enhanced multi-frame headers.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W)
-        0 is black.
+    `frame` is its number, for enhanced multi-frame headers.
     """
     if raw.dtype.kind == "f" or raw.dtype.itemsize > 2:
         return _levels(raw.astype(np.float64), raw, dataset, frame)

@@ -90,19 +90,9 @@ def has_two_values(path: Path) -> bool:
 
 
 def read_image(path: Path, *, frame: Literal["first", "middle"] | int = "first") -> Picture:
-    """Read one image of a file.
+    """Read one image of a file, 8-bit pixels with pixel spacing where the file tells it.
 
-    Parameters
-    ----------
-    path : Path
-        A file of one of the formats of this package.
-    frame : {"first", "middle"} or int
-        Which frame of a multi-frame file, from 0.
-
-    Returns
-    -------
-    Picture
-        8-bit pixels, with pixel spacing where the file tells it.
+    `frame`, from 0, is which one of a multi-frame file.
 
     Raises
     ------
@@ -120,23 +110,10 @@ def read_frames(path: Path, frames: Frames = "all") -> Iterator[Picture]:
 def decode_frames(
     data: bytes, name: str, frames: Frames = "first", identify: Callable[[str], str] | None = None
 ) -> Iterator[Picture]:
-    """Decode frames from a file's bytes.
+    """Decode frames from a file's bytes, at least one; `name` is the file as the user knows it, for messages.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    name : str
-        The file as the user knows it, for messages.
-    frames : {"first", "middle", "all"} or int
-        Which frames.
-    identify : callable, optional
-        Turns a DICOM patient id into something safe to keep (a keyed hash); without it the id is not read.
-
-    Yields
-    ------
-    Picture
-        At least one.
+    `identify` turns a DICOM patient id into something safe to keep (a keyed hash); without it the id is not
+    read.
 
     Raises
     ------

@@ -110,30 +110,12 @@ def _largest_by_chance(contributions: Floats, resamples: Resamples, level: float
 
 
 def fit_temperature(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> float:
-    """Fit the temperature that makes validation probabilities likeliest.
+    """Fit the temperature that makes validation probabilities likeliest (Guo et al., ICML 2017, section 4.2).
 
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices of the validation set; N at least 1.
-    prob : array_like of float, shape [N, C]
-        Probability of each class. Logits are not needed: a softmax forgets only a constant, which does not
-        matter here.
-
-    Returns
-    -------
-    float
-        In [0.01, 100]. Above 1 the network was too sure, below 1 not sure enough. At an end of the range the
-        validation set does not pin it down (all right, or no better than chance).
-
-    Raises
-    ------
-    ValueError
-        If there is no case.
-
-    Notes
-    -----
-    Guo et al., ICML 2017 (arXiv 1706.04599), section 4.2. The negative log-likelihood is convex in 1/T, so
+    `y_true` [N] and `prob` [N, C] are of the validation set; ValueError if it is empty. Logits are not
+    needed: a softmax forgets only a constant, which does not matter here. The result lies in [0.01, 100].
+    Above 1 the network was too sure, below 1 not sure enough. At an end of the range the validation set does
+    not pin it down (all right, or no better than chance). The negative log-likelihood is convex in 1/T, so
     the bounded search over log T finds its one minimum.
     """
     from scipy.optimize import minimize_scalar
@@ -210,28 +192,9 @@ def decision_curve(
 ) -> DecisionCurve:
     """Return the net benefit of acting where the probability reaches a threshold.
 
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth; N at least 1.
-    prob : array_like of float, shape [N]
-        Probability of being positive, in [0, 1].
-    thresholds : array_like of float, shape [P], optional
-        In (0, 1). Default: 0.01 to 0.99 in steps of 0.01.
-
-    Returns
-    -------
-    DecisionCurve
-        ``TP/N - FP/N * t/(1 - t)`` at each threshold t.
-
-    Raises
-    ------
-    ValueError
-        If there is no case or a threshold lies outside (0, 1).
-
-    Notes
-    -----
-    Vickers and Elkin, Medical Decision Making 26(6), 2006. The prevalence is that of the cases at hand.
+    It is ``TP/N - FP/N * t/(1 - t)``. `positive` (truth) and `prob` (in [0, 1]) are [N], with at least one
+    case; `thresholds` lie in (0, 1), by default 0.01 to 0.99 in steps of 0.01; ValueError otherwise. Vickers
+    and Elkin, Medical Decision Making 26(6), 2006. The prevalence is that of the cases at hand.
     """
     truth, p = check_scores(positive, prob)
     t = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)

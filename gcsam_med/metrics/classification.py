@@ -42,27 +42,13 @@ def check_labels(y_true: npt.ArrayLike, n_classes: int) -> Ints:
 
 
 def check_probabilities(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Ints, Floats]:
-    """Return labels and probabilities after checking that they fit.
-
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class; rows sum to 1.
-
-    Returns
-    -------
-    y_true : ndarray of int64, shape [N]
-        The labels.
-    prob : ndarray of float64, shape [N, C]
-        The probabilities, rows scaled to sum to exactly 1.
+    """Return labels [N] as int64 and probabilities [N, C] as float64, rows scaled to sum to exactly 1.
 
     Raises
     ------
     InputError
-        If a probability is NaN or infinite: the network that made it has diverged, and no metric can be taken
-        from it.
+        If a probability is NaN or infinite: the network that made it has diverged, and no metric can be
+        taken.
     ValueError
         If the shapes do not fit, a probability lies outside [0, 1], or a row does not sum to 1.
     """

@@ -96,28 +96,10 @@ def group_index(groups: npt.ArrayLike, n_cases: int, what: str = "groups") -> In
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval for a share.
+    """Return Wilson's 95 % score interval for a share: inside [0, 1], of positive width even at 0 and n.
 
-    Parameters
-    ----------
-    successes : float
-        In [0, n]; need not be whole (effective counts).
-    n : float
-        More than 0.
-
-    Returns
-    -------
-    tuple of (float, float)
-        Inside [0, 1], of positive width even at 0 and n.
-
-    Raises
-    ------
-    ValueError
-        If the counts are out of range.
-
-    Notes
-    -----
-    Wilson, JASA 22(158), 1927; recommended by Brown, Cai and DasGupta, Statistical Science 16(2), 2001.
+    `successes` lies in [0, n] and need not be whole (effective counts); ValueError if it does not. Wilson,
+    JASA 22(158), 1927; recommended by Brown, Cai and DasGupta, Statistical Science 16(2), 2001.
 
     Examples
     --------
@@ -255,12 +237,12 @@ def resample_groups(
     strata: npt.ArrayLike | None = None,
     n_resamples: int = N_RESAMPLES,
 ) -> Resamples:
-    """Prepare draws of whole groups.
+    """Prepare draws of whole groups, to hand to `bootstrap` or `replicate`.
 
     Parameters
     ----------
     groups : array_like, shape [N]
-        Group of each case: patient, near-duplicate group, or the case itself. Any hashable labels.
+        Group of each case: patient, near-duplicate group, or the case itself. Any sortable labels.
     rng : numpy.random.Generator
         Source of the seed; one number is drawn from it.
     strata : array_like, shape [N], optional
@@ -268,11 +250,6 @@ def resample_groups(
         data. The stratum of a group is the set of its cases' strata. Strata of a single group are pooled.
     n_resamples : int
         Number of draws; 1 or more.
-
-    Returns
-    -------
-    Resamples
-        To hand to `bootstrap` or `replicate`.
 
     Raises
     ------
@@ -321,21 +298,12 @@ def function_of_sums(
     ----------
     contributions : array_like of float, shape [N, K]
         What each case adds: numerator and denominator, cells of a confusion matrix, bins of a calibration
-        curve.
+        curve; ValueError if they are not finite or not of the cases of `resamples`.
     f : callable
-        From sums [B, K] to values [B]; NaN where undefined.
+        From sums [B, K] to values [B]; NaN where undefined. It gets the sums of each resample: one matrix
+        product of group weights with group sums.
     resamples : Resamples
         Of the same N cases.
-
-    Returns
-    -------
-    Statistic
-        ``f`` of each resample's sums: one matrix product of group weights with group sums.
-
-    Raises
-    ------
-    ValueError
-        If the contributions do not fit the cases or are not finite.
     """
     c = np.asarray(contributions, dtype=np.float64)
     if c.ndim != 2 or len(c) != len(resamples.group) or not np.isfinite(c).all():
@@ -360,21 +328,10 @@ def replicate(statistic: Statistic, resamples: Resamples) -> Floats:
 def bootstrap(statistic: Statistic, resamples: Resamples, replicates: Floats | None = None) -> Estimate:
     """Return a statistic with its 95 % interval by bootstrap over groups.
 
-    Parameters
-    ----------
-    statistic : Statistic
-        From `mean_of`, `function_of_sums` or `weighted`.
-    resamples : Resamples
-        The draws.
-    replicates : ndarray of float, shape [B], optional
-        What `replicate` gave for them, to save computing it again.
-
-    Returns
-    -------
-    Estimate
-        BCa, or percentile where the jackknife gives no acceleration or nearly all resamples lie on one side;
-        both widened for few groups. No interval, with a reason, for a single group, for a statistic that
-        never moves, or if more than 5 % of resamples leave it undefined.
+    The interval is BCa, or percentile where the jackknife gives no acceleration or nearly all resamples lie
+    on one side; both are widened for few groups. There is none, with a reason, for a single group, for a
+    statistic that never moves, or if more than 5 % of resamples leave it undefined. `replicates` [B] are what
+    `replicate` gave for the same draws, to save computing them again.
     """
     n = len(resamples.group)
     point = float(statistic(np.ones((1, resamples.n_groups)))[0])

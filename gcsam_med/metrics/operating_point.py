@@ -41,10 +41,8 @@ def choose_threshold(
 
     Parameters
     ----------
-    positive : array_like of bool, shape [N]
-        Truth of the validation cases; both classes present.
-    prob : array_like of float, shape [N]
-        Probability of being positive, in [0, 1].
+    positive, prob : array_like, shape [N]
+        Truth of the validation cases, both classes present, and probability of being positive, in [0, 1].
     rule : str
         ``"youden"``: largest sensitivity + specificity - 1 (Youden, Cancer 3(1), 1950). ``"sensitivity"``: at
         least the target sensitivity, then the largest specificity. ``"specificity"``: the other way round.

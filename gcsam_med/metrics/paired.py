@@ -46,18 +46,9 @@ class PairedTest:
 def paired_bootstrap(first: Statistic, second: Statistic, resamples: Resamples) -> PairedTest:
     """Compare any statistic of two models by resampling the groups they share.
 
-    Parameters
-    ----------
-    first, second : Statistic
-        The same statistic of each model, over the same cases.
-    resamples : Resamples
-        The draws, common to both.
-
-    Returns
-    -------
-    PairedTest
-        Difference with its bootstrap interval (`intervals.bootstrap`), and the p value of the same procedure
-        (`intervals.bootstrap_p`): the two never disagree. No interval, no p value, but 1 for equal models.
+    The difference (first minus second) comes with its bootstrap interval (`intervals.bootstrap`), and the p
+    value of the same procedure (`intervals.bootstrap_p`): the two never disagree. Without an interval there
+    is no p value, but 1 for equal models.
     """
 
     def difference(weights: Floats) -> Floats:
@@ -81,21 +72,10 @@ def delong_test(
 ) -> PairedTest:
     """Test whether two models have the same area under the ROC curve on the same cases.
 
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score_a, score_b : array_like of float, shape [N]
-        Scores of the two models.
-    groups : array_like, shape [N], optional
-        Group of each case. Default: every case its own.
-
-    Returns
-    -------
-    PairedTest
-        Difference ``AUC(a) - AUC(b)`` with its normal 95 % interval, two-sided p from z. p is 1 if the
-        difference and its variance are both 0 (the two models rank every pair alike), ``None`` if a class is
-        missing or the variance cannot be had.
+    `positive` (truth), the two scores, and `groups` (default: every case its own) are [N]. The difference
+    ``AUC(a) - AUC(b)`` has a normal 95 % interval; p is two-sided, from z. p is 1 if the difference and its
+    variance are both 0 (the two models rank every pair alike), ``None`` if a class is missing or the variance
+    cannot be had.
     """
     from scipy.stats import norm
 
@@ -123,27 +103,13 @@ def mcnemar(
 ) -> PairedTest:
     """Compare the accuracy of two models by the cases on which just one of them is right.
 
-    Parameters
-    ----------
-    right_a, right_b : array_like of bool, shape [N]
-        Whether each model called each case correctly.
-    groups : array_like, shape [N], optional
-        Group of each case. Default: every case its own.
-
-    Returns
-    -------
-    PairedTest
-        Difference in accuracy. p is exact: if the models are equal, which of them is which may be swapped
-        in each group as a whole; with one case a group that is the binomial test (McNemar, Psychometrika
-        12(2), 1947). Intervals: without groups adjusted Wald (Bonett and Price, J Educ Behav Stat 37(4),
-        2012); with them the variance between groups (Obuchowski, Statistics in Medicine 17(13), 1998) and
-        Student's t. Effect size: Cohen's g, the share of discordant cases won by the first model minus one
-        half, ``None`` if there are none.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or there is no case.
+    `right_a`, `right_b` (whether each model called each case correctly) and `groups` (default: every case its
+    own) are [N]; ValueError if the lengths differ or there is no case. p is exact: if the models are equal,
+    which of them is which may be swapped in each group as a whole; with one case a group that is the binomial
+    test (McNemar, Psychometrika 12(2), 1947). Intervals: without groups adjusted Wald (Bonett and Price, J
+    Educ Behav Stat 37(4), 2012); with them the variance between groups (Obuchowski, Statistics in Medicine
+    17(13), 1998) and Student's t. Effect size: Cohen's g, the share of discordant cases won by the first
+    model minus one half, ``None`` if there are none.
     """
     a, b = _same_length(right_a, right_b)
     index = np.arange(len(a)) if groups is None else group_index(groups, len(a))
@@ -199,29 +165,15 @@ def _swapping_p(won: npt.NDArray[np.int64]) -> float:
 def wilcoxon_signed_rank(
     a: npt.ArrayLike, b: npt.ArrayLike, groups: npt.ArrayLike | None = None
 ) -> PairedTest:
-    """Compare a metric that each case has under both models, by ranks of the differences.
+    """Compare a metric that each case has under both models, [N], by ranks of the differences.
 
-    Parameters
-    ----------
-    a, b : array_like of float, shape [N]
-        The metric of each case, e.g. its Dice, under each model.
-    groups : array_like, shape [N], optional
-        Group of each case. Differences are averaged within a group first, so that the pairs that are ranked
-        are independent; n is then the number of groups.
-
-    Returns
-    -------
-    PairedTest
-        Hodges-Lehmann shift (median of the means of all pairs of differences) with its interval from the
-        normal approximation to the signed-rank statistic (Hollander and Wolfe 1999, section 3.3). Zeros are
-        ranked and then set aside (Pratt 1959). p is exact given the ranks, ties included, up to 50 pairs;
-        beyond, normal approximation (scipy). Effect size: matched-pairs rank-biserial correlation (Kerby
-        2014), in [-1, 1]. All differences 0: p is 1.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or there is no case.
+    With groups, differences are averaged within a group first, so that the pairs that are ranked are
+    independent; n is then the number of groups. The difference is the Hodges-Lehmann shift (median of the
+    means of all pairs of differences) with its interval from the normal approximation to the signed-rank
+    statistic (Hollander and Wolfe 1999, section 3.3). Zeros are ranked and then set aside (Pratt 1959). p is
+    exact given the ranks, ties included, up to 50 pairs; beyond, normal approximation (scipy). Effect size:
+    matched-pairs rank-biserial correlation (Kerby 2014), in [-1, 1]. All differences 0: p is 1. ValueError if
+    the lengths differ or there is no case.
     """
     first, second = _same_length(a, b)
     d = first - second

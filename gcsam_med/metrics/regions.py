@@ -42,31 +42,20 @@ def components(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
 def detect(pred: Mask, truth: Mask, min_iou: float = MIN_IOU, min_pixels: float = 0) -> Detection:
     """Match predicted components to lesions, one to one, and count what is found, missed and false.
 
+    Of all one-to-one matchings it is the one with the largest summed IoU. A second fragment over a lesion
+    that is matched already is a false positive. (Localisation by mask IoU at a low threshold: Metrics
+    Reloaded, Maier-Hein et al., Nature Methods 21, 2024, instance-level categories.)
+
     Parameters
     ----------
     pred, truth : ndarray of bool, shape [H, W]
         The masks. Lesions that touch (8-neighbourhood) in the mask count as one.
     min_iou : float
-        A lesion and a predicted component can match if their IoU is at least this; in (0, 1]. The default of
-        0.1 asks for a hint at the right place, not for a good outline: outlines are what Dice and HD95 judge.
+        A lesion and a predicted component can match if their IoU is at least this; in (0, 1], else
+        ValueError. The default of 0.1 asks for a hint at the right place: outlines are what Dice and HD95
+        judge.
     min_pixels : float
         Components of fewer pixels are left out, of truth and prediction alike.
-
-    Returns
-    -------
-    Detection
-        The counts. Among all one-to-one matchings, the one with the largest summed IoU. A second fragment
-        over a lesion that is matched already is a false positive.
-
-    Raises
-    ------
-    ValueError
-        If ``min_iou`` lies outside (0, 1].
-
-    Notes
-    -----
-    Localisation by mask IoU at a low threshold with one-to-one matching: Metrics Reloaded (Maier-Hein et al.,
-    Nature Methods 21, 2024), instance-level categories of the problem fingerprint.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -114,27 +103,12 @@ def specks(mask: Mask, min_pixels: float) -> int:
 
 
 def diameters(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:
-    """Measure the long and the short axis of a region.
+    """Measure the long and the short axis of a region, in the unit of `spacing` (of rows and columns).
 
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (H, W)
-        At least one pixel; of several regions the largest (8-connected) is measured.
-    spacing : tuple of float
-        Height and width of a pixel.
-
-    Returns
-    -------
-    long_axis : float
-        Largest distance between two of its points (the largest Feret diameter), in the unit of `spacing`.
-        Pixels have an area: one alone is as long as its diagonal.
-    short_axis : float
-        Its extent perpendicular to that.
-
-    Raises
-    ------
-    ValueError
-        If no pixel is set.
+    The long axis is the largest distance between two of its points (the largest Feret diameter); pixels have
+    an area: one alone is as long as its diagonal. The short axis is its extent perpendicular to that. Of
+    several regions of the mask (bool, [H, W]) the largest (8-connected) is measured; ValueError if no pixel
+    is set.
     """
     from scipy.spatial import ConvexHull, distance
 

@@ -103,20 +103,10 @@ def roc_auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float | None:
 
 
 def auc_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) -> Callable[[Floats], Floats]:
-    """Return the area under the ROC curve as a function of case weights.
+    """Return the area under the ROC curve as a function of case weights, from [B, N] to [B].
 
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Finite scores; larger means likelier positive.
-
-    Returns
-    -------
-    callable
-        From weights [B, N] to AUC [B], NaN if a class is missing. The scores are sorted once, here; each
-        call is one cumulative sum.
+    NaN if a class is missing. `positive` and `score` are [N], larger scores likelier positive. The scores are
+    sorted once, here; each call is one cumulative sum.
     """
     truth, s = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
     positives, negatives = np.flatnonzero(truth), np.flatnonzero(~truth)
@@ -165,31 +155,17 @@ def average_precision_of_weights(positive: npt.ArrayLike, score: npt.ArrayLike) 
 def auc_covariance(
     positive: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike | None = None
 ) -> tuple[Floats, Floats]:
-    """Return the areas under several ROC curves of the same cases, and their covariance.
+    """Return the areas under several ROC curves of the same cases, [K], and their covariance, [K, K].
 
     Parameters
     ----------
     positive : array_like of bool, shape [N]
-        Truth; both classes present.
+        Truth; both classes present, else ValueError.
     scores : array_like of float, shape [K, N]
-        One row per model; larger means likelier positive.
+        One row per model; larger means likelier positive. InputError if one is NaN or infinite.
     groups : array_like, shape [N], optional
         Group of each case; groups are independent, cases of one group need not be. Default: every case its
-        own.
-
-    Returns
-    -------
-    auc : ndarray of float, shape [K]
-        The areas.
-    covariance : ndarray of float, shape [K, K]
-        Of the areas. NaN with fewer than two positives or negatives (or groups of them).
-
-    Raises
-    ------
-    ValueError
-        If a class is missing or the shapes do not fit.
-    InputError
-        If a score is NaN or infinite.
+        own. The covariance is NaN with fewer than two groups of positives or of negatives.
     """
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     truth = check_scores(positive, rows[0])[0]
@@ -235,21 +211,10 @@ def delong_auc(
 ) -> Estimate:
     """Return the area under the ROC curve with its 95 % interval from its variance.
 
-    Parameters
-    ----------
-    positive : array_like of bool, shape [N]
-        Truth.
-    score : array_like of float, shape [N]
-        Larger means likelier positive.
-    groups : array_like, shape [N], optional
-        Group of each case. Default: every case its own.
-
-    Returns
-    -------
-    Estimate
-        The interval is symmetric on the logit scale, so it stays inside (0, 1) (Pepe, The Statistical
-        Evaluation of Medical Tests, 2003, section 5.2.5). Perfect separation has no variance to work from:
-        Newcombe's interval instead (`newcombe_auc_interval`). ``None`` if a class is missing.
+    `positive` and `score` are [N], larger scores likelier positive, and so is `groups` (default: every case
+    its own). The interval is symmetric on the logit scale, so it stays inside (0, 1) (Pepe, The Statistical
+    Evaluation of Medical Tests, 2003, section 5.2.5). Perfect separation has no variance to work from:
+    Newcombe's interval instead (`newcombe_auc_interval`). Undefined if a class is missing.
     """
     truth, s = check_scores(positive, score)
     if missing_class(truth):

@@ -32,19 +32,10 @@ class SeedEffects:
     freedom: float | None = None  #: Degrees of freedom of the interval; ``None`` where it is not Student's.
 
     def detectable(self, n_comparisons: int, power: float = 0.8) -> float | None:
-        """Return the true difference from 0 that would be shown with a stated power.
+        """Return the true difference from 0 that would be shown with a stated power (noncentral t).
 
-        Parameters
-        ----------
-        n_comparisons : int
-            Comparisons corrected for: the level is the strictest of Holm's, 0.05 over them.
-        power : float
-            Chance to show it.
-
-        Returns
-        -------
-        float or None
-            By the noncentral t distribution; ``None`` where the interval is not Student's.
+        The level is the strictest of Holm's, 0.05 over the number of comparisons. ``None`` where the interval
+        is not Student's.
         """
         from scipy.optimize import brentq
         from scipy.stats import nct, t
@@ -63,26 +54,12 @@ class SeedEffects:
 def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects:
     """Return the mean over seeds and cases of a metric that every case has under every seed.
 
-    Parameters
-    ----------
-    values : array_like of float, shape [S, N]
-        Of seed s on case i: a Dice, or the difference of two recipes' Dice with the same seed. S at least 2.
-    groups : array_like, shape [N]
-        Group of each case; at least 2 groups.
-
-    Returns
-    -------
-    SeedEffects
-        Random effects of seed and of group, crossed. Variance of the mean by the method of moments,
-        (MS_seed + MS_group - MS_rest) / (S G) (Searle, Casella and McCulloch, Variance Components, 1992,
-        section 4.3), with Student's quantiles weighted by the parts of seeds and cases (Cochran and Cox,
-        Experimental Designs, 1957, section 4.14). Groups of several cases enter with their share of the
-        cases.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two seeds or groups, or a value is not finite.
+    `values` [S, N] are of seed s on case i: a Dice, or the difference of two recipes' Dice with the same
+    seed. There are at least two seeds and two groups, and every value is finite; ValueError otherwise. Random
+    effects of seed and of group are crossed: the variance of the mean is by the method of moments, (MS_seed +
+    MS_group - MS_rest) / (S G) (Searle, Casella and McCulloch, Variance Components, 1992, section 4.3), with
+    Student's quantiles weighted by the parts of seeds and cases (Cochran and Cox, Experimental Designs, 1957,
+    section 4.14). Groups of several cases enter with their share of the cases.
     """
     v = np.asarray(values, dtype=np.float64)
     if v.ndim != 2 or len(v) < 2 or not np.isfinite(v).all():
@@ -116,24 +93,10 @@ def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects
 def crossed_statistic(statistics: list[Statistic], resamples: Resamples) -> SeedEffects:
     """Return the mean over seeds of a metric that is not a mean over cases, such as an AUC.
 
-    Parameters
-    ----------
-    statistics : list of Statistic, length S
-        The metric of each seed over the same cases; S at least 2.
-    resamples : Resamples
-        The draws, common to all seeds; at least 2 groups.
-
-    Returns
-    -------
-    SeedEffects
-        As `crossed_effects`, with the bootstrap in place of the sums of squares: the variance over resamples
-        of the mean over seeds is the cases' part; that of a single seed about the mean over seeds is what
-        both parts count.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two seeds or groups, or a metric is undefined.
+    As `crossed_effects`, with the bootstrap in place of the sums of squares: the variance over resamples of
+    the mean over seeds is the cases' part; that of a single seed about the mean over seeds is what both parts
+    count. `statistics` are of each seed over the same cases, and share the draws; ValueError if there are
+    fewer than two seeds or groups, or a metric is undefined.
     """
     if len(statistics) < 2 or resamples.n_groups < 2:
         raise ValueError("Need at least two seeds and two groups of cases.")

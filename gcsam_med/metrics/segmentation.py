@@ -130,17 +130,10 @@ def outline(mask: Mask) -> Mask:
 
 
 def dice_of_counts(both: Any, pred: Any, truth: Any) -> Any:
-    """Return the Dice similarity coefficient of pixel counts (Dice, Ecology 26(3), 1945).
+    """Return the Dice similarity coefficient of pixel counts, numbers or arrays, in [0, 1].
 
-    Parameters
-    ----------
-    both, pred, truth : float or ndarray
-        Pixels in both masks, in the prediction, and in the truth; ``pred + truth`` more than 0.
-
-    Returns
-    -------
-    float or ndarray
-        In [0, 1].
+    Pixels in both masks, in the prediction and in the truth; the last two are not both 0. Dice, Ecology
+    26(3), 1945.
     """
     return 2 * both / (pred + truth)
 

@@ -85,12 +85,12 @@ def segmentation_estimates(
     n_resamples: int = N_RESAMPLES,
     only: Collection[str] | None = None,
 ) -> dict[str, Estimate]:
-    """Return every segmentation metric with its 95 % interval.
+    """Return every segmentation metric with its 95 % interval, by name, in the order of the table.
 
     Parameters
     ----------
     cases : sequence of SegmentationCase, length N
-        Lesions and normals, each from `measure_case`.
+        Lesions and normals, each from `measure_case`; at least one.
     groups : array_like, shape [N]
         Group of each case.
     rng : numpy.random.Generator
@@ -99,16 +99,6 @@ def segmentation_estimates(
         Bootstrap resamples.
     only : collection of str, optional
         Names of the metrics wanted. Default: all that the cases hold.
-
-    Returns
-    -------
-    dict of str to Estimate
-        By name, in the order of the table.
-
-    Raises
-    ------
-    ValueError
-        If there is no case or the lengths differ.
     """
     group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     if not len(cases) or len(group) != len(cases):
@@ -156,12 +146,8 @@ def classification_estimates(
 
     Parameters
     ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-    groups : array_like, shape [N]
-        Group of each case.
+    y_true, prob, groups : array_like, shapes [N], [N, C] and [N]
+        Class index, probability of each class, and group of each case.
     rng : numpy.random.Generator
         Source of the bootstrap's seed.
     threshold : float, optional
@@ -178,10 +164,8 @@ def classification_estimates(
 
     Returns
     -------
-    overall : dict of str to Estimate
-        By name, in the order of the table. Two classes: of class 1.
-    per_class : list of dict of str to Estimate
-        Each class against the rest.
+    overall, per_class : dict of str to Estimate, and one such dict for each class against the rest
+        In the order of the table. With two classes ``overall`` is of class 1.
 
     Raises
     ------
@@ -231,32 +215,9 @@ def classification_metrics(
     threshold: float | None = None,
     only: Collection[str] | None = None,
 ) -> tuple[dict[str, float | None], list[dict[str, float | None]]]:
-    """Return the metrics of `classification_estimates` without intervals; those of kind estimate left out.
+    """Return the values of `classification_estimates` without intervals; ``None`` where one is not defined.
 
-    Parameters
-    ----------
-    y_true : array_like of int, shape [N]
-        Class indices.
-    prob : array_like of float, shape [N, C]
-        Probability of each class.
-    threshold : float, optional
-        Two classes: operating point on the probability of class 1. Default: the likelier class.
-    only : collection of str, optional
-        Names of the metrics wanted. Default: all.
-
-    Returns
-    -------
-    overall : dict of str to float or None
-        By name; ``None`` where it is not defined.
-    per_class : list of dict of str to float or None
-        Each class against the rest.
-
-    Raises
-    ------
-    InputError
-        If a probability is NaN.
-    ValueError
-        If the input is malformed or there is no case.
+    Arguments, form and errors are the same; metrics of kind estimate are left out.
     """
     labels, p = check_probabilities(y_true, prob)
     if not len(labels):

@@ -29,22 +29,11 @@ class FeatureLayer:
 
 
 def find_feature_layer(network: nn.Module, task: Task, example: torch.Tensor) -> FeatureLayer:
-    """Find where a network's feature vector is taken; no network needs to say so.
+    """Find where a network (in eval mode) has its feature vector; no network needs to say so.
 
-    Parameters
-    ----------
-    network : nn.Module
-        In eval mode.
-    task : {"segmentation", "classification"}
-        Classification: the input of the last linear layer. Segmentation: the output of the convolution with
-        the coarsest map, among several the one with the most channels, among those the last.
-    example : Tensor, shape (1, channels, size, size)
-        Anything of the right shape.
-
-    Returns
-    -------
-    FeatureLayer
-        For `FeatureTap`.
+    Classification: the input of the last linear layer. Segmentation: the output of the convolution with the
+    coarsest map, among several the one with the most channels, among those the last. `example` is any input
+    of the right shape, (1, channels, size, size).
     """
     import torch
     from torch import nn
@@ -77,17 +66,7 @@ def find_feature_layer(network: nn.Module, task: Task, example: torch.Tensor) ->
 class FeatureTap:
     """Takes the feature vector of each image in a forward pass; several threads may run at once.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Gets a hook.
-    layer : FeatureLayer
-        Where.
-
-    Raises
-    ------
-    AttributeError
-        If the network has no such layer.
+    The network gets a hook at the layer; AttributeError if it has no such layer.
     """
 
     def __init__(self, network: nn.Module, layer: FeatureLayer) -> None:
@@ -109,17 +88,8 @@ class MonteCarloDropout:
     """Dropout kept on in evaluation (Gal and Ghahramani, ICML 2016, arXiv 1506.02142).
 
     A sample drops the same units for every image, so that it is one network, as in the article; its answer
-    does not depend on which images share a batch, on their order, or on threads.
-
-    Parameters
-    ----------
-    network : nn.Module
-        In eval mode. It gets hooks that do nothing outside of `sample`.
-
-    Raises
-    ------
-    InputError
-        If it has no dropout.
+    does not depend on which images share a batch, on their order, or on threads. The network (in eval mode)
+    gets hooks that do nothing outside of `sample`; InputError if it has no dropout.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -38,7 +38,7 @@ class PretrainedReport:
 
 
 def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = None) -> PretrainedReport:
-    """Load pretrained weights into a network, in place.
+    """Load pretrained weights into a network from `build_network`, in place, and return what was loaded.
 
     A first kernel for three channels is summed over them for a network of one: its response to a grey image
     is then exactly that of the three-channel network to the image repeated three times. Position embeddings
@@ -48,17 +48,10 @@ def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = Non
     Parameters
     ----------
     network : nn.Module
-        From `build_network`.
-    name : str
-        Its key in `NETWORKS`.
+        Built by its `name` in `NETWORKS`.
     weights : Path, optional
-        A safetensors or tensor-only torch file: torchvision's, or a run's ``model/weights.safetensors``. Left
-        open: torchvision's ImageNet weights are taken from torch's cache or downloaded into it.
-
-    Returns
-    -------
-    PretrainedReport
-        What was loaded and what was not.
+        A safetensors or tensor-only torch file: torchvision's, or a run's ``model/weights.safetensors``.
+        Default: torchvision's ImageNet weights, taken from torch's cache or downloaded into it.
 
     Raises
     ------
@@ -74,17 +67,10 @@ def load_pretrained(network: nn.Module, name: str, *, weights: Path | None = Non
 def input_channels(name: str, weights: Path) -> int:
     """Number of channels that a weights file was made for: those of its first convolution.
 
-    Parameters
-    ----------
-    name : str
-        Key of `NETWORKS`.
-    weights : Path
-        A file that `load_pretrained` reads.
-
     Raises
     ------
     InputError
-        If the file cannot be read or is not this network's.
+        If the file cannot be read or is not of the network `name`.
     """
     import torch
     from torch import nn

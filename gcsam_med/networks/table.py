@@ -311,19 +311,9 @@ def fit_first_convolution(network: nn.Module, in_channels: int) -> None:
 
 
 def fit_channels(kernel: torch.Tensor, channels: int) -> torch.Tensor:
-    """Rewrite a kernel so that its response to a grey image, repeated over the channels, stays the same.
+    """Rewrite a kernel (out, in, h, w) for other channels, with the same response to a repeated grey image.
 
-    Parameters
-    ----------
-    kernel : Tensor, shape (out, in, height, width)
-        For `in` channels.
-    channels : int
-        The number of channels wanted.
-
-    Returns
-    -------
-    Tensor, shape (out, channels, height, width)
-        The sum over the channels, spread evenly.
+    It is the sum over the channels, spread evenly.
     """
     return (kernel.sum(dim=1, keepdim=True) / channels).repeat(1, channels, 1, 1)
 

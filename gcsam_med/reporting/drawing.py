@@ -23,17 +23,9 @@ def to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Return the outlines of a mask as closed lines of (x, y) points between its pixels' centres.
+    """Return the outlines of a mask (bool, (H, W)) as closed lines of (x, y) points between pixel centres.
 
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (H, W)
-        Any number of regions and holes.
-
-    Returns
-    -------
-    list of ndarray of float, shape (n, 2)
-        One a region or hole; coordinates of the unpadded mask.
+    There is one line, float (n, 2), for each region or hole.
     """
     import contourpy
 
@@ -50,23 +42,10 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 def draw_outlines(
     image: np.ndarray, masks: list[tuple[np.ndarray, Colour, bool]], *, width: int = 2, halo: bool = True
 ) -> np.ndarray:
-    """Draw outlines of masks on an image.
+    """Draw outlines of masks on an image, uint8 (H, W) or (H, W, 3); return a new one, uint8 (H, W, 3).
 
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W) or (H, W, 3)
-        The picture.
-    masks : list of (ndarray of bool (H, W), colour, dashed)
-        Drawn one over the other.
-    width : int
-        Of the lines, in pixels.
-    halo : bool
-        Put a dark line under each, so that it shows on bright tissue.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-        A new picture.
+    Each mask is (bool (H, W), colour, dashed). A dark line (`halo`) under each shows it on bright tissue;
+    `width` is in pixels.
     """
     from PIL import Image, ImageDraw
 

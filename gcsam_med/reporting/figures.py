@@ -315,15 +315,7 @@ def subgroups(report: Report) -> Figure:
 def loss_lines(measured: Sequence[Measured]) -> Figure:
     """Draw the loss on a line through the weights, of several runs over each other.
 
-    Parameters
-    ----------
-    measured : sequence of mapping
-        Contents of ``sharpness.json``; those without a line are left out.
-
-    Returns
-    -------
-    Figure
-        Stamped if the images are synthetic.
+    `measured` are contents of ``sharpness.json``; those without a line are left out.
     """
     figure, axes = new_figure(5.2, 3.6)
     for number, one in enumerate(m for m in measured if m.get("line")):

@@ -95,18 +95,10 @@ def jpeg(image: np.ndarray) -> str:
 def report_html(
     report: Report, drawn: Sequence[Drawn], *, themed: bool = True, language: Language = "en"
 ) -> str:
-    """Write ``report.html``.
+    """Write ``report.html`` from a report and its figures.
 
-    Parameters
-    ----------
-    report : Report
-        What was found.
-    drawn : sequence of Drawn
-        Its pictures.
-    themed : bool
-        Pictures follow the reader's light or dark theme; off for PDF.
-    language : {"en", "de", "es"}
-        Of the half page in plain words; the rest is in English.
+    With `themed` figures follow the reader's light or dark theme; off for PDF. `language` is that of the half
+    page in plain words; the rest is in English.
     """
     from gcsam_med.optim import OPTIMIZERS  # brings torch, which the page of a data set does without
 
@@ -139,14 +131,8 @@ def predictions_html(
 ) -> str:
     """Write ``predictions.html``, which stands beside the masks.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        As in ``predictions.csv``; see `rows_shown`, whose rows alone are shown.
-    settings : mapping
-        As in ``predictions.json``.
-    thumbnails : mapping of str to ndarray
-        By ``name`` of a row: uint8 (H, W) or (H, W, 3), the image with its outline.
+    `rows` are as in ``predictions.csv`` (only `rows_shown` of them are shown), `settings` as in
+    ``predictions.json``; `thumbnails` are, by a row's ``name``, its image with the outline, uint8.
     """
     context = {
         "rows": rows_shown(rows),

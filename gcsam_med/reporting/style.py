@@ -106,23 +106,12 @@ def to_png(figure: Figure, dpi: int = 200) -> bytes:
 
 
 def inline_svg(svg: str, prefix: str, title: str, description: str, *, themed: bool = True) -> str:
-    """Make an SVG document of `to_svg` fit to stand inside a page.
+    """Make an SVG document of `to_svg` fit to stand inside a page: one ``<svg role="img">``.
 
-    Parameters
-    ----------
-    svg : str
-        From `to_svg`.
-    prefix : str
-        Letters, digits and dashes; put before every id, so that figures of one page do not share any.
-    title, description : str
-        Name and content in words, for those who cannot see it. Escaped here.
-    themed : bool
-        Colours and font become CSS variables. Off for PDF: its maker knows none inside SVG.
-
-    Returns
-    -------
-    str
-        One ``<svg role="img">`` without size, background or metadata.
+    It has no size, background or metadata. `prefix` (letters, digits and dashes) is put before every id, so
+    that figures of one page do not share any; `title` and `description` are for those who cannot see it, and
+    escaped here. With `themed` colours and font become CSS variables; off for PDF, whose maker knows none
+    inside SVG.
     """
     from html import escape
 

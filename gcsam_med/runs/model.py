@@ -93,18 +93,10 @@ class TrainedModel:
         return self.card.preprocessing(stored).to(self.device)
 
     def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
-        """Run the network.
+        """Run the network on a batch (B, in_channels, size, size) from `tensor`.
 
-        Parameters
-        ----------
-        batch : Tensor, shape (B, in_channels, size, size)
-            From `tensor`.
-
-        Returns
-        -------
-        Tensor of float32
-            Segmentation: (B, 1, size, size), probability of foreground. Classification: (B, classes),
-            rows sum to 1.
+        The result is float32: (B, 1, size, size), probability of foreground, for segmentation; (B, classes),
+        rows that sum to 1, for classification.
         """
         import torch
 
@@ -122,7 +114,7 @@ def network_outputs(
     track: Track = silent,
     what: str = "Evaluating",
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each row of a data set with the network's probabilities.
+    """Yield each row of a data set with the network's probabilities, in the order of `rows`.
 
     Parameters
     ----------
@@ -131,13 +123,11 @@ def network_outputs(
     images : callable
         From rows to stored images, such as `PreparedDataset.images`.
     rows : ndarray of int, shape (n,)
-        Which rows, in the order of the result.
+        Which rows.
     batch_size : int, optional
-        Cases a forward pass; changes only speed and memory.
+        Cases per forward pass; changes only speed and memory.
     track : Track
-        Shows progress, one step a case.
-    what : str
-        What the progress is called.
+        Shows progress under the name `what`, one step for each case.
 
     Yields
     ------
@@ -171,21 +161,9 @@ def network_outputs(
 
 
 def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> ModelCard:
-    """Write a model folder; a reader finds the former model or the new one, also after a crash halfway.
+    """Write a model folder and return the card as written, with ``weights_sha256`` filled in.
 
-    Parameters
-    ----------
-    folder : Path
-        Created if it is not there.
-    network : torch.nn.Module
-        Its state_dict is saved.
-    card : ModelCard
-        ``weights_sha256`` is filled in.
-
-    Returns
-    -------
-    ModelCard
-        The card as written.
+    A reader finds the former model or the new one, also after a crash halfway.
     """
     from safetensors.torch import save
 
@@ -217,19 +195,7 @@ def load_card(folder: Path) -> ModelCard:
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel:
-    """Read a model folder that `save_model` wrote.
-
-    Parameters
-    ----------
-    folder : Path
-        ``RUN/model``.
-    device : torch.device or str
-        Where the network goes.
-
-    Returns
-    -------
-    TrainedModel
-        In eval mode.
+    """Read a model folder that `save_model` wrote, in eval mode, on a device.
 
     Raises
     ------

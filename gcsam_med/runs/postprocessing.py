@@ -29,21 +29,10 @@ NONE = Postprocessing()
 
 
 def to_mask(probability: np.ndarray, threshold: float, steps: Postprocessing = NONE) -> np.ndarray:
-    """Threshold a probability map and apply post-processing.
+    """Threshold a probability map (H, W) at the original resolution, and apply post-processing.
 
-    Parameters
-    ----------
-    probability : ndarray of float, shape (H, W)
-        Probability of foreground, at the original resolution.
-    threshold : float
-        Foreground from this probability on.
-    steps : Postprocessing
-        What is done afterwards, in this order: fill holes, drop small regions, keep the largest.
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
-        The mask.
+    Foreground is what is at or above the threshold. Then, in this order: fill holes, drop small regions, keep
+    the largest.
     """
     mask = probability >= threshold
     if steps == NONE or not mask.any():

@@ -78,19 +78,9 @@ class IntensityReference(BaseModel):
 
 
 def image_statistics(square: np.ndarray, geometry: Letterbox) -> np.ndarray:
-    """Return the statistics of one image.
+    """Return the statistics of one image in the order of ``STATISTICS``, float64 (8,).
 
-    Parameters
-    ----------
-    square : ndarray of uint8, shape (size, size) or (size, size, 3)
-        As the network sees it; padding is left out.
-    geometry : Letterbox
-        How the original lies in it.
-
-    Returns
-    -------
-    ndarray of float64, shape (8,)
-        In the order of ``STATISTICS``.
+    `square` is what the network sees, uint8 (size, size) or (size, size, 3); its padding is left out.
     """
     top, left, bottom, right = geometry.box
     inner = square[top:bottom, left:right]
@@ -118,19 +108,9 @@ def image_statistics(square: np.ndarray, geometry: Letterbox) -> np.ndarray:
 def fit_intensities(
     training: np.ndarray, validation: np.ndarray, dataset_sha256: str
 ) -> IntensityReference | None:
-    """Summarise the training images.
+    """Summarise the statistics of training images, (n, 8); None for fewer than ``MIN_IMAGES``.
 
-    Parameters
-    ----------
-    training, validation : ndarray of float, shape (n, 8)
-        Statistics of each image. The limit takes both, because training images fit their own mean too well.
-    dataset_sha256 : str
-        The data set they belong to.
-
-    Returns
-    -------
-    IntensityReference or None
-        None for fewer than ``MIN_IMAGES`` training images.
+    The limit takes training and validation images, because training images fit their own mean too well.
     """
     from sklearn.covariance import LedoitWolf
 
@@ -207,22 +187,10 @@ class FeatureReference:
 def fit_features(
     training: np.ndarray, validation: np.ndarray, place: FeatureLayer, weights_sha256: str
 ) -> FeatureReference | None:
-    """Fit the distribution.
+    """Fit the distribution of the training images' vectors, (n, D), taken at `place`.
 
-    Parameters
-    ----------
-    training, validation : ndarray of float, shape (n, D)
-        One vector an image. Mean and covariance take the first, the limit both, because training images fit
-        their own distribution too well.
-    place : FeatureLayer
-        Where they were taken.
-    weights_sha256 : str
-        The weights they belong to.
-
-    Returns
-    -------
-    FeatureReference or None
-        None for fewer than ``MIN_IMAGES`` training images, or where all have the same vector.
+    The limit takes training and validation images, because training images fit their own distribution too
+    well. None for fewer than ``MIN_IMAGES`` training images, or where all have the same vector.
     """
     n, dimension = training.shape
     if n < MIN_IMAGES:
