@@ -449,6 +449,9 @@ class PredictOptions(Options):
     dicom_sr: bool = option(
         False, "Also write a DICOM structured report (sizes, or class probabilities).", _WRITTEN
     )
+    force: bool = option(
+        False, "Also predict DICOM files of another modality or body part than the model's.", _HOW
+    )
     overwrite: bool = option(False, "Replace predictions made with other settings.", _WRITTEN)
 
     @field_validator("mc_dropout")

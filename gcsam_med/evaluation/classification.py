@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,16 @@ from gcsam_med.evaluation.context import (
     TaskResult,
     operating_point,
 )
-from gcsam_med.metrics.calibration import apply_temperature, confidence, decision_curve, reliability_curve
+from gcsam_med.metrics.calibration import (
+    apply_logistic,
+    apply_temperature,
+    assign_bins,
+    confidence,
+    decision_curve,
+    reliability_curve,
+)
 from gcsam_med.metrics.classification import call_classes, confusion_matrix
-from gcsam_med.metrics.intervals import Estimate, wilson
+from gcsam_med.metrics.intervals import Estimate, proportion, resample_groups
 from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.metrics.roc import precision_recall_curve, roc_curve
 from gcsam_med.metrics.summary import classification_estimates, classification_metrics
@@ -36,6 +44,7 @@ class Predictions:
     labels: np.ndarray  #: ndarray of int64, shape (n,): Place of the class in the context's `classes`.
     probabilities: np.ndarray  #: ndarray of float64, shape (n, classes): In the same order.
     calibrated: np.ndarray  #: The same after the model's temperature; NaN where it has none.
+    recalibrated: np.ndarray  #: The same after the model's logistic recalibration; NaN where it has none.
     calls: np.ndarray  #: ndarray of int64, shape (n,): Called class, at the model's threshold.
 
 
@@ -47,13 +56,14 @@ def _predictions(context: EvaluationContext, options: EvaluateOptions, track: Tr
     found = [probability[list(context.order)] for _, probability in stream]
     probabilities = np.array(found, dtype=np.float64).reshape(n, len(context.classes))
     temperature = None if context.calibration is None else context.calibration.temperature
+    logistic = None if context.calibration is None else context.calibration.logistic
+    nothing = np.full_like(probabilities, np.nan)
     return Predictions(
         rows,
         context.labels(rows),
         probabilities,
-        np.full_like(probabilities, np.nan)
-        if temperature is None
-        else apply_temperature(probabilities, temperature),
+        nothing if temperature is None else apply_temperature(probabilities, temperature),
+        nothing if logistic is None else apply_logistic(probabilities, *logistic),
         call_classes(
             probabilities, operating_point(context, options).threshold if len(context.classes) == 2 else None
         ),
@@ -63,7 +73,7 @@ def _predictions(context: EvaluationContext, options: EvaluateOptions, track: Tr
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Join the cases of several models, in manifest order."""
     order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
-    columns = zip(*((p.rows, p.labels, p.probabilities, p.calibrated, p.calls) for p in parts), strict=True)
+    columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
     return Predictions(*(np.concatenate(column)[order] for column in columns))
 
 
@@ -73,7 +83,9 @@ def evaluate_classification(context: EvaluationContext, options: EvaluateOptions
     operating = operating_point(context, options)
     temperature, why_not = _temperature(context)
     calls = evaluated.calls
-    calibrated = None if np.isnan(evaluated.calibrated).any() else evaluated.calibrated
+    calibrated, recalibrated = (
+        None if np.isnan(p).any() else p for p in (evaluated.calibrated, evaluated.recalibrated)
+    )
     groups, seeds = context.groups(evaluated.rows), np.random.SeedSequence(options.seed)
 
     def estimate(
@@ -92,23 +104,45 @@ def evaluate_classification(context: EvaluationContext, options: EvaluateOptions
 
     everyone = np.ones(len(evaluated.rows), dtype=bool)
     overall, by_class = estimate(everyone, evaluated.probabilities)
-    after = None
-    if calibrated is not None:
-        after = estimate(everyone, calibrated, shown_in("calibration", "classification"))[0]
+    after, logistic = (
+        {} if p is None else estimate(everyone, p, shown_in("calibration", "classification"))[0]
+        for p in (calibrated, recalibrated)
+    )
+    use, which = _for_decisions(evaluated, calibrated, recalibrated)
     return TaskResult(
         metrics=overall,
         per_class=dict(zip(context.classes, by_class, strict=True)),
         cases=_case_table(context, evaluated, calls, calibrated),
         rows=evaluated.rows,
-        policy=_policy(context, options, operating),
+        policy=_policy(context, options, operating, which),
         operating=_transfer(context, operating, evaluated),
-        curves=_curves(context, evaluated),
+        curves=_curves(context, evaluated, use, groups, options),
         confusion=confusion_matrix(evaluated.labels, calls, len(context.classes)),
-        calibration=_calibration(evaluated, calibrated, overall, after, temperature, why_not),
+        calibration=Calibration(
+            temperature,
+            why_not,
+            {name: overall[name] for name in shown_in("calibration", "classification") if name in overall},
+            after,
+            logistic,
+            None if context.pooled or context.calibration is None else context.calibration.logistic,
+            _reliability(evaluated.labels, evaluated.probabilities, groups),
+            None if calibrated is None else _reliability(evaluated.labels, calibrated, groups),
+        ),
         estimate_part=lambda keep: estimate(
             keep, evaluated.probabilities, shown_in("subgroups", "classification")
         )[0],
     )
+
+
+def _for_decisions(
+    evaluated: Predictions, calibrated: np.ndarray | None, recalibrated: np.ndarray | None
+) -> tuple[np.ndarray, str]:
+    """Return the best calibrated probabilities there are, for the decision curve, and their name."""
+    if recalibrated is not None:
+        return recalibrated, "after logistic recalibration on validation"
+    if calibrated is not None:
+        return calibrated, "after temperature scaling on validation"
+    return evaluated.probabilities, "as the network gives them"
 
 
 def _temperature(context: EvaluationContext) -> tuple[float | None, str]:
@@ -149,7 +183,13 @@ def _transfer(context: EvaluationContext, operating: Operating, evaluated: Predi
     )
 
 
-def _curves(context: EvaluationContext, evaluated: Predictions) -> dict[str, pd.DataFrame]:
+def _curves(
+    context: EvaluationContext,
+    evaluated: Predictions,
+    use: np.ndarray,
+    groups: np.ndarray,
+    options: EvaluateOptions,
+) -> dict[str, pd.DataFrame]:
     shown = [1] if len(context.classes) == 2 else range(len(context.classes))
     roc, pr = [], []
     for k in shown:
@@ -179,34 +219,19 @@ def _curves(context: EvaluationContext, evaluated: Predictions) -> dict[str, pd.
         )
     curves = {"roc": pd.concat(roc), "pr": pd.concat(pr)} if roc else {}
     if len(context.classes) == 2:
-        d = decision_curve(evaluated.labels == 1, evaluated.probabilities[:, 1])
-        curves["decision"] = pd.DataFrame(
-            {"threshold": d.threshold, "model": d.model, "treat_all": d.treat_all}
-        )
+        draws = resample_groups(groups, np.random.default_rng(options.seed), n_resamples=options.resamples)
+        d = decision_curve(evaluated.labels == 1, use[:, 1], resamples=draws)
+        columns = ("threshold", "model", "low", "high", "treat_all")
+        curves["decision"] = pd.DataFrame({name: getattr(d, name) for name in columns})
     return curves
 
 
-def _calibration(
-    evaluated: Predictions,
-    calibrated: np.ndarray | None,
-    before: Mapping[str, Estimate],
-    after: Mapping[str, Estimate] | None,
-    temperature: float | None,
-    why_not: str,
-) -> Calibration:
-    return Calibration(
-        temperature,
-        why_not,
-        {name: before[name] for name in shown_in("calibration", "classification")},
-        after or {},
-        _reliability(evaluated.labels, evaluated.probabilities),
-        _reliability(evaluated.labels, calibrated) if calibrated is not None else None,
-    )
-
-
-def _reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    curve = reliability_curve(*confidence(labels, probabilities))
-    ends = [wilson(share * n, n) for share, n in zip(curve.observed, curve.count, strict=True)]
+def _reliability(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
+    """Observed share in each bin, with Wilson's interval by groups; NaN where a bin holds one group."""
+    event, p = confidence(labels, probabilities)
+    curve, bins = reliability_curve(event, p), assign_bins(p)
+    used = [bins == k for k in np.unique(bins)]
+    ends = [proportion(event[mine], groups[mine]).ci95 or (np.nan, np.nan) for mine in used]
     return pd.DataFrame(
         {
             "predicted": curve.predicted,
@@ -218,7 +243,9 @@ def _reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _policy(context: EvaluationContext, options: EvaluateOptions, operating: Operating) -> dict[str, Any]:
+def _policy(
+    context: EvaluationContext, options: EvaluateOptions, operating: Operating, which: str
+) -> dict[str, Any]:
     two = len(context.classes) == 2
     return {
         "positive_class": context.classes[1] if two else None,
@@ -231,6 +258,7 @@ def _policy(context: EvaluationContext, options: EvaluateOptions, operating: Ope
             "prob_ columns and all figures: as the network gives them; calibrated_ columns: after "
             "temperature scaling fitted on validation"
         ),
+        "decision_curve": f"probabilities {which}" if two else None,
         "prevalence": options.prevalence,
         "intervals": "95 %, named beside each metric; bootstrap and DeLong by whole groups",
         "n_resamples": options.resamples,

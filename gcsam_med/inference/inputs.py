@@ -11,13 +11,14 @@ import hashlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gcsam_med.datasets import DATASETS
 from gcsam_med.errors import InputError
 from gcsam_med.images import (
     IMAGE_SUFFIXES,
@@ -36,11 +37,21 @@ from gcsam_med.transforms.letterbox import Letterbox
 
 if TYPE_CHECKING:
     from gcsam_med.inference.ensemble import Ensemble
+    from gcsam_med.runs import ModelCard
 
 ARCHIVE_SUFFIX = ".zip"
 MAX_NAME = 120
 # Grey images hold a few coloured pixels of overlays and marks; above this share an image is flagged.
 COLOURED = 0.2
+# Images have more pixels between black and white than this share; masks have none but for compression.
+MASK_LIKE = 0.005
+UNLIKE, OTHER_ANATOMY = "unlike the training images", "another modality or body part"
+KINDS = {"ultrasound": "ultrasound images", "xray": "X-ray images", "photo": "photographs"}
+# DICOM's words that agree with a model (Modality, PS3.3 C.7.3.1.1.1; parts of Body Part Examined), and words
+# that say nothing.
+MODALITIES = {"ultrasound": ("US",), "xray": ("CR", "DX", "RG")}
+BODY_PARTS = {"breast": ("BREAST", "MAMM"), "lung": ("CHEST", "LUNG", "THORAX")}
+UNSAID = frozenset({"", "OT", "SC", "OTHER", "UNKNOWN"})
 PREDICTIONS, MASKS, OVERLAYS = "predictions.csv", "masks", "overlays"  # what predict writes
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{i}" for kind in ("com", "lpt") for i in range(1, 10))}
 
@@ -263,18 +274,40 @@ def with_frame(item: Input, frame: int, n_frames: int) -> Input:
     return replace(item, name=f"{item.name}_f{frame:0{digits}d}", label=f"{item.label}#{frame}")
 
 
-def decode(item: Input, ensemble: Ensemble, frames: Frames = "first") -> Iterator[DecodedImage | ImageFault]:
+def decode(
+    item: Input, ensemble: Ensemble, frames: Frames = "first", *, force: bool = False
+) -> Iterator[DecodedImage | ImageFault]:
     """Read one file, and yield its frames ready for the network.
 
-    A fault is yielded, not raised, and ends the file; a fault in a later frame leaves the earlier ones.
+    A fault is yielded, not raised, and ends the file; a fault in a later frame leaves the earlier ones. A
+    DICOM file of another modality or body part than the model's is a fault, or with `force` is flagged.
     """
     try:
         for picture in decode_frames(item.load(), Path(item.label).name, frames):
             several = frames == "all" and picture.n_frames > 1
             named = with_frame(item, picture.frame, picture.n_frames) if several else item
-            yield prepare_picture(named, picture, ensemble)
+            other = contradiction(picture.tags, ensemble.card)
+            if other and not force:
+                advice = "Give a model of such images, or predict it all the same with --force."
+                raise ImageFault("other-anatomy", item.label, f"{other}. {advice}")
+            prepared = prepare_picture(named, picture, ensemble)
+            yield replace(prepared, flags=(OTHER_ANATOMY, *prepared.flags)) if other else prepared
     except ImageFault as fault:
         yield fault
+
+
+def contradiction(tags: Mapping[str, str], card: ModelCard) -> str:
+    """Say in which way a DICOM header contradicts what the model was trained on; empty if in none."""
+    modality, part = (tags.get(key, "").strip().upper() for key in ("Modality", "BodyPartExamined"))
+    anatomy = DATASETS[card.dataset].anatomy if card.dataset in DATASETS else ""
+    allowed, names = MODALITIES.get(card.modality, ()), BODY_PARTS.get(anatomy, ())
+    other_part = part and part not in UNSAID and names and not any(name in part for name in names)
+    if not other_part and not (modality and modality not in UNSAID and allowed and modality not in allowed):
+        return ""
+    named = (("modality", modality), ("body part", part))
+    said = ", ".join(f"{name} {value}" for name, value in named if value)
+    trained = f"{KINDS[card.modality]} of the {anatomy}" if anatomy else KINDS[card.modality]
+    return f"its header says {said}; the model was trained on {trained}"
 
 
 def prepare_picture(item: Input, picture: Picture, ensemble: Ensemble) -> DecodedImage:
@@ -295,12 +328,26 @@ def _compare(
     pixels: np.ndarray, letterboxed: np.ndarray, geometry: Letterbox, ensemble: Ensemble
 ) -> tuple[list[str], float | None]:
     coloured = ensemble.card.modality != "photo" and _coloured_share(pixels) > COLOURED
-    flags = ["coloured"] if coloured else []
+    odd = _no_picture(pixels)
+    flags = [*(["coloured"] if coloured else []), *([odd] if odd else [])]
     reference = ensemble.reference
     if reference is None:
         return flags, None
-    distance = float(reference.distance(image_statistics(letterboxed, geometry)[None])[0]) / reference.limit
-    return [*flags, *(["unlike the training images"] if distance > 1 else [])], round(distance, 4)
+    found = image_statistics(letterboxed, geometry)[None]
+    distance = float(reference.distance(found)[0]) / reference.limit
+    if distance > 1 and not odd:
+        alone = float(reference.distance(found, without=("aspect", "size"))[0]) <= reference.limit
+        flags.append("another size or shape than the training images" if alone else UNLIKE)
+    return flags, round(distance, 4)
+
+
+def _no_picture(pixels: np.ndarray) -> str:
+    """Say if pixels are no picture: one grey value, or nearly all black or white as in a mask."""
+    counts = np.bincount(pixels.ravel(), minlength=256)
+    levels = np.count_nonzero(counts)
+    if levels == 1:
+        return "one grey value only"
+    return "looks like a mask" if levels == 2 or counts[9:247].sum() < MASK_LIKE * pixels.size else ""
 
 
 def _coloured_share(pixels: np.ndarray) -> float:

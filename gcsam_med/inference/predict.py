@@ -135,7 +135,12 @@ def predict(
             resumed = len(found.items) - len(todo)
             drawing = Drawing(output, steps, options.overlays)
             stream = Stream(
-                ensemble, threshold, drawing, frames=options.frames, batch_size=options.batch_size
+                ensemble,
+                threshold,
+                drawing,
+                frames=options.frames,
+                batch_size=options.batch_size,
+                force=options.force,
             )
             to_dicom = dicom_output(
                 ensemble, output, threshold, steps.name, options.frames,
@@ -185,6 +190,7 @@ def _settings(
         "flip": options.tta == "flip",
         "mc_dropout": options.mc_dropout,
         "frames": options.frames,
+        "force": options.force,
         "postprocessing": steps.name,
         "overlays": options.overlays,
         "dicom": [kind for kind in ("seg", "sr") if getattr(options, f"dicom_{kind}")],
@@ -219,7 +225,7 @@ def _page(
     for item in items:
         # Frames of one file are named after it.
         if any(name == item.name or name.startswith(f"{item.name}_f") for name in names - drawn):
-            for part in decode(item, ensemble, frames):
+            for part in decode(item, ensemble, frames, force=True):
                 if isinstance(part, DecodedImage) and part.item.name in names:
                     thumbnails[part.item.name] = thumbnail(part.pixels)
     return predictions_html(rows, settings, thumbnails)
@@ -241,7 +247,9 @@ class Stream:
         *,
         frames: Frames = "first",
         batch_size: int | None = None,
+        force: bool = False,
     ) -> None:
+        self.force = force
         self.ensemble, self.threshold, self.drawing = ensemble, threshold, drawing
         self.frames, self.batch = frames, batch_size or BATCH
 
@@ -255,7 +263,8 @@ class Stream:
     def _batch(self, items: Sequence[Input]) -> list[tuple[str, Rows]]:
         """Take a batch through everything. Several frames a file make several forward passes."""
         rows: dict[str, Rows] = {item.key: [] for item in items}
-        parts = ((item, part) for item in items for part in decode(item, self.ensemble, self.frames))
+        decoded = partial(decode, ensemble=self.ensemble, frames=self.frames, force=self.force)
+        parts = ((item, part) for item in items for part in decoded(item))
         for group in batches(parts, self.batch):
             images = [part.letterboxed for _, part in group if isinstance(part, DecodedImage)]
             answer = self.ensemble(np.stack(images)) if images else None

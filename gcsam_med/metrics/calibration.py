@@ -38,6 +38,9 @@ class DecisionCurve:
     threshold: Floats
     model: Floats  #: Net benefit per case: true findings minus needless actions times ``t / (1 - t)``.
     treat_all: Floats  #: The same if every case is acted on.
+    #: low, high: 95 % interval of the model's net benefit at each threshold, NaN without resamples.
+    low: Floats
+    high: Floats
 
 
 def confidence(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Bools, Floats]:
@@ -152,6 +155,91 @@ def apply_temperature(prob: npt.ArrayLike, temperature: float) -> Floats:
     return softmax(_logits(checked) / temperature, axis=1)
 
 
+def log_odds(prob: npt.ArrayLike) -> Floats:
+    """Return the logarithm of the odds of class 1, [N], from probabilities [N, 2]."""
+    logits = _logits(np.asarray(prob, dtype=np.float64))
+    return logits[:, 1] - logits[:, 0]
+
+
+def _regression(positive: Bools, odds: Floats, group: Ints, *, slope: bool) -> tuple[float, float]:
+    """Return coefficient and standard error (by groups) of a logistic regression of the truth on log-odds.
+
+    The slope beside a free intercept, or the intercept while the slope is 1.
+    """
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    ones = np.ones_like(odds)
+    columns = np.column_stack([ones, odds]) if slope else ones[:, None]
+    model = GLM(positive.astype(float), columns, family=Binomial(), offset=None if slope else odds)
+    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": group})
+    return float(fitted.params[-1]), float(fitted.bse[-1])
+
+
+def _regression_estimate(cases: CalledCases, *, slope: bool) -> Estimate:
+    from scipy.stats import t
+
+    positive, odds, group = cases.labels == 1, log_odds(cases.prob), cases.resamples.group
+    n, n_groups = len(positive), cases.resamples.n_groups
+    if positive.all() or not positive.any():
+        return Estimate.undefined(f"no {'negative' if positive.any() else 'positive'} cases", n)
+    if slope and not overlap(positive, odds):
+        return Estimate.undefined("the probabilities separate the classes completely", n)
+    value, error = _regression(positive, odds, group, slope=slope)
+    if n_groups < 3:
+        return Estimate(value, None, n, "none", "too few groups")
+    half = float(t.ppf(0.975, n_groups - 1)) * error
+    units = "cases" if n_groups == n else "groups"
+    return Estimate(value, (value - half, value + half), n, f"robust logistic regression, {n_groups} {units}")
+
+
+def overlap(positive: Bools, score: Floats) -> bool:
+    """Whether no cut of the score tells all positives from all negatives: else no slope is finite."""
+    yes, no = score[positive], score[~positive]
+    return bool(len(yes) and len(no) and no.max() > yes.min() and yes.max() > no.min())
+
+
+def calibration_slope(cases: CalledCases) -> Estimate:
+    """Return the slope of the truth on the log-odds of class 1 (Cox, Biometrika 45, 1958); 1 is right.
+
+    Below 1 the probabilities are too extreme. The interval is Wald's, with errors by group.
+    """
+    return _regression_estimate(cases, slope=True)
+
+
+def calibration_intercept(cases: CalledCases) -> Estimate:
+    """Return calibration in the large: the intercept beside a slope of 1, in log-odds; 0 is right.
+
+    Above 0 the finding is more frequent than the probabilities say.
+    """
+    return _regression_estimate(cases, slope=False)
+
+
+def fit_logistic(positive: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[float, float] | None:
+    """Fit intercept and slope that make validation probabilities [N, 2] likeliest (Platt, on log-odds).
+
+    Unlike a temperature it also shifts, which undoes class weights of the loss. None where the validation
+    cases do not pin it down: separated completely, or a slope that is not positive.
+    """
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    truth, odds = np.asarray(positive, dtype=bool), log_odds(prob)
+    if not overlap(truth, odds):
+        return None
+    columns = np.column_stack([np.ones_like(odds), odds])
+    intercept, slope = GLM(truth.astype(float), columns, family=Binomial()).fit().params
+    return (float(intercept), float(slope)) if slope > 0 else None
+
+
+def apply_logistic(prob: npt.ArrayLike, intercept: float, slope: float) -> Floats:
+    """Return probabilities [N, 2] after logistic recalibration."""
+    from scipy.special import expit
+
+    positive = expit(intercept + slope * log_odds(prob))
+    return np.column_stack([1 - positive, positive])
+
+
 def _logits(prob: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         return np.maximum(np.log(prob), _LOG_FLOOR)
@@ -188,20 +276,33 @@ def assign_bins(prob: Floats) -> Ints:
 
 
 def decision_curve(
-    positive: npt.ArrayLike, prob: npt.ArrayLike, thresholds: npt.ArrayLike | None = None
+    positive: npt.ArrayLike,
+    prob: npt.ArrayLike,
+    thresholds: npt.ArrayLike | None = None,
+    resamples: Resamples | None = None,
 ) -> DecisionCurve:
     """Return the net benefit of acting where the probability reaches a threshold.
 
     It is ``TP/N - FP/N * t/(1 - t)``. `positive` (truth) and `prob` (in [0, 1]) are [N], with at least one
     case; `thresholds` lie in (0, 1), by default 0.01 to 0.99 in steps of 0.01; ValueError otherwise. Vickers
     and Elkin, Medical Decision Making 26(6), 2006. The prevalence is that of the cases at hand.
+    With `resamples` of the same cases each threshold has an interval (percentile, widened for few groups).
     """
+    from scipy.stats import norm
+
     truth, p = check_scores(positive, prob)
     t = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     if not len(truth) or t.ndim != 1 or (len(t) and (t.min() <= 0 or t.max() >= 1)):
         raise ValueError("Need at least one case, and thresholds in (0, 1).")
     called = p[None] >= t[:, None]
     odds = t / (1 - t)
-    model = (called & truth).mean(axis=1) - (called & ~truth).mean(axis=1) * odds
+    benefit = (called & truth) - (called & ~truth) * odds[:, None]
     prevalence = truth.mean()
-    return DecisionCurve(t, model, prevalence - (1 - prevalence) * odds)
+    low = high = np.full(len(t), np.nan)
+    if resamples is not None and resamples.n_groups > 1 and len(t):
+        levels = norm.cdf(np.array([-1.0, 1.0]) * widened_z(resamples))
+        sums = np.zeros((resamples.n_groups, len(t) + 1))
+        np.add.at(sums, resamples.group, np.column_stack([benefit.T, np.ones(len(truth))]))
+        drawn = np.concatenate([weights @ sums for weights in resamples.weights()])
+        low, high = np.quantile(drawn[:, :-1] / drawn[:, -1:], levels, axis=0)
+    return DecisionCurve(t, benefit.mean(axis=1), prevalence - (1 - prevalence) * odds, low, high)

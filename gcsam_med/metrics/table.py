@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.metrics import classification as calls
 from gcsam_med.metrics import segmentation as masks
-from gcsam_med.metrics.calibration import calibration_error_estimate
+from gcsam_med.metrics.calibration import calibration_error_estimate, calibration_intercept, calibration_slope
 from gcsam_med.metrics.roc import (
     auc_of_weights,
     average_precision_of_weights,
@@ -390,6 +390,30 @@ CLASSIFICATION: dict[str, Metric] = {
         unit="",
         shown=("console", "summary", "calibration"),
         policy="10 bins of equal width",
+        depends_on_prevalence=True,
+    ),
+    "calibration_slope": Metric(
+        title="Calibration slope",
+        meaning="Slope of the truth on the log-odds; 1 is right, below 1 probabilities are too extreme.",
+        undefined=f"{_BOTH_CLASSES} Nor where the probabilities separate the classes completely.",
+        kind="estimate",
+        function=calibration_slope,
+        better="",
+        unit="",
+        shown=("calibration",),
+        overall="two classes",
+        depends_on_prevalence=True,
+    ),
+    "calibration_intercept": Metric(
+        title="Calibration intercept",
+        meaning="Log-odds by which the finding is more frequent than predicted; 0 is right.",
+        undefined=_BOTH_CLASSES,
+        kind="estimate",
+        function=calibration_intercept,
+        better="",
+        unit="",
+        shown=("calibration",),
+        overall="two classes",
         depends_on_prevalence=True,
     ),
     "sensitivity_at_90_specificity": Metric(

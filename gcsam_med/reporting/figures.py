@@ -183,7 +183,7 @@ def reliability(report: Report) -> Figure:
     axes.plot([0, 1], [0, 1], ":", color=COLOURS["muted"], linewidth=1, label="perfect")
     curves = [("as the network gives them", calibration.curve_before)]
     if calibration.curve_after is not None:
-        curves.append((f"after temperature {calibration.temperature:.2f}", calibration.curve_after))
+        curves.append(("after temperature scaling", calibration.curve_after))
     for k, (name, curve) in enumerate(curves):
         spread = [curve["observed"] - curve["low"], curve["high"] - curve["observed"]]
         axes.errorbar(
@@ -205,7 +205,8 @@ def decision(report: Report) -> Figure:
     """Net benefit of acting on the model against acting on all or on none."""
     table = report.curves["decision"]
     figure, axes = new_figure(5.2, 3.6)
-    axes.plot(table["threshold"], table["model"], "-", color=COLOURS["series-1"], label="model")
+    axes.fill_between(table["threshold"], table["low"], table["high"], color=COLOURS["fill-1"], linewidth=0)
+    axes.plot(table["threshold"], table["model"], "-", color=COLOURS["series-1"], label="model (95 % CI)")
     axes.plot(table["threshold"], table["treat_all"], "--", color=COLOURS["series-2"], label="act on all")
     axes.axhline(0, linestyle=":", color=COLOURS["muted"], label="act on none")
     top = max(float(table["model"].max()), float(table["treat_all"].max()), 0.05)
@@ -426,6 +427,18 @@ def _confusion_words(report: Report) -> str:
     )
 
 
+def _decision_caption(report: Report) -> str:
+    n, (_, positive) = sum(report.data.classes.values()), report.data.classes
+    found = report.data.classes[positive]
+    which = report.policy.get("decision_curve") or "probabilities as the network gives them"
+    return (
+        f"{n} cases, {found} {positive} (prevalence {found / max(n, 1):.0%}); {which}. Net benefit weighs "
+        "true against false positives at the odds of the threshold probability; the band is its 95 % "
+        "interval at each threshold. Where the model's line is not above both others, it is of no use for a "
+        "decision at that threshold; at another prevalence the curves differ."
+    )
+
+
 # In the order of the report. The key is the file name under figures/.
 FIGURES: dict[str, FigureSpec] = {
     "dice": FigureSpec(
@@ -488,15 +501,14 @@ FIGURES: dict[str, FigureSpec] = {
     "calibration": FigureSpec(
         "Calibration",
         "On the diagonal a predicted 70 % comes true in 70 % of cases. Bins of equal width; bars are 95 % "
-        "Wilson intervals.",
+        "Wilson intervals by group, left out where a bin holds one group only.",
         reliability,
         lambda r: r.calibration is not None,
         lambda r: f"Reliability diagram. {_value(r, 'ece')}",
     ),
     "decision": FigureSpec(
         "Decision curve",
-        "Net benefit weighs true against false positives at the odds of the threshold probability. Where the "
-        "model's line is not above both others, it is of no use for a decision at that threshold.",
+        _decision_caption,
         decision,
         lambda r: "decision" in r.curves,
         lambda r: "Net benefit of the model, of acting on all and of acting on none, by threshold.",

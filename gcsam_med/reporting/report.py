@@ -105,13 +105,17 @@ class Operating:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities against frequencies, as the network gives them and after temperature scaling."""
+    """Probabilities against frequencies, as the network gives them and recalibrated on validation."""
 
     temperature: float | None  #: Fitted on validation; None where there was none to fit it on.
     reason: str  #: Why there is no temperature.
-    #: before, after: Brier score, log-loss and ECE on the evaluated split.
+    #: before, after, logistic: Brier score, log-loss, ECE, slope and intercept on the evaluated split: as the
+    #: network gives the probabilities, after temperature scaling, after logistic recalibration; empty where
+    #: that was not fitted.
     before: Estimates
     after: Estimates
+    logistic: Estimates
+    logistic_fit: tuple[float, float] | None  #: Intercept and slope of the logistic recalibration.
     #: curve_before, curve_after: Columns ``predicted, observed, low, high, n``: one row a bin of the
     #: reliability diagram.
     curve_before: pd.DataFrame

@@ -243,6 +243,8 @@ def metrics_json(report: Report) -> dict[str, Any]:
             "reason": report.calibration.reason,
             "before": report.calibration.before,
             "after": report.calibration.after,
+            "logistic": report.calibration.logistic,
+            "logistic_fit": report.calibration.logistic_fit,
         },
         "postprocessing": report.postprocessing,
         "policy": report.policy,

@@ -36,6 +36,10 @@ class CalibrationFile(BaseModel):
     temperature: float | None = Field(
         default=None, gt=0, description="Classification: logits are divided by it to calibrate probabilities."
     )
+    logistic: tuple[float, float] | None = Field(
+        default=None,
+        description="Two classes: intercept and slope that recalibrate the log-odds of the positive class.",
+    )
     temperature_reason: str = Field(default="", description="Why there is no temperature, if there is none.")
     at_threshold: dict[str, float | None] = Field(
         default_factory=dict, description="Metrics of the validation cases at the threshold."

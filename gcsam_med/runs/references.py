@@ -17,6 +17,7 @@ Neither can notice a rare disease on a usual image: no flag is no proof.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -70,10 +71,18 @@ class IntensityReference(BaseModel):
             raise ValueError("precision should be positive definite")
         return self
 
-    def distance(self, features: np.ndarray) -> np.ndarray:
-        """Return the Mahalanobis distance of images, shape (n,), from their statistics, shape (n, 8)."""
+    def distance(self, features: np.ndarray, without: Sequence[str] = ()) -> np.ndarray:
+        """Return the Mahalanobis distance of images, shape (n,), from their statistics, shape (n, 8).
+
+        Statistics named in `without` are left out of the distribution.
+        """
         off = np.asarray(features, dtype=np.float64) - np.asarray(self.mean)
-        square = np.einsum("ni,ij,nj->n", off, np.asarray(self.precision), off)
+        precision = np.asarray(self.precision)
+        if without:
+            kept = [i for i, name in enumerate(STATISTICS) if name not in without]
+            precision = np.linalg.inv(np.linalg.inv(precision)[np.ix_(kept, kept)])
+            off = off[:, kept]
+        square = np.einsum("ni,ij,nj->n", off, precision, off)
         return np.sqrt(np.maximum(square, 0.0))
 
 

@@ -17,7 +17,7 @@ from gcsam_med.datasets.selection import class_order, positive_class, select_cas
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
 from gcsam_med.files import locked
-from gcsam_med.metrics.calibration import fit_temperature
+from gcsam_med.metrics.calibration import fit_logistic, fit_temperature
 from gcsam_med.metrics.operating_point import (
     DEFAULT_THRESHOLD,
     best_dice_threshold,
@@ -41,7 +41,7 @@ from gcsam_med.runs.references import (
     save_intensities,
 )
 
-MIN_LESION_CASES, MIN_CASES = 5, 10
+MIN_LESION_CASES, MIN_CASES, MIN_FOR_LOGISTIC = 5, 10, 20
 # More training images than these would not move the references; for features each costs a forward pass.
 MOST_FOR_INTENSITIES, MOST_FOR_FEATURES = 4000, 512
 
@@ -159,6 +159,8 @@ def _classification(
     if len(names) != 2:
         return _file(model, rule="the likeliest class is called", reason="more than two classes", **facts)
     facts["positive_class"] = positive
+    if n >= MIN_FOR_LOGISTIC:
+        facts["logistic"] = fit_logistic(labels == 1, probabilities)
     if not few:
         try:
             point = choose_threshold(labels == 1, probabilities[:, 1])

@@ -40,6 +40,26 @@ def three(tmp_path_factory):
     return run, evaluate_run(run, **FAST)
 
 
+def test_calibration_is_told_as_tripod_asks(binary, tmp_path):
+    """Oracle: the report's own cases; statsmodels' logistic regression with errors by group."""
+    import statsmodels.api as sm
+
+    _, report = binary
+    truth = (report.cases["label"] == "malignant").to_numpy(float)
+    odds = np.log(report.cases["prob_malignant"] / report.cases["prob_benign"]).to_numpy()
+    fitted = sm.Logit(truth, sm.add_constant(odds)).fit(disp=0)
+    assert report.metrics["calibration_slope"].value == pytest.approx(fitted.params[1], rel=1e-4)
+    assert set(report.calibration.before) == {
+        "brier", "log_loss", "ece", "calibration_slope", "calibration_intercept",
+    }  # fmt: skip
+    assert "temperature scaling on validation" in report.policy["decision_curve"]  # 16 cases there
+    curve = report.curves["decision"]
+    assert (curve["low"] <= curve["model"] + 1e-12).all()
+    page = write_report(report, tmp_path)[0].read_text()
+    assert "Calibration slope" in page
+    assert f"{len(truth)} cases, {int(truth.sum())} malignant (prevalence {truth.mean():.0%})" in page
+
+
 def test_the_contract_s_files_and_names(segmentation, tmp_path):
     """Oracle: section 3 of the design, by name."""
     run, report = segmentation

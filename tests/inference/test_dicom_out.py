@@ -22,6 +22,7 @@ from gcsam_med.inference.dicom.codes import Maker
 from gcsam_med.inference.dicom.seg import segmentation
 from gcsam_med.inference.dicom.sr import measurements_report
 from gcsam_med.inference.dicom.write import read_source
+from gcsam_med.inference.inputs import contradiction
 from gcsam_med.runs.model import load_card
 from tests.builders import picture, trained_runs
 
@@ -238,7 +239,7 @@ def folder(tmp_path):
     lesion = picture("malignant", 41, 63, rng)[0]
     folder = write(
         tmp_path / "in",
-        cr=image_file(lesion, CR, PixelSpacing=[0.1, 0.1]),
+        cr=image_file(lesion, CR, PixelSpacing=[0.1, 0.1], Modality="OT"),
         us=image_file(lesion, US),
         clip=image_file(clip(), US_CLIP),
         nobody=image_file(lesion, US, PatientID="", PatientName="", StudyID=""),
@@ -314,3 +315,35 @@ def test_a_missing_extra_is_exit_3(folder, tmp_path, capsys, monkeypatch):
     arguments = [str(trained_runs()["segmentation"]), str(folder), "-o", str(tmp_path / "out"), "--dicom-seg"]
     assert cli(["predict", *arguments]) == 3
     assert 'pip install "gcsam-med[dicom]"' in capsys.readouterr().err
+
+
+def test_a_chest_x_ray_gets_no_report_of_a_breast(tmp_path):
+    """Oracle: the issue's own case: another modality, or another body part, is refused with code 2."""
+    rng = np.random.default_rng(0)
+    pixels = picture("benign", 60, 80, rng)[0]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "us.dcm").write_bytes(image_file(pixels))
+    (folder / "chest.dcm").write_bytes(image_file(pixels, CR, BodyPartExamined="CHEST"))
+    run = str(trained_runs()["segmentation"])
+    options = ["predict", run, str(folder), "--dicom-sr", "--device", "cpu", "--json"]
+    assert cli([*options, "--output", str(tmp_path / "out")]) == 2
+    assert (tmp_path / "out" / "dicom_sr" / "us.dcm").is_file()
+    assert not (tmp_path / "out" / "dicom_sr" / "chest.dcm").exists()
+    assert "other-anatomy: its header says modality CR" in (tmp_path / "out" / "predictions.csv").read_text()
+    assert cli([*options, "--force", "--output", str(tmp_path / "forced")]) == 0
+    assert (tmp_path / "forced" / "dicom_sr" / "chest.dcm").is_file()
+    assert "another modality or body part" in (tmp_path / "forced" / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("modality", "part", "refused"),
+    [("US", "", False), ("US", "BREAST", False), ("", "", False), ("OT", "", False), ("US", "ABDOMEN", True),
+     ("MG", "BREAST", True), ("CT", "", True)],
+)  # fmt: skip
+def test_what_contradicts_a_model_of_breast_ultrasound(modality, part, refused):
+    card = load_card(trained_runs()["segmentation"] / "model").model_copy(update={"dataset": "busi"})
+    found = contradiction({"Modality": modality, "BodyPartExamined": part}, card)
+    assert bool(found) == refused
+    if refused:
+        assert "ultrasound images of the breast" in found

@@ -245,17 +245,24 @@ def test_settings_are_kept_with_the_predictions(images, tmp_path):
 
 
 def test_an_image_unlike_the_training_images_is_flagged(images, tmp_path):
-    """Oracle: by construction; a black image, an inverted one and a coloured one among usual ones."""
+    """Oracle: by construction; each odd kind among usual images has a flag of its own."""
     run = copied_run(tmp_path, "segmentation")
     usual = png(images / "case0.png")
     Image.fromarray(np.zeros_like(usual)).save(images / "black.png")
     Image.fromarray(255 - usual).save(images / "inverted.png")
+    Image.fromarray(np.where(usual > 100, 255, 0).astype(np.uint8)).save(images / "mask.png")
+    large = Image.fromarray(usual)
+    large.resize((8 * large.width, 8 * large.height), Image.Resampling.NEAREST).save(images / "large.png")
     tinted = np.stack([usual, usual // 2, usual // 3], axis=2)
     Image.fromarray(tinted).save(images / "tinted.png")
     rows = {r["name"]: r for r in predict([run], [images], tmp_path / "out", CPU).rows}
-    for name in ("black", "inverted"):
-        assert "unlike the training images" in rows[name]["flags"]
+    assert "one grey value only" in rows["black"]["flags"]
+    assert "looks like a mask" in rows["mask"]["flags"]
+    assert "another size or shape than the training images" in rows["large"]["flags"]
+    assert "unlike the training images" in rows["inverted"]["flags"]
+    for name in ("black", "inverted", "mask", "large"):
         assert rows[name]["unlikeness"] > 1
+        assert rows[name]["flags"].count("training images") <= 1 + ("features" in rows[name]["flags"])
     assert "coloured" in rows["tinted"]["flags"]
     assert "unlike" not in rows["case0"]["flags"]
 

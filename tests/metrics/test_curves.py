@@ -8,6 +8,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from gcsam_med.metrics.calibration import BIN_EDGES, assign_bins, decision_curve, reliability_curve
+from gcsam_med.metrics.intervals import resample_groups
 from gcsam_med.metrics.roc import precision_recall_curve, roc_auc, roc_curve, sensitivity_at_90_specificity
 
 CASES = st.lists(
@@ -100,6 +101,11 @@ def test_net_benefit_by_hand():
     # At 0.2: both positives and two negatives called; at 0.5: one positive, one negative.
     np.testing.assert_allclose(curve.model, [2 / 5 - 2 / 5 * 0.25, 1 / 5 - 1 / 5])
     np.testing.assert_allclose(curve.treat_all, [2 / 5 - 3 / 5 * 0.25, 2 / 5 - 3 / 5])
+    draws = resample_groups(range(len(truth)), np.random.default_rng(0), n_resamples=400)
+    band = decision_curve(truth, p, [0.2, 0.5], draws)
+    assert ((band.low < curve.model) & (curve.model < band.high)).all()
+    several = resample_groups(np.arange(len(truth)) // 2, np.random.default_rng(0), n_resamples=400)
+    assert np.isfinite(decision_curve(truth, p, [0.2], several).low).all()
     perfect = decision_curve(truth, truth.astype(float))
     np.testing.assert_allclose(perfect.model, 0.4)
     assert len(perfect.threshold) == 99

@@ -11,13 +11,13 @@ import yaml
 from gcsam_med import __version__
 from gcsam_med.escape import markdown
 from gcsam_med.inference.export.exported_run import ExportedRun, describe
+from gcsam_med.inference.inputs import KINDS
 from gcsam_med.metrics.table import METRICS, shown_in
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 TASKS = {"segmentation": "image-segmentation", "classification": "image-classification"}
-KINDS = {"ultrasound": "ultrasound images", "xray": "X-ray images", "photo": "photographs"}
 GROUPS = {
     "patient": "All images of one patient lie on one side of the split.",
     "near-duplicate": "Patients are not known. Near-duplicate images lie on one side of the split; unlike "
