@@ -213,6 +213,7 @@ def make_run(
     run.environment_file.write_text(json.dumps({"gcsam_med": __version__, "device": "cpu"}), encoding="utf-8")
     calibrate(run, load_model(run.model), config, dataset)
     result = {"run": str(run.root), "epochs": len(losses), "steps": steps, "seconds": 1.5 * len(losses)}
+    result["metric"] = metric.removeprefix("val_")
     run.result_file.write_text(json.dumps(result), encoding="utf-8")
     return run.root
 

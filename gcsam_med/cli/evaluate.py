@@ -100,7 +100,7 @@ def show_report(report: Report) -> None:
     from gcsam_med.reporting.text import interval, number
 
     for notice in report.notices:
-        if notice.stamp and notice.key != "research-only":
+        if notice.key == "no-patients" or (notice.stamp and notice.key != "research-only"):
             console.warn(f"{notice.title}. {notice.text}")
     rows = []
     for key in shown_in("console", report.task):

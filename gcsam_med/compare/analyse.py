@@ -186,6 +186,7 @@ def notices(comparison: Comparison) -> list[Notice]:
         _synthetic(comparison),
         _chosen_on(comparison),
         _split_by_image(comparison),
+        _no_patients(comparison),
         _seeds(comparison),
         _power(comparison),
         _cost(comparison),
@@ -232,6 +233,17 @@ def _split_by_image(comparison: Comparison) -> Notice | None:
         "Images of one patient may be on both sides of the split, and cases are taken as independent: "
         "results are too good and intervals too narrow.",
         stamp=True,
+    )
+
+
+def _no_patients(comparison: Comparison) -> Notice | None:
+    if comparison.group_kind != "near-duplicate":
+        return None
+    return Notice(
+        "no-patients",
+        "Patients are not known",
+        "The data set does not say which images are of one patient, so images of one patient may lie on both "
+        "sides of the split and count as independent cases.",
     )
 
 

@@ -81,6 +81,9 @@ class DatasetInfo(BaseModel):
     )
     counts: dict[str, Any] = Field(default_factory=dict, description="Cases by split and class.")
     seed: int = Field(description="Seed of the split.")
+    split_from: Literal["", "drawn", "source", "file"] = Field(
+        default="", description="Drawn by class, given by the source, or by --splits; empty: not recorded."
+    )
     folds: int = Field(description="Number of folds over the cases that are not test.")
     tool_version: str = Field(description="Version of gcsam-med that wrote it.")
     content_sha256: str = Field(description="Hash over every case's source, label, group, split and fold.")

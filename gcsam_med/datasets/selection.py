@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset
+from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset, Split
 from gcsam_med.errors import InputError
 
 
@@ -76,6 +76,32 @@ def select_cases(
         known = dataset.info.classes if classes is None else list(classes)
         leave_out(~np.isin(label, known), "of a class the model does not know")
     return Selection(np.asarray(rows)[keep], excluded)
+
+
+def training_cases(
+    dataset: PreparedDataset,
+    task: str,
+    classes: Sequence[str] | None,
+    folds: tuple[int | None, int | None] = (None, None),
+) -> dict[Split, Selection]:
+    """Choose the cases that train and validate a run; healthy ones take no part in a segmentation's training.
+
+    `classes` as in `select_cases`; `folds` are those that validate and test.
+    """
+    parts: tuple[Split, ...] = ("train", "val")
+    return {
+        split: select_cases(dataset, dataset.rows(split, *folds), task, classes, healthy=False)
+        for split in parts
+    }
+
+
+def took_part(selections: Mapping[Split, Selection]) -> dict[str, int]:
+    """Count the cases of each split that take part, then those left out, by reason."""
+    found: dict[str, int] = {split: len(selection.rows) for split, selection in selections.items()}
+    for selection in selections.values():
+        for reason, n in selection.excluded.items():
+            found[reason] = found.get(reason, 0) + n
+    return found
 
 
 def positive_class(names: Sequence[str], info: DatasetInfo) -> str:

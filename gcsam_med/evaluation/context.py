@@ -13,7 +13,7 @@ import pandas as pd
 
 from gcsam_med.config import MACHINE_FIELDS, EvaluateOptions, RunConfig
 from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, open_prepared
-from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases
+from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases, training_cases
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.intervals import Estimate
@@ -152,6 +152,16 @@ def open_evaluation(
     return EvaluationContext(
         run, config, model, calibration, data, split, chosen, home, home_note, classes, order
     )
+
+
+def trained_on(context: EvaluationContext) -> dict[Split, Selection]:
+    """Say who of the training and the validation split trained the model; empty without its data set."""
+    home, config = context.home, context.config
+    if home is None:
+        return {}
+    task = context.model.card.task
+    classes = config.classes if task == "segmentation" else context.model.card.classes
+    return training_cases(home, task, classes, config.folds)
 
 
 def pool_folds(contexts: Sequence[EvaluationContext]) -> EvaluationContext:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from gcsam_med import __version__
 from gcsam_med.config import EvaluateOptions, PathLike, chosen
+from gcsam_med.datasets.selection import took_part
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.classification import evaluate_classification
 from gcsam_med.evaluation.context import (
@@ -24,6 +25,7 @@ from gcsam_med.evaluation.context import (
     pool_folds,
     read_audit,
     runs_of_all_folds,
+    trained_on,
 )
 from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation
 from gcsam_med.evaluation.gallery import gallery
@@ -212,6 +214,8 @@ def _model_facts(context: EvaluationContext) -> ModelFacts:
         parameters=sum(p.numel() for p in context.model.network.parameters()),
         trained_on=card.dataset,
         synthetic=card.synthetic,
+        trained={} if context.pooled else took_part(trained_on(context)),
+        chosen_by=str(read_json_or_empty(context.run.result_file).get("metric", "")),
         weights_sha256=shas[0] if len(shas) == 1 else hashlib.sha256(" ".join(shas).encode()).hexdigest(),
         tool_version=card.tool_version,
     )
@@ -238,6 +242,8 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
         excluded=context.selection.excluded,
         synthetic=info.synthetic,
         splits=info.counts,
+        split_from=info.split_from,
+        split_seed=info.seed,
         mask_target=info.mask_target,
         licence=info.licence,
         citation=info.citation,
@@ -278,7 +284,8 @@ def _sharpness(context: EvaluationContext) -> dict[str, Any]:
 def _config(context: EvaluationContext) -> dict[str, Any]:
     """Return the run's settings without its folders: they may name a person."""
     of_a_fold = {"fold", "test_fold"} if context.pooled else set()
-    return context.config.model_dump(mode="json", exclude={"data_root", "weights", *of_a_fold})
+    settings = context.config.model_dump(mode="json", exclude={"data_root", "weights", *of_a_fold})
+    return settings | ({"weights": "a file"} if context.config.weights is not None else {})
 
 
 def _evaluated_with(context: EvaluationContext, seed: int) -> dict[str, Any]:

@@ -20,16 +20,21 @@ BOOKKEEPING = frozenset(
     )
 )  # fmt: skip
 MAX_VALUES = 8
-SMALL = 10
+# Below 20 groups an interval covers less than it says; below 5 it says nothing.
+SMALL, LEAST = 20, 5
 MISSING = "not stated"
 
 
 def subgroups(context: EvaluationContext, result: TaskResult, track: Track = silent) -> tuple[Subgroup, ...]:
-    """Estimate the main metrics in every subgroup; one of fewer than ``SMALL`` cases is marked small."""
+    """Estimate the main metrics in every subgroup, in the order of the columns.
+
+    A part of fewer than ``SMALL`` groups is marked small; those of fewer than ``LEAST`` are joined, and left
+    out if even together they are fewer.
+    """
     groups = context.groups(result.rows)
     parts = [
         (column, value, values == value)
-        for column, values in _columns(context, result)
+        for column, values in ((name, _joined(v, groups)) for name, v in _columns(context, result))
         for value in dict.fromkeys(sorted(values.tolist(), key=_sort_key))
         if value
     ]
@@ -37,9 +42,27 @@ def subgroups(context: EvaluationContext, result: TaskResult, track: Track = sil
     for column, value, keep in track(parts, "Subgroups", total=len(parts)):
         n = int(keep.sum())
         found.append(
-            Subgroup(column, value, n, len(set(groups[keep].tolist())), n < SMALL, result.estimate_part(keep))
+            Subgroup(
+                column,
+                value,
+                n,
+                len(np.unique(groups[keep])),
+                len(np.unique(groups[keep])) < SMALL,
+                result.estimate_part(keep),
+            )
         )
     return tuple(found)
+
+
+def _joined(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Join the values of fewer than ``LEAST`` groups into one; empty where even that is too small."""
+    count = {value: len(np.unique(groups[values == value])) for value in np.unique(values) if value}
+    rare = [value for value, n in sorted(count.items(), key=lambda item: _sort_key(item[0])) if n < LEAST]
+    together = np.isin(values, rare)
+    enough = len(rare) > 1 and len(np.unique(groups[together])) >= LEAST
+    name = " or ".join(rare) if len(rare) < 4 else f"{len(rare)} others"
+    joined = np.where(together, name if enough else "", values.astype(object)).astype(str)
+    return joined if len(np.unique(joined[joined != ""])) > 1 else np.full(len(values), "")
 
 
 def _columns(context: EvaluationContext, result: TaskResult) -> Iterator[tuple[str, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gcsam_med.datasets.selection import select_cases
-from gcsam_med.evaluation.context import EvaluationContext, TaskResult, read_audit
+from gcsam_med.evaluation.context import EvaluationContext, TaskResult, read_audit, trained_on
 from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import count
 
@@ -266,18 +266,14 @@ def _excluded(context: EvaluationContext) -> Iterator[Notice]:
 
 def _not_trained_on(context: EvaluationContext) -> Iterator[Notice]:
     """Training images that were left out of training: the table of splits counts them."""
-    home, config = context.home, context.config
-    if home is None:
-        return
-    segmentation = context.model.card.task == "segmentation"
-    classes = config.classes if segmentation else context.model.card.classes
     texts = []
-    parts = {split: home.rows(split, *config.folds) for split in ("train", "val")}
-    if context.pooled:
-        parts = {"all folds": np.arange(len(home))}
-    for split, rows in parts.items():
-        excluded = select_cases(home, rows, context.model.card.task, classes, healthy=False).excluded
-        texts += [f"{n} {reason} of {len(rows)} in {split}" for reason, n in excluded.items()]
+    for split, selection in ({} if context.pooled else trained_on(context)).items():
+        of = len(selection.rows) + sum(selection.excluded.values())
+        texts += [f"{n} {reason} of {of} in {split}" for reason, n in selection.excluded.items()]
+    if context.pooled and context.home is not None and context.model.card.task == "segmentation":
+        rows = np.arange(len(context.home))
+        left = select_cases(context.home, rows, "segmentation", context.config.classes, healthy=False)
+        texts += [f"{n} {reason} of {len(rows)}" for reason, n in left.excluded.items()]
     if texts:
         yield Notice(
             "not-trained-on",

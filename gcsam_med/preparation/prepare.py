@@ -292,6 +292,7 @@ class _Work:
                 folds=division.folds,
                 synthetic=is_synthetic(self.listing.root),
                 patients=any(f.patient for f in facts),
+                split_from=self._split_from(facts),
             )
             audit = build_audit(
                 facts,
@@ -429,6 +430,10 @@ class _Work:
         )
         dropped = [f for f, keep in zip(facts, kept, strict=True) if not keep]
         return [facts[row] for row in rows], replace(search, pairs=pairs), dropped
+
+    def _split_from(self, facts: Sequence[Facts]) -> str:
+        given = any(f.case.split or f.case.fold is not None for f in facts)
+        return "file" if self.options.splits is not None else "source" if given else "drawn"
 
     def _divide(self, facts: Sequence[Facts], groups: np.ndarray) -> tuple[Division, list[str], list[str]]:
         """The split: from a file, from the source, or drawn. Also the groups' names, and warnings."""

@@ -29,6 +29,9 @@ AUC_SUSPICIOUS = 0.7
 ASSOCIATION_SUSPICIOUS = 0.3
 LEAST_CASES = 10  # of a class, and of all others
 MAX_VALUES = 30  # of an attribute; more are not categories
+# Parts of the names of columns that are the diagnosis, or a reader's judgement of it: they tell the class
+# because they are the class.
+DIAGNOSIS = ("histolog", "patholog", "diagnos", "birads", "bi-rads", "bi_rads", "biops", "verification")
 
 
 def shortcuts(facts: Sequence[Facts], groups: np.ndarray) -> list[dict[str, Any]]:
@@ -101,9 +104,14 @@ def _categories(facts: Sequence[Facts], labels: np.ndarray) -> list[dict[str, An
             continue
         value = cramers_v(values, labels.tolist())
         if value is not None:
-            suspicious = value >= ASSOCIATION_SUSPICIOUS
+            suspicious = value >= ASSOCIATION_SUSPICIOUS and not is_diagnosis(name)
             found.append({"feature": name, "cramers_v": round(value, 4), "suspicious": suspicious})
     return found
+
+
+def is_diagnosis(column: str) -> bool:
+    """Whether a column is the diagnosis by another name, which no image could give away."""
+    return any(word in column.casefold() for word in DIAGNOSIS)
 
 
 def cramers_v(first: Sequence[str], second: Sequence[str]) -> float | None:
@@ -245,7 +253,7 @@ def _metadata(dataset: PreparedDataset, rows: np.ndarray, rng: np.random.Generat
     for name in table.columns:
         values = table[name].to_numpy(dtype=str)
         kinds = np.unique(values)
-        if name not in BOOKKEEPING and 2 <= len(kinds) <= MAX_VALUES:
+        if name not in BOOKKEEPING and not is_diagnosis(name) and 2 <= len(kinds) <= MAX_VALUES:
             columns += [(values == kind).astype(np.float32) for kind in kinds]
     return np.stack(columns, axis=1)
 

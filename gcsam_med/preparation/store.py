@@ -136,13 +136,15 @@ def build_info(
     folds: int,
     synthetic: bool,
     patients: bool,
+    split_from: str,
 ) -> DatasetInfo:
     """Build ``dataset.json``; `recorded` is what a later run compares its options with."""
     modality = options.modality or spec.modality
     known = "patient" if patients else "near-duplicate"
     return DatasetInfo(
         name=name,
-        title=spec.title + (" (synthetic demonstration images)" if synthetic else ""),
+        # Of a user's own images the name says more than "folder of images".
+        title=(name if spec.private else spec.title) + (" (synthetic demonstration images)" * synthetic),
         classes=list(listing.classes),
         positive_class=roles.positive,
         negative_classes=list(roles.negative),
@@ -157,6 +159,7 @@ def build_info(
         group_kind="image" if options.split_by == "image" else known,  # type: ignore[arg-type]
         counts=_counts(manifest, listing.classes),
         seed=options.seed,
+        split_from=split_from,  # type: ignore[arg-type]
         folds=folds,
         tool_version=__version__,
         content_sha256=_content_sha256(manifest),

@@ -32,6 +32,10 @@ class ModelFacts:
     parameters: int  #: Number of trained values.
     trained_on: str  #: Name of the data set it was trained on.
     synthetic: bool  #: Whether it was trained on generated images.
+    #: trained: Images that trained and validated it, and those of these splits that took no part, by reason;
+    #: empty where its data set is not at hand, or several models are pooled.
+    trained: Mapping[str, int]
+    chosen_by: str  #: What chose the epoch on validation: ``dice``, ``auc`` or ``loss``; empty: not known.
     #: weights_sha256, tool_version: Identity of the weights, and the version of gcsam-med that trained them.
     weights_sha256: str
     tool_version: str
@@ -55,6 +59,8 @@ class DataFacts:
     excluded: Mapping[str, int]  #: Cases of the split that do not take part, by reason.
     synthetic: bool  #: Whether the images are generated.
     splits: Mapping[str, Any]  #: Cases by split and class of the whole data set, from its ``dataset.json``.
+    split_from: str  #: ``drawn``, ``source``, ``file`` or empty: where the split comes from.
+    split_seed: int  #: Seed of a drawn split.
     mask_target: str  #: What masks outline.
     #: licence, citation, sha256: From ``dataset.json``.
     licence: str
@@ -132,7 +138,7 @@ class Subgroup:
     #: n, n_groups: Cases and groups.
     n: int
     n_groups: int
-    small: bool  #: So few that its metrics may mislead.
+    small: bool  #: So few groups that its metrics may mislead.
     estimates: Estimates  #: The main metrics.
 
 

@@ -8,6 +8,7 @@ read them, so the same model always answers alike.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def _classification(
         if not 0.02 < temperature < 50:
             temperature = None
             why_not = "validation does not pin the temperature down: its cases are all right, or all chance"
-    facts = {"n": n, "temperature": temperature, "temperature_reason": why_not}
+    facts: dict[str, Any] = {"n": n, "temperature": temperature, "temperature_reason": why_not}
     if len(names) != 2:
         return _file(model, rule="the likeliest class is called", reason="more than two classes", **facts)
     facts["positive_class"] = positive

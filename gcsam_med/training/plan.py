@@ -11,7 +11,7 @@ import torch
 
 from gcsam_med.config import RunConfig, Task
 from gcsam_med.datasets.prepared import PreparedDataset, Split
-from gcsam_med.datasets.selection import Selection, positive_class, select_cases
+from gcsam_med.datasets.selection import Selection, positive_class, training_cases
 from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.losses import check_loss, default_loss
 from gcsam_med.networks import NETWORKS, default_model, find_network, input_channels
@@ -121,11 +121,7 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
         }
     )
     _check_ascent_options(complete)
-    parts: tuple[Split, ...] = ("train", "val")
-    rows = {split: dataset.rows(split, *config.folds) for split in parts}
-    taking_part = {
-        split: select_cases(dataset, rows[split], task, complete.classes, healthy=False) for split in parts
-    }
+    taking_part = training_cases(dataset, task, complete.classes, config.folds)
     train_rows, val_rows = (selection.rows for selection in taking_part.values())
     _check_not_empty(dataset, {"train": train_rows, "val": val_rows}, classes)
     return Plan(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gcsam_med.evaluation.subgroups import _sort_key, _thirds
+from gcsam_med.evaluation.subgroups import _joined, _sort_key, _thirds
 
 
 def test_numbers_are_cut_into_thirds():
@@ -32,3 +32,13 @@ def test_values_are_sorted_as_people_do(ordered):
     """Oracle: the order a person would write."""
     shuffled = ordered[1:] + ordered[:1]
     assert sorted(shuffled, key=_sort_key) == ordered
+
+
+def test_rare_values_are_joined_or_left_out():
+    """Oracle: counted by hand: a in 6 groups, b in 3, c in 2, so b and c go together."""
+    values = np.array(["a"] * 6 + ["b"] * 3 + ["c"] * 2)
+    assert _joined(values, np.arange(11)).tolist() == ["a"] * 6 + ["b or c"] * 5
+    # Of one group's many cases: still few groups.
+    assert _joined(values, np.array([*range(6), 6, 6, 6, 7, 7])).tolist() == [""] * 11
+    both = np.array(["a"] * 6 + ["d"] * 6 + ["b"])
+    assert _joined(both, np.arange(13)).tolist() == ["a"] * 6 + ["d"] * 6 + [""]

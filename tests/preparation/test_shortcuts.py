@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcsam_med.preparation.shortcuts import cramers_v
+from gcsam_med.preparation.shortcuts import cramers_v, is_diagnosis
 
 
 def test_perfect_and_absent_association() -> None:
@@ -27,3 +27,11 @@ def test_association_is_symmetric_and_between_0_and_1(pairs: list[tuple[str, str
     if value is not None:
         assert 0 <= value <= 1
         assert value == pytest.approx(cramers_v(two, one), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [("histology", True), ("BIRADS", True), ("birads_reader1", True), ("device", False), ("site", False)],
+)
+def test_columns_that_are_the_diagnosis_are_no_shortcut(column: str, expected: bool) -> None:
+    assert is_diagnosis(column) == expected

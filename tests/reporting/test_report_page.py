@@ -9,11 +9,12 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
+from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.page import report_html
 from gcsam_med.reporting.report import Notice
-from tests.builders import report_of
+from tests.builders import report_of, trained_runs
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)>$x_{$ &amp; -->'
 KINDS = ("segmentation", "binary", "classes")
@@ -262,3 +263,24 @@ def test_the_flow_of_cases_and_the_possible_shortcuts_are_shown():
     assert "36 cases in the data set left out before: 2 bad files, 1 case with conflicting labels" in text
     assert f"{report.data.n_cases} evaluated left out: 8 of a class the model does not know" in text
     assert "Possible shortcuts: width. These properties" in text
+
+
+def test_methods_and_checklist_count_who_trained():
+    """Oracle: the manifest: healthy images lie in the splits, but train no segmentation."""
+    table = open_prepared(trained_runs()["data"], "toy").manifest
+    lesion = table["label"] != "normal"
+    n, val = (int((lesion & (table["split"] == split)).sum()) for split in ("train", "val"))
+    healthy = int((~lesion & table["split"].isin(["train", "val"])).sum())
+    report = report_of("segmentation")
+    assert report.model.trained == {"train": n, "val": val, "without a lesion": healthy}
+    text = Page(report_html(report, [])).text
+    assert f"{n} images of toy ({val} more for validation; {healthy} without a lesion took no part)" in text
+    assert "which had the highest mean Dice on the validation split" in text
+    took = f"{n} images trained and {val} images validated the model; left out of these: {healthy} without"
+    assert text.count(took) == 4  # CLAIM 8, 10, 12 and 35
+    drawn = replace(report, data=replace(report.data, split_from="drawn", split_seed=7))
+    assert (
+        "The split was drawn, stratified by class, with random seed 7." in Page(report_html(drawn, [])).text
+    )
+    given = replace(report, data=replace(report.data, split_from="source"))
+    assert "stratified by class" not in Page(report_html(given, [])).text

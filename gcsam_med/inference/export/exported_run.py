@@ -10,6 +10,7 @@ from typing import Any
 
 from gcsam_med import __version__
 from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset, prepared_root
+from gcsam_med.datasets.selection import took_part, training_cases
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
@@ -29,6 +30,8 @@ class ExportedRun:
     #: ``metrics.json`` by the name of its folder; only of these weights.
     evaluations: Mapping[str, dict[str, Any]]
     dataset: DatasetInfo | None  #: The training data, where they are still there and unchanged.
+    #: Images of these data that trained and validated the model, and those left out, by reason.
+    trained: Mapping[str, int]
 
     @property
     def card(self) -> ModelCard:
@@ -80,7 +83,7 @@ def open_exported_run(root: Path) -> ExportedRun:
         model,
         load_calibration(run.model, model.card.weights_sha256),
         _evaluations(run, model.card.weights_sha256),
-        _dataset(run, model.card),
+        *_dataset(run, model.card),
     )
 
 
@@ -96,12 +99,17 @@ def _evaluations(run: RunFolder, weights_sha256: str) -> dict[str, dict[str, Any
     return found
 
 
-def _dataset(run: RunFolder, card: ModelCard) -> DatasetInfo | None:
+def _dataset(run: RunFolder, card: ModelCard) -> tuple[DatasetInfo | None, dict[str, int]]:
+    """Facts about the training data, and who of them took part, where they are still as they were."""
     try:
-        info = PreparedDataset(prepared_root(run.config().data_root, card.dataset)).info
+        config = run.config()
+        dataset = PreparedDataset(prepared_root(config.data_root, card.dataset))
+        if dataset.info.content_sha256 != card.dataset_sha256:
+            return None, {}
+        classes = config.classes if card.task == "segmentation" else card.classes
+        return dataset.info, took_part(training_cases(dataset, card.task, classes, config.folds))
     except (GcsamMedError, OSError):
-        return None
-    return info if info.content_sha256 == card.dataset_sha256 else None
+        return None, {}
 
 
 def describe(run: ExportedRun, *, standardized: bool) -> dict[str, Any]:
