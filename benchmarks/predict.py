@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from gcsam_med import __version__
-from gcsam_med.config import PredictOptions, RunConfig, dump_config
+from gcsam_med.config import PredictOptions, RunConfig, dump_config, settings_sha256
 from gcsam_med.datasets.phantom import simulate
 from gcsam_med.inference import predict
 from gcsam_med.networks import build_network
@@ -45,7 +45,7 @@ def make_run(root: Path, model: str, size: int) -> Path:
     card = ModelCard(
         task="segmentation", model=model, classes=["lesion"], modality="ultrasound", in_channels=1, size=size,
         mean=[0.3], std=[0.2], dataset="none", dataset_sha256="none", synthetic=True, optimizer="adam",
-        epoch=1, tool_version=__version__,
+        epoch=1, tool_version=__version__, settings_sha256=settings_sha256(RunConfig(dataset="none")),
     )  # fmt: skip
     run = RunFolder(root)
     save_model(run.model, network, card)

@@ -7,6 +7,8 @@ the run. Sources, later ones win: defaults, the YAML file, ``--set key=value``, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import reprlib
@@ -374,6 +376,16 @@ MACHINE_FIELDS = frozenset(
         "mlflow",
     }
 )  # fmt: skip
+EXTEND_FIELDS = frozenset({"epochs", "patience"})
+"""Settings that --extend may change besides."""
+STEP_FIELDS = frozenset({"batch_size", "accumulate"})
+"""Their product with the number of processes is the cases of a step, which may not change."""
+
+
+def settings_sha256(config: RunConfig) -> str:
+    """Hash of the settings that no resume can change: it binds a run's ``config.yaml`` to its weights."""
+    kept = config.model_dump(mode="json", exclude=set(MACHINE_FIELDS | EXTEND_FIELDS | STEP_FIELDS))
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 class CalibrateOptions(Options):
@@ -410,6 +422,9 @@ class EvaluateOptions(Options):
     )
     metrics: Names = option((), "Segmentation: also take these metrics, which are taken on request only.")
     unfinished: bool = option(False, "Accept a run whose training has not ended; the report is stamped.")
+    deep_check: bool = option(
+        False, "Read every byte of the data to compare it with the hashes of prepare, not size and time only."
+    )
     resamples: Resamples = option(2000, "Resamples of the bootstrap.")
     seed: Seed = option(0, "Random seed of the bootstrap.")
     pdf: bool = option(False, "Also write report.pdf (extra: pdf).")

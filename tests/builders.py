@@ -11,13 +11,14 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
 from gcsam_med import __version__
-from gcsam_med.config import RunConfig, Task, dump_config
+from gcsam_med.config import RunConfig, Task, dump_config, settings_sha256
 from gcsam_med.datasets.prepared import (
     AUDIT,
     IMAGES,
@@ -28,6 +29,7 @@ from gcsam_med.datasets.prepared import (
     DatasetInfo,
     PreparedDataset,
     prepared_root,
+    with_fingerprint,
 )
 from gcsam_med.reporting.report import Report
 from gcsam_med.runs import ModelCard, RunFolder, save_model
@@ -129,11 +131,19 @@ def make_prepared(
         seed=seed,
         folds=2,
         tool_version=__version__,
-        content_sha256=hashlib.sha256(manifest.to_csv(index=False).encode()).hexdigest(),
         licence="CC0",
     )
+    info = with_fingerprint(folder, info)
     (folder / INFO).write_text(info.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
     (folder / AUDIT).write_text(json.dumps({"schema": 1, "findings": []}), encoding="utf-8")
+    return PreparedDataset(folder)
+
+
+def reseal(folder: Path, **changes: Any) -> PreparedDataset:
+    """Let ``dataset.json`` say what a test has made of a prepared set: `prepare` would have written it so."""
+    content = json.loads((folder / INFO).read_text(encoding="utf-8")) | changes
+    info = with_fingerprint(folder, DatasetInfo.model_validate(content))
+    (folder / INFO).write_text(info.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
     return PreparedDataset(folder)
 
 
@@ -169,6 +179,17 @@ def make_run(
         model, task=task, in_channels=info.channels, outputs=len(names) if task == "classification" else 1,
         size=info.size,
     )  # fmt: skip
+    config = RunConfig(
+        dataset=info.name,
+        data_root=dataset.root.parent.parent,
+        task=task,
+        model=model,
+        classes=list(classes) if classes else None,
+        fold=fold,
+        test_fold=test_fold,
+        seed=seed,
+        precision="fp32",
+    )
     card = ModelCard(
         task=task,
         model=model,
@@ -182,6 +203,7 @@ def make_run(
         dataset_sha256=info.content_sha256,
         synthetic=info.synthetic,
         optimizer="gcsam",
+        settings_sha256=settings_sha256(config),
         epoch=max(steps, 1),
         tool_version=__version__,
     )
@@ -193,17 +215,6 @@ def make_run(
     losses = _fit(TrainedModel(network, card, torch.device("cpu")), dataset, rows, steps) if steps else [1.0]
     run = RunFolder(root / name)
     save_model(run.model, network.eval(), card)
-    config = RunConfig(
-        dataset=info.name,
-        data_root=dataset.root.parent.parent,
-        task=task,
-        model=model,
-        classes=list(classes) if classes else None,
-        fold=fold,
-        test_fold=test_fold,
-        seed=seed,
-        precision="fp32",
-    )
     run.config_file.write_text(dump_config(config), encoding="utf-8")
     metric = "val_dice" if task == "segmentation" else "val_auc"
     history = pd.DataFrame({"epoch": range(1, len(losses) + 1), "train_loss": losses, "val_loss": losses})

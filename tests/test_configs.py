@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shlex
 from pathlib import Path
@@ -15,13 +14,13 @@ import torchvision
 
 from gcsam_med.config import load_config, with_overrides
 from gcsam_med.datasets import DATASETS
-from gcsam_med.datasets.prepared import IMAGES, INFO, open_prepared
+from gcsam_med.datasets.prepared import IMAGES, open_prepared
 from gcsam_med.networks import find_network
 from gcsam_med.networks.pretrained import weights_url
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import load_model
 from gcsam_med.training import Callback, Start, train
-from tests.builders import make_prepared
+from tests.builders import make_prepared, reseal
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -137,14 +136,11 @@ class CountSteps(Callback):
 def tiny_data(folder: Path, name: str, modality: str, classes: tuple[str, ...]) -> None:
     """A data set of a modality and classes."""
     dataset = make_prepared(folder, n=30, name=name, classes=classes, group_size=1)
-    info = json.loads((dataset.root / INFO).read_text())
-    info["modality"] = modality
-    info["positive_class"] = classes[0]
-    if modality == "photo":
-        info["channels"] = 3
+    channels = 3 if modality == "photo" else 1
+    if channels == 3:
         grey = np.load(dataset.root / IMAGES)
         np.save(dataset.root / IMAGES, np.repeat(grey[..., None], 3, axis=3))
-    (dataset.root / INFO).write_text(json.dumps(info))
+    reseal(dataset.root, modality=modality, positive_class=classes[0], channels=channels)
 
 
 @pytest.mark.slow

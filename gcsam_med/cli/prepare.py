@@ -150,11 +150,13 @@ def show_prepared(outcome: Outcome, audit: dict[str, Any]) -> None:
 
 
 def _find(prepared: str, data_root: Path) -> PreparedDataset:
-    """Open a prepared data set by its folder or its name."""
+    """Open a prepared data set by its folder or its name, and check every byte of it."""
     from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
 
     folder = Path(prepared)
-    return PreparedDataset(folder) if folder.is_dir() else open_prepared(data_root, prepared)
+    if folder.is_dir():
+        return PreparedDataset(folder, deep=True)
+    return open_prepared(data_root, prepared, deep=True)
 
 
 def _show_audit(found: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from gcsam_med.files import is_name
 from gcsam_med.reading import read_json, read_plain
 from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.reporting.write import read_metrics
-from gcsam_med.runs import RunFolder
+from gcsam_med.runs import RunFolder, load_card
 
 _MOST_BYTES = 2**30
 # What may differ between runs of one arm.
@@ -104,7 +104,11 @@ def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
             sharpness = {}
         looks = sum(entry.get("split") == split for entry in run.evaluations())
         name = run.root.resolve().name
-        return FinishedRun(name, arm, run.config(), metrics, cases, result, sharpness, looks)
+        card = load_card(run.model)
+        if card.weights_sha256 != metrics["run"]["weights_sha256"]:
+            raise InputError(f"The evaluation in {folder} is of other weights than the run has now.")
+        metrics["run"]["trained_on_sha256"] = card.dataset_sha256
+        return FinishedRun(name, arm, run.config_of(card), metrics, cases, result, sharpness, looks)
     except InputError as error:
         raise InputError(error.message, "Make it again with: gcsam-med evaluate " + str(run.root)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -186,6 +190,8 @@ def _comparable(found: list[FinishedRun]) -> list[FinishedRun]:
         if differing:
             words = ", ".join(key.replace("_", " ") for key in differing)
             faults.append(f"{other.name} was evaluated with another {words} than {first.name}")
+        if other.metrics["run"]["trained_on_sha256"] != first.metrics["run"]["trained_on_sha256"]:
+            faults.append(f"{other.name} was trained on another content of the data than {first.name}")
         if other.metrics["run"]["dataset_sha256"] != first.metrics["run"]["dataset_sha256"]:
             faults.append(f"{other.name} was evaluated on another content of the data than {first.name}")
         elif list(other.cases.index) != list(first.cases.index):

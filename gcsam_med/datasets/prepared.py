@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
+import json
 import math
 import os
 import re
@@ -49,6 +51,18 @@ LEAST_MM, MOST_MM = 1e-6, 1e3  # from below any microscope's pixel to above any 
 HEADER_BYTES = 128  # what NumPy's format gives the header of any array that fits on a disk
 
 
+class Part(BaseModel):
+    """A file of a prepared data set, or a folder of files, as `prepare` left it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: str = Field(min_length=64, max_length=64, description="Of the bytes; of a folder, of all files.")
+    pixels_sha256: str = Field(default="", description="Of the pixels of a folder of PNGs.")
+    files: int = Field(ge=0, description="Number of files.")
+    bytes: int = Field(ge=0, description="Their size.")
+    newest: int = Field(description="When the newest was written, in ns since 1970.")
+
+
 class DatasetInfo(BaseModel):
     """The facts about a prepared data set (``dataset.json``)."""
 
@@ -86,10 +100,87 @@ class DatasetInfo(BaseModel):
     )
     folds: int = Field(description="Number of folds over the cases that are not test.")
     tool_version: str = Field(description="Version of gcsam-med that wrote it.")
-    content_sha256: str = Field(description="Hash over every case's source, label, group, split and fold.")
+    content_sha256: str = Field(
+        default="",
+        description="Hash of all that training and evaluation see: pixels, masks, manifest, size, ...",
+    )
+    parts: dict[str, Part] = Field(default_factory=dict, description="Files with their hashes.")
     licence: str = Field(default="", description="The source's licence.")
     citation: str = Field(default="", description="What to cite when these data are used.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options prepare ran with.")
+
+
+SEEN = (MANIFEST, IMAGES, MASKS, ORIGINAL_MASKS)
+"""What training and evaluation see of a set, besides `dataset.json`."""
+_NOT_CONTENT = {
+    "name", "title", "counts", "seed", "tool_version", "content_sha256", "parts", "licence", "citation",
+    "options",
+}  # fmt: skip
+
+
+def with_fingerprint(root: Path, info: DatasetInfo) -> DatasetInfo:
+    """Return `info` with the hashes of the files that were written to `root`, and of the content as a whole.
+
+    Two sets of one content have the same ``content_sha256``, wherever and whenever they were prepared.
+    """
+    parts = {name: _part(root / name, pixels=True) for name in SEEN if (root / name).exists()}
+    named = info.model_copy(update={"parts": parts})
+    return named.model_copy(update={"content_sha256": _content_sha256(named)})
+
+
+def _content_sha256(info: DatasetInfo) -> str:
+    content = info.model_dump(mode="json", by_alias=True, exclude=_NOT_CONTENT)
+    content["parts"] = {name: part.pixels_sha256 or part.sha256 for name, part in info.parts.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _part(path: Path, *, pixels: bool = False) -> Part:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    digests, seen = hashlib.sha256(), hashlib.sha256()
+    for file in files:
+        with open_plain(file, follow=False) as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            digests.update(f"{file.name} {digest}\n".encode())
+            if pixels and path.is_dir():
+                opened.seek(0)
+                with Image.open(opened, formats=["PNG"]) as image:
+                    seen.update(f"{file.name} {image.size}\n".encode() + image.convert("L").tobytes())
+    count, size, newest = _state(path)
+    return Part(
+        sha256=digests.hexdigest() if path.is_dir() else digest,
+        pixels_sha256=seen.hexdigest() if pixels and path.is_dir() else "",
+        files=count,
+        bytes=size,
+        newest=newest,
+    )
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Number, size and newest time of a file, or of the files of a folder."""
+    if not path.is_dir():
+        states = [path.lstat()]
+    else:
+        with os.scandir(path) as entries:
+            states = [entry.stat(follow_symlinks=False) for entry in entries]
+    newest = max((state.st_mtime_ns for state in states), default=0)
+    return len(states), sum(state.st_size for state in states), newest
+
+
+def _check_parts(root: Path, info: DatasetInfo, *, deep: bool) -> None:
+    """Refuse a set whose files are not those that `prepare` wrote.
+
+    The bytes of a file are read again where its size or time has changed, as by copying; with `deep`, always.
+    """
+    if _content_sha256(info) != info.content_sha256:
+        raise InputError(f"{root / INFO} was changed: its content hash does not fit what it says.", _AGAIN)
+    there = {name for name in SEEN if (root / name).exists()}
+    for name in sorted(there ^ info.parts.keys()):
+        raise InputError(f"{root / name} is {'one file too many' if name in there else 'not there'}.", _AGAIN)
+    for name, part in info.parts.items():
+        with faults(root / name, _AGAIN):
+            stated = (part.files, part.bytes, part.newest)
+            if (deep or _state(root / name) != stated) and _part(root / name).sha256 != part.sha256:
+                raise ValueError("it is not what prepare wrote (its SHA-256 differs)")
 
 
 class _Record(BaseModel):
@@ -166,13 +257,17 @@ class PreparedDataset:
     manifest : pandas.DataFrame
         One row a case; row i is plane i of the pixel files. ``label`` is a class name or ``""``.
 
+    deep : bool
+        Read all bytes to compare their hashes with those that `prepare` recorded, also of files whose size
+        and time are as they were.
+
     Raises
     ------
     InputError
-        If the folder is not a prepared data set or its parts do not fit together.
+        If the folder is not a prepared data set, or its files are not those that `prepare` wrote.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, deep: bool = False) -> None:
         self.root = Path(root)
         self.info = _read_info(self.root)
         self.manifest = _read_manifest(self.root, self.info)
@@ -180,6 +275,7 @@ class PreparedDataset:
         colour = (3,) if self.info.channels == 3 else ()
         self._images = PlaneReader(self.root / IMAGES, (n, side, side, *colour))
         self._masks = PlaneReader(self.root / MASKS, (n, side, side)) if self.info.has_masks else None
+        _check_parts(self.root, self.info, deep=deep)
 
     def __len__(self) -> int:
         return self.info.n_cases
@@ -375,8 +471,8 @@ def prepared_root(data_root: Path, name: str) -> Path:
     return Path(data_root) / "prepared" / check_name(name, "a prepared data set")
 
 
-def open_prepared(data_root: Path, name: str) -> PreparedDataset:
-    """Open the prepared data set `name`, or say how to prepare it.
+def open_prepared(data_root: Path, name: str, *, deep: bool = False) -> PreparedDataset:
+    """Open the prepared data set `name` (see `PreparedDataset`), or say how to prepare it.
 
     Raises
     ------
@@ -394,7 +490,7 @@ def open_prepared(data_root: Path, name: str) -> PreparedDataset:
             + (f" (there: {', '.join(there)})." if there else "."),
             f"{hint}Make it with: gcsam-med prepare --dataset {name} --source FOLDER",
         )
-    return PreparedDataset(root)
+    return PreparedDataset(root, deep=deep)
 
 
 def _is_spacing(text: str) -> bool:

@@ -81,6 +81,7 @@ def open_evaluation(
     data_root: Path | None = None,
     device: str = "auto",
     unfinished: bool = False,
+    deep_check: bool = False,
 ) -> EvaluationContext:
     """Open a run and the data it is to be evaluated on.
 
@@ -96,6 +97,8 @@ def open_evaluation(
         See `pick_device`.
     unfinished : bool
         Accept a run whose training has not ended, without a calibration.
+    deep_check : bool
+        Compare all bytes of the data with the hashes of `prepare`.
 
     Raises
     ------
@@ -109,13 +112,13 @@ def open_evaluation(
     if split not in SPLITS:
         raise InputError(f"Unknown split '{split}'.", f"Known: {', '.join(SPLITS)}.")
     run = RunFolder.open(run_root)
-    config = run.config()
     if not run.finished and not unfinished:
         raise InputError(
             f"The run {run_root} is not finished: it has no {run.result_file.name}.",
             f"Finish it with: gcsam-med train --resume {run_root} - or add --unfinished.",
         )
     model = load_model(run.model, pick_device(device))
+    config = run.config_of(model.card)
     calibration = load_calibration(run.model, model.card.weights_sha256) if run.finished else None
     if run.finished and calibration is None:
         raise InputError(
@@ -123,7 +126,7 @@ def open_evaluation(
             f"Make it with: gcsam-med calibrate {run_root}",
         )
     root = Path(data_root) if data_root is not None else config.data_root
-    home, home_note = _home(root, config.data_root, model)
+    home, home_note = _home(root, config.data_root, model, deep_check)
     if dataset is None or (home is not None and dataset == home.info.name):
         if home is None:
             raise InputError(
@@ -132,7 +135,7 @@ def open_evaluation(
             )
         data = home
     else:
-        data = open_prepared(root, dataset)
+        data = open_prepared(root, dataset, deep=deep_check)
     _check_fit(model, data)
     segmentation = model.card.task == "segmentation"
     own = data.info.name == model.card.dataset
@@ -186,7 +189,8 @@ def runs_of_all_folds(run_root: Path) -> list[Path]:
         If a fold has no run, or several.
     """
     run = RunFolder.open(run_root)
-    config, sha256 = run.config(), load_card(run.model).dataset_sha256
+    card = load_card(run.model)
+    config, sha256 = run.config_of(card), card.dataset_sha256
     folds = open_prepared(config.data_root, config.dataset).info.folds
     alike = _without_folds(config)
     found: dict[int | None, list[Path]] = {fold: [] for fold in (None, *range(folds))}
@@ -216,14 +220,16 @@ def _without_folds(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(exclude={"fold", "test_fold", *MACHINE_FIELDS})
 
 
-def _home(root: Path, trained_from: Path, model: TrainedModel) -> tuple[PreparedDataset | None, str]:
+def _home(
+    root: Path, trained_from: Path, model: TrainedModel, deep: bool
+) -> tuple[PreparedDataset | None, str]:
     """Find the data set the model was trained on, unchanged."""
     card, note = model.card, ""
     for place in dict.fromkeys((root, trained_from)):
         try:
-            found = open_prepared(place, card.dataset)
+            found = open_prepared(place, card.dataset, deep=deep)
         except InputError as error:
-            note = note or f"The run's own data set is not there: {error.message}"
+            note = note or f"The run's own data set cannot be used: {error.message}"
             continue
         if found.info.content_sha256 == card.dataset_sha256:
             return found, ""

@@ -115,6 +115,7 @@ def _opened(run_root: Path, options: EvaluateOptions) -> EvaluationContext:
             data_root=options.data_root,
             device=options.device,
             unfinished=options.unfinished,
+            deep_check=options.deep_check,
         )
         for root in (runs_of_all_folds(run_root) if options.folds else [run_root])
     ]

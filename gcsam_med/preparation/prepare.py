@@ -31,6 +31,7 @@ from gcsam_med.datasets.prepared import (
     PreparedDataset,
     prepared_root,
     read_audit,
+    with_fingerprint,
 )
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
 from gcsam_med.files import recover, replacing, write_durably, write_json
@@ -308,6 +309,7 @@ class _Work:
                 private=self.spec.private,
             )
             manifest.to_csv(folder / MANIFEST, index=False)
+            info = with_fingerprint(folder, info)
             write_fingerprints(folder / FINGERPRINTS, facts)
             keys = [content_key(f.source_sha256, f.case_id) for f in facts]
             write_split_file(folder / SPLIT_FILE, self.name, keys, group_ids, division)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gcsam_med.config import RunConfig, load_config
+from gcsam_med.config import RunConfig, load_config, settings_sha256
 from gcsam_med.errors import InputError
+
+if TYPE_CHECKING:
+    from gcsam_med.runs.model import ModelCard
 from gcsam_med.reading import read_json_lines
 
 
@@ -96,6 +99,22 @@ class RunFolder:
     def config(self) -> RunConfig:
         """Read the run's configuration."""
         return load_config(self.config_file, {})
+
+    def config_of(self, card: ModelCard) -> RunConfig:
+        """Read the configuration that the model was trained with.
+
+        Raises
+        ------
+        InputError
+            If ``config.yaml`` was changed since.
+        """
+        config = self.config()
+        if settings_sha256(config) != card.settings_sha256:
+            raise InputError(
+                f"{self.config_file} is not what the model was trained with: a setting was changed since.",
+                "Copy the file of the run again, or train anew with the settings you want.",
+            )
+        return config
 
     @classmethod
     def open(cls, root: Path) -> RunFolder:

@@ -81,9 +81,9 @@ def calibrate_run(
             f"The run {run_root} is not finished: it has no {run.result_file.name}.",
             f"Finish it with: gcsam-med train --resume {run_root}",
         )
-    config = run.config()
     with locked(run.lock_file, f"calibrating {run.root}"):
         model = load_model(run.model, pick_device(device))
+        config = run.config_of(model.card)
         dataset = open_prepared(data_root or config.data_root, model.card.dataset)
         if dataset.info.content_sha256 != model.card.dataset_sha256:
             raise InputError(

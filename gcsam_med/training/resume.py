@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med import __version__
-from gcsam_med.config import MACHINE_FIELDS, RunConfig
+from gcsam_med.config import EXTEND_FIELDS, MACHINE_FIELDS, STEP_FIELDS, RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
@@ -31,9 +31,6 @@ PACKAGES = (
     "pillow",
     "pydicom",
 )
-EXTEND_FIELDS = frozenset({"epochs", "patience"})
-STEP_FIELDS = frozenset({"batch_size", "accumulate"})
-"""Their product with the number of processes is the cases of a step, which may not change."""
 
 
 def environment(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
-from gcsam_med.errors import ConfigError, InputError
+from gcsam_med.errors import CheckpointError, ConfigError, InputError
 from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably
 from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.runs import RunFolder, load_model
+from gcsam_med.runs import RunFolder, load_card, load_model
 from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.batches import Batches
 from gcsam_med.training.build import build_parts
@@ -228,7 +228,10 @@ def resume(
     folder = RunFolder(Path(run))
     if not folder.config_file.is_file():
         raise InputError(f"{run} is not a run: it has no config.yaml.", "Give a folder made by train.")
-    former = load_config(folder.config_file, {})
+    try:
+        former = folder.config_of(load_card(folder.model))
+    except CheckpointError:  # there is no model yet, or a damaged one, which training makes anew
+        former = folder.config()
     config = with_overrides(former, settings, sets)
     made_with = read_environment(folder)
     check_settings(former, config, extend, made_with["cases_per_step"], process_count())

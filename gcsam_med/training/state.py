@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcsam_med import __version__
+from gcsam_med.config import settings_sha256
 from gcsam_med.files import write_durably
 from gcsam_med.runs import ModelCard, RunFolder, save_model
 from gcsam_med.training.checkpoint import save_checkpoint
@@ -152,6 +153,7 @@ def _card(plan: Plan, state: TrainingState) -> ModelCard:
         dataset_sha256=info.content_sha256,
         synthetic=info.synthetic,
         optimizer=config.optimizer,
+        settings_sha256=settings_sha256(config),
         epoch=len(state.history),
         tool_version=__version__,
     )

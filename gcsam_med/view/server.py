@@ -157,9 +157,8 @@ def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         raise not_found("file")
-    package = files("gcsam_med.reporting") if name == "style.css" else files("gcsam_med.view")
-    folder = "templates" if name == "style.css" else "static"
-    return Response((package / folder / name).read_bytes(), media_type=STATIC[name])
+    folder = "reporting/templates" if name == "style.css" else "view/static"
+    return Response((files("gcsam_med") / folder / name).read_bytes(), media_type=STATIC[name])
 
 
 def _fault(request: Request, error: Exception) -> Response:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from gcsam_med.datasets.prepared import (
     open_prepared,
 )
 from gcsam_med.errors import InputError
-from tests.builders import make_prepared
+from tests.builders import make_prepared, reseal
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ def test_texts_of_the_manifest_stay_texts(folder):
     table = pd.read_csv(folder / MANIFEST, dtype=str, keep_default_na=False)
     table.loc[0, ["case_id", "group_id", "label"]] = ["007", "NA", ""]
     table.to_csv(folder / MANIFEST, index=False)
-    dataset = PreparedDataset(folder)
+    dataset = reseal(folder)
     assert dataset.manifest.loc[0, ["case_id", "group_id"]].tolist() == ["007", "NA"]
     assert dataset.labels([0]).tolist() == [-1]
     assert dataset.spacing(0) is None
@@ -131,12 +133,9 @@ def test_memory_does_not_grow_with_the_number_of_rows_read(tmp_path):
     (folder / IMAGES).unlink()
     np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(n, side, side)).flush()
     (folder / MASKS).unlink()
-    info = json.loads((folder / INFO).read_text())
-    info.update(size=side, n_cases=n, has_masks=False)
-    (folder / INFO).write_text(json.dumps(info))
     table = pd.read_csv(folder / MANIFEST, dtype=str, keep_default_na=False)
     pd.concat([table] * 40)[:n].to_csv(folder / MANIFEST, index=False)
-    dataset = PreparedDataset(folder)
+    dataset = reseal(folder, size=side, n_cases=n, has_masks=False)
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -249,3 +248,58 @@ def test_the_info_is_written_as_it_is_read(dataset):
     text = dataset.info.model_dump_json(by_alias=True)
     assert json.loads(text)["schema"] == 1
     assert DatasetInfo.model_validate_json(text) == dataset.info
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def swapped(column: str):
+    """Exchange a cell of the first two rows."""
+
+    def change(table):
+        table.loc[[0, 1], column] = table.loc[[1, 0], column].to_numpy()
+        return table
+
+    return lambda f: edit_manifest(f, change)
+
+
+SWAPS = {
+    "a pixel": lambda f: flip(f / IMAGES, -1),
+    "a pixel of a mask": lambda f: flip(f / MASKS, -1),
+    "an original mask": lambda f: shutil.copyfile(
+        f / ORIGINAL_MASKS / "000000.png", f / ORIGINAL_MASKS / "000001.png"
+    ),
+    "labels": swapped("label"),
+    "groups": swapped("group_id"),
+    "heights": swapped("height"),
+    "positive class": lambda f: edit_info(f, positive_class="benign"),
+    "group kind": lambda f: edit_info(f, group_kind="patient"),
+}
+
+
+@pytest.mark.parametrize("what", SWAPS)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_data_that_are_not_those_of_prepare_are_refused(folder, what, hidden):
+    """Oracle: each change by hand; if it hides behind its size and time, a deep check finds it."""
+    times = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    SWAPS[what](folder)
+    if hidden:
+        for path, time in times.items():
+            os.utime(path, ns=(time, time))
+    with pytest.raises(InputError, match=r"not what prepare wrote|was changed") as caught:
+        PreparedDataset(folder, deep=hidden)
+    assert "--force" in caught.value.advice
+
+
+def test_a_copy_is_the_same_data_and_another_size_is_not(folder, tmp_path):
+    """Oracle: the hash of the content; a copy has other times, its own dates and no other bytes."""
+    copy = shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert PreparedDataset(copy).info == PreparedDataset(folder).info
+    one, same, other = (
+        make_prepared(tmp_path / name, n=30, size=size).info.content_sha256
+        for name, size in (("a", 32), ("b", 32), ("c", 64))
+    )
+    assert one == same != other

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from gcsam_med.datasets.prepared import INFO, MANIFEST, PreparedDataset
+from gcsam_med.datasets.prepared import MANIFEST, PreparedDataset
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import open_evaluation
-from tests.builders import make_prepared, make_run
+from tests.builders import make_prepared, make_run, reseal
 
 
 @pytest.fixture
@@ -21,6 +21,10 @@ def edit_manifest(data_root, change):
     change(table)
     table["has_mask"] = table["has_mask"].astype(int)
     table.to_csv(path, index=False)
+    info = reseal(path.parent).info
+    # As if the run had been trained on it.
+    card = data_root.parent / "runs" / "run" / "model" / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"dataset_sha256": info.content_sha256}))
 
 
 def test_segmentation_takes_lesions_and_negatives_but_no_unknown_truth(run, tmp_path):
@@ -75,10 +79,7 @@ def test_the_positive_class_comes_second(tmp_path, classes, expected):
 
 def test_a_data_set_prepared_anew_is_refused(run, tmp_path):
     """Oracle: the hash in the model's card; another content may have trained on what is test now."""
-    path = tmp_path / "data" / "prepared" / "toy" / INFO
-    info = json.loads(path.read_text())
-    info["content_sha256"] = "0" * 64
-    path.write_text(json.dumps(info))
+    reseal(tmp_path / "data" / "prepared" / "toy", folds=3)
     with pytest.raises(InputError, match="prepared anew"):
         open_evaluation(run, "test")
     external = open_evaluation(run, "test", dataset="toy")

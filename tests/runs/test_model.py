@@ -35,6 +35,7 @@ def card(model: str = "unet", **changes: object) -> ModelCard:
         "dataset_sha256": "0" * 64,
         "synthetic": True,
         "optimizer": "gcsam",
+        "settings_sha256": "0" * 64,
         "epoch": 3,
         "tool_version": "0.1.0",
     }

@@ -17,7 +17,7 @@ from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.training import Callback, EpochEnd, Start, make_plan, resume, train
-from tests.builders import make_prepared
+from tests.builders import make_prepared, reseal
 
 
 def settings(data_root: Path, **changes: object) -> RunConfig:
@@ -155,6 +155,7 @@ def test_validation_of_one_class_chooses_by_loss_and_says_so(tmp_path: Path) -> 
     moved = (manifest["split"] == "val") & (manifest["label"] == "benign")
     manifest.loc[moved, "split"] = "train"
     manifest.to_csv(dataset.root / "manifest.csv", index=False)
+    reseal(dataset.root)
     recorder = Recorder()
     result = train(settings(tmp_path, task="classification", epochs=4, lr=1e-2), tmp_path / "run", recorder)
     rows = [event.row for event in recorder.epochs]
@@ -173,6 +174,7 @@ def test_validation_without_a_lesion_chooses_by_loss(tmp_path: Path) -> None:
     moved = (manifest["split"] == "val") & (manifest["label"] != "normal")
     manifest.loc[moved, "split"] = "train"
     manifest.to_csv(dataset.root / "manifest.csv", index=False)
+    reseal(dataset.root)
     config = settings(tmp_path, classes=["benign", "malignant", "normal"])
     plan = make_plan(config, PreparedDataset(dataset.root))
     assert plan.metric == "loss"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from gcsam_med.training.build import moving_average
 from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.validation import draw_predictions, validate
-from tests.builders import make_prepared
+from tests.builders import make_prepared, reseal
 from tests.training.test_loop import Recorder, settings
 
 
@@ -291,8 +290,7 @@ def in_colour(dataset: PreparedDataset) -> None:
     """Make a grey toy data set one in colour, its three channels different."""
     grey = np.load(dataset.root / "images.npy")
     np.save(dataset.root / "images.npy", np.stack([grey, grey // 2, 255 - grey], axis=-1))
-    info = json.loads((dataset.root / "dataset.json").read_text())
-    (dataset.root / "dataset.json").write_text(json.dumps(info | {"channels": 3}))
+    reseal(dataset.root, channels=3)
 
 
 def test_grey_weights_go_on_with_colour_images(data_root: Path, tmp_path: Path) -> None:
@@ -324,6 +322,7 @@ def test_the_plan_says_who_takes_no_part_and_what_validation_cannot_judge(tmp_pa
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.loc[(table["split"] == "val") & (table["label"] == "malignant"), "split"] = "train"
     table.to_csv(path, index=False)
+    reseal(dataset.root)
     warnings = " ".join(plan_of(tmp_path, task="classification", classes=["benign", "malignant"]).warnings)
     assert "Validation holds no case of malignant" in warnings
     assert "--fold" in warnings

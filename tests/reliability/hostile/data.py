@@ -21,6 +21,7 @@ from tests.reliability.hostile.project import (
     json_at,
     option,
     pipe_at,
+    sealed,
     sparse_at,
     text_at,
 )
@@ -94,7 +95,7 @@ def prepared_sets() -> Iterator[tuple[str, Case]]:
         "spacing of NaN and infinity": column_of("pixel_spacing", "nanxinf"),
         "spacing of 1e-300 mm": column_of("pixel_spacing", "1e-300x1e-300"),
     }.items():
-        yield name, Case(spoil, codes_for("evaluate", 2))
+        yield name, Case(sealed(spoil), codes_for("evaluate", 2))
     yield (
         "original masks that claim 900 megapixels",
         Case(_each_mask(png_claiming(30_000, 30_000)), codes_for("evaluate", 2)),
@@ -113,10 +114,12 @@ def prepared_sets() -> Iterator[tuple[str, Case]]:
             code = 2 if column == "label" else 0
             yield (
                 f"{column} is {name}",
-                Case(column_of(column, value), codes_for("evaluate", 0, code) | codes_for("preview", 0)),
+                Case(
+                    sealed(column_of(column, value)), codes_for("evaluate", 0, code) | codes_for("preview", 0)
+                ),
             )
     for name, value in {"a path out": ESCAPE, "a script": SCRIPT, "a terminal's codes": TERMINAL}.items():
-        title = json_at(info, title=value, classes=["benign", value, "normal"])
+        title = sealed(json_at(info, title=value, classes=["benign", value, "normal"]))
         codes = codes_for("doctor preview audit", 0, 2)
         yield f"dataset.json with {name} as title and class", Case(title, codes)
     for name, value in {
