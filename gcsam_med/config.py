@@ -188,6 +188,12 @@ class PrepareOptions(Options):
         "", "Grey values that are foreground in masks, such as 1-255 or 127,255; or alpha.", _CHECKED
     )
     invert_masks: bool = option(False, "Swap foreground and background of masks.", _CHECKED)
+    exif: Literal["refuse", "apply", "ignore"] = option(
+        "refuse",
+        "Where an EXIF mark turns an image but not its mask: refuse it, apply the marks as viewers do, or "
+        "ignore them everywhere.",
+        _CHECKED,
+    )
     empty_masks: Literal["refuse", "healthy"] = option(
         "refuse",
         "Empty masks of images without a class: refuse them, or call the images normal.",
@@ -226,7 +232,7 @@ class PrepareOptions(Options):
             "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
             "positive", "negative",
             "masks", "mask_suffix", "group_column", "target", "group_regex", "mask_values", "invert_masks",
-            "empty_masks",
+            "exif", "empty_masks",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,9 +59,15 @@ def prepare_command(
 
     # Leaving by an exception, not at once, so that reading processes end and half-written files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    outcome = prepare(dataset, source, data_root, options, track=console.track)
+    notes: list[str] = []
+
+    def tell(note: str) -> None:
+        notes.append(note)
+        console.say(note)
+
+    outcome = prepare(dataset, source, data_root, options, track=console.track, tell=tell)
     audit = probe(outcome.dataset, console.track) if options.probes else outcome.audit
-    show_prepared(outcome, audit)
+    show_prepared(outcome, audit, notes)
     info = outcome.dataset.info
     payload = {
         "name": info.name,
@@ -133,13 +140,14 @@ def preview_command(
     console.result({"path": str(path)}, f"Written: {path}")
 
 
-def show_prepared(outcome: Outcome, audit: dict[str, Any]) -> None:
-    """Draw what was prepared and what is noteworthy about it (stderr)."""
+def show_prepared(outcome: Outcome, audit: dict[str, Any], shown: Sequence[str] = ()) -> None:
+    """Draw what was prepared and what is noteworthy about it (stderr), but for the warnings already shown."""
     info = outcome.dataset.info
     if outcome.changes:
         console.table("Changed since the former run", ["what"], [(change,) for change in outcome.changes])
     for warning in outcome.warnings:
-        console.warn(warning)
+        if warning not in shown:
+            console.warn(warning)
     if outcome.faults:
         rows = [(f.path, f.reason, f.detail) for f in outcome.faults]
         console.table(f"Left out: {len(rows)}", ["file", "reason", "what"], rows[:50])

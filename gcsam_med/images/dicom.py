@@ -204,7 +204,8 @@ def _frame(dataset: Dataset, frame: int, name: str) -> np.ndarray:
         shift = 0 if coloured.dtype.itemsize == 1 or _palette_top(dataset) < 256 else 8
         return grey_if_grey((coloured >> shift).astype(np.uint8))
     if raw.ndim == 3 and raw.shape[2] == 3:
-        bits = 8 if raw.dtype == np.uint8 else next(b for b in BIT_DEPTHS if int(raw.max()) < 2**b)
+        depths = (b for b in (*BIT_DEPTHS, 32) if int(raw.max()) < 2**b)
+        bits = 8 if raw.dtype == np.uint8 else next(depths)
         return grey_if_grey((raw >> (bits - 8)).astype(np.uint8))
     raise ImageFault("unsupported", name, "its photometric interpretation is not grey, palette or colour.")
 

@@ -38,6 +38,7 @@ class MaskRule:
 
     values: str = ""  #: Grey values ("1-255", "127,255") or "alpha"; empty: found by itself.
     invert: bool = False  #: Whether foreground and background change places.
+    upright: bool = True  #: Whether an EXIF mark turns the mask.
 
     def numbers(self) -> list[int]:
         """The grey values that `values` lists."""
@@ -53,12 +54,14 @@ class MaskRule:
         return found
 
 
-def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[Picture]:
+def decode_raster(
+    data: bytes, name: str, frames: Frames = "first", *, upright: bool = True
+) -> Iterator[Picture]:
     """Decode a picture to 8-bit grey or colour.
 
     Transparency is dropped, not blended. Greys deeper than 8 bits are mapped from 0 .. 2^b - 1 to 0 .. 255,
-    where b is the smallest of 8, 10, 12, 14, 16 that holds the image's maximum. EXIF orientation is applied.
-    A colour image whose three channels agree everywhere is grey. Pages of a TIFF are frames.
+    where b is the smallest of 8, 10, 12, 14, 16 that holds the image's maximum. EXIF orientation is applied
+    if `upright`. A colour image whose three channels agree everywhere is grey. Pages of a TIFF are frames.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def decode_raster(data: bytes, name: str, frames: Frames = "first") -> Iterator[
     several = ("multi-frame",) if n_frames > 1 and frames != "all" else ()
     for frame in chosen_frames(frames, n_frames, name):
         with _opened(data, name) as image:
-            pixels, notes = _page(image, frame, name)
+            pixels, notes = _page(image, frame, name, upright=upright)
         yield Picture(pixels, kind, notes=notes + several, frame=frame, n_frames=n_frames, turned=turned)
 
 
@@ -95,10 +98,9 @@ def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageFault("several-pages", name, "a mask should be one picture, but has several pages.")
         lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
-        alpha = (
-            np.asarray(ImageOps.exif_transpose(image).getchannel("A")) if "A" in image.getbands() else None
-        )
-        pixels, _ = _page(image, 0, name)
+        turned = ImageOps.exif_transpose(image) if rule.upright else image
+        alpha = np.asarray(turned.getchannel("A")) if "A" in image.getbands() else None
+        pixels, _ = _page(image, 0, name, upright=rule.upright)
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
     if rule.values == "alpha":
         if alpha is None:
@@ -184,28 +186,37 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
         raise ImageFault(reason, name, detail, "Copy the file again from its source.") from None
 
 
-def _page(image: Image.Image, frame: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _page(image: Image.Image, frame: int, name: str, *, upright: bool) -> tuple[np.ndarray, tuple[str, ...]]:
     """8-bit grey (H, W) or colour (H, W, 3) of one page, and notes."""
     if frame:
         image.seek(frame)
     check_size(*image.size, name)
+    deep_colour = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    mode = upright.mode
+    seen = ImageOps.exif_transpose(image) if upright else image
+    mode = seen.mode
     if mode.startswith("I"):
-        values = np.asarray(upright)
+        values = np.asarray(seen)
         if getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == MIN_IS_WHITE:  # Pillow inverts 8 bits only
             values = 2**16 - 1 - values.astype(np.int32)
         return _from_deep(values, name), ("deep-grey",)
     if mode == "F":
         raise ImageFault("float-pixels", name, "pixels are floating-point numbers of an unknown range.")
     if mode in ("1", "L"):
-        return np.asarray(upright.convert("L")), ()
+        return np.asarray(seen.convert("L")), ()
     if mode in ("LA", "La"):
-        return np.asarray(upright.getchannel(0)), ("alpha-dropped",)
-    if mode in ("RGBA", "RGBa", "RGBX"):
-        return grey_if_grey(np.asarray(upright)[..., :3]), ("alpha-dropped",)
-    return grey_if_grey(np.asarray(upright.convert("RGB"))), ()
+        return np.asarray(seen.getchannel(0)), ("alpha-dropped",)
+    alpha = mode in ("RGBA", "RGBa", "RGBX")
+    colour = np.asarray(seen)[..., :3] if alpha else np.asarray(seen.convert("RGB"))
+    if deep_colour and colour.max() < 2 ** (BIT_DEPTHS[-2] - 8):
+        # Pillow keeps the upper half of each 16-bit word: a picture of 12 bits would be nearly black.
+        raise ImageFault(
+            "deep-colour",
+            name,
+            f"of the 16 bits of each colour only the lowest {8 + int(colour.max()).bit_length()} are used.",
+            "Save it with 8 bits a colour, or as 16-bit grey.",
+        )
+    return grey_if_grey(colour), ("alpha-dropped",) if alpha else ()
 
 
 def _from_deep(values: np.ndarray, name: str) -> np.ndarray:

@@ -108,12 +108,17 @@ def read_frames(path: Path, frames: Frames = "all") -> Iterator[Picture]:
 
 
 def decode_frames(
-    data: bytes, name: str, frames: Frames = "first", identify: Callable[[str], str] | None = None
+    data: bytes,
+    name: str,
+    frames: Frames = "first",
+    identify: Callable[[str], str] | None = None,
+    *,
+    upright: bool = True,
 ) -> Iterator[Picture]:
     """Decode frames from a file's bytes, at least one; `name` is the file as the user knows it, for messages.
 
     `identify` turns a DICOM patient id into something safe to keep (a keyed hash); without it the id is not
-    read.
+    read. With `upright`, an EXIF mark turns a picture.
 
     Raises
     ------
@@ -122,7 +127,7 @@ def decode_frames(
     """
     if is_dicom(data, name):
         return decode_dicom(data, name, frames, identify)
-    return decode_raster(data, name, frames)
+    return decode_raster(data, name, frames, upright=upright)
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,7 @@ def prepare(
     options: PrepareOptions | None = None,
     *,
     track: Track = silent,
+    tell: Callable[[str], None] = lambda note: None,
     **fields: Any,
 ) -> Outcome:
     """Read, check and split a data set, and store it for training; or find that this is done already.
@@ -109,6 +110,9 @@ def prepare(
         How; `fields` change it.
     track : Track
         Shows progress.
+    tell : callable
+        Takes notes on how the source was read (pairs of images and masks, patients, classes) before any
+        image is read; they are among the outcome's warnings too.
     **fields
         Fields of `PrepareOptions`, such as ``size=128``.
 
@@ -159,6 +163,8 @@ def prepare(
                 return _as_it_was(target)
         listing = replace(listing, notes=(*listing.notes, *([unknown] if unknown else [])))
         roles = spec.roles(listing.classes, options.positive, options.negative or ())
+        for note in (*listing.notes, *([roles.note] if roles.note else [])):
+            tell(note)
         work = _Work(spec, options, listing, roles, name, recorded, key)
         outcome = work.run(target, archive_sha256, track)
     return replace(outcome, changes=tuple(differences))
@@ -334,7 +340,8 @@ class _Work:
             empty_mask_classes=self.roles.empty_masks,
             mask_size=self.options.mask_size or self.spec.mask_size,
             frames=self.options.frames,
-            rule=MaskRule(self.options.mask_values, self.options.invert_masks),
+            rule=MaskRule(self.options.mask_values, self.options.invert_masks, self.options.exif != "ignore"),
+            exif=self.options.exif,
             empty_masks=self.options.empty_masks,
             key=self.key,
         )

@@ -194,6 +194,7 @@ class ScanJob:
     frames: Frames = "first"  #: Which frames of multi-frame files.
     rule: MaskRule = field(default_factory=MaskRule)  #: What is foreground in a mask file.
     empty_masks: Literal["refuse", "healthy"] = "refuse"  #: Of images without a class.
+    exif: Literal["refuse", "apply", "ignore"] = "refuse"  #: Where image and mask are turned otherwise.
     key: bytes | None = None  #: Key for ids of private sources; None for public ones.
 
 
@@ -353,7 +354,8 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
         return [picture], hashlib.sha256(data).hexdigest()
     data = _read_inside(job.root, case.image)
     identify = None if job.key is None else partial(patient_id, job.key)
-    pictures = list(decode_frames(data, case.image, job.frames, identify))
+    frames = decode_frames(data, case.image, job.frames, identify, upright=job.exif != "ignore")
+    pictures = list(frames)
     return pictures, hashlib.sha256(data).hexdigest()
 
 
@@ -378,12 +380,13 @@ def _mask_union(
             data = _read_inside(job.root, path)
             digest.update(hashlib.sha256(data).digest())
             mask = decode_mask(data, path, job.rule)
-            if turned != orientation(data):
+            if job.exif == "refuse" and turned != orientation(data):
                 raise ImageFault(
                     "rotated",
                     path,
                     "its image is turned by an EXIF mark and the mask is not, or by another.",
-                    "Save both upright, without the mark.",
+                    "--exif apply if the mask fits the turned image, --exif ignore if the image as it is "
+                    "stored.",
                 )
             if expected is not None and mask.shape != expected:
                 mask = _fit(mask, expected, path, job.mask_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import warnings
@@ -348,3 +349,42 @@ def test_tiny_images_and_twelve_bits_of_colour_in_sixteen() -> None:
     tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     data = dicom(colour.tobytes(), Rows=3, Columns=3, **tags, **SIXTEEN)
     np.testing.assert_array_equal(read(data).pixels, (colour >> 4).astype(np.uint8))
+
+
+def installed_files() -> list[Path]:
+    """pydicom's own test files, and those of the package pydicom-data if it is there."""
+    more = importlib.util.find_spec("data_store")
+    folders = [Path(pydicom.__file__).parent / "data", *(more.submodule_search_locations if more else ())]
+    return sorted(path for folder in folders for path in Path(folder).rglob("*.dcm"))
+
+
+def test_every_file_that_pydicom_decodes_is_read_with_the_same_values() -> None:
+    """Oracle: pydicom's pixel array. Grey is a rising function of it (falling for MONOCHROME1), equal values
+    are equal greys, and 8-bit values without a window are themselves, as is colour."""
+    compared = 0
+    for path in installed_files():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dataset = pydicom.dcmread(path, force=True)
+                stored = pydicom.pixels.pixel_array(dataset, index=0)
+        except (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError):
+            continue  # no image, damaged on purpose, or of a codec that is not installed
+        compared += 1
+        shown = read(path.read_bytes()).pixels
+        kind = dataset.PhotometricInterpretation
+        assert shown.shape[:2] == stored.shape[:2], path.name
+        if stored.ndim == 3:
+            expected = (stored >> 8 * (stored.dtype.itemsize - 1)).astype(np.uint8)
+            both = np.broadcast_arrays(shown[..., None] if shown.ndim == 2 else shown, expected)
+            np.testing.assert_array_equal(*both, err_msg=path.name)
+        elif kind != "PALETTE COLOR":
+            order = np.argsort(stored, axis=None)
+            rising = shown.ravel()[order].astype(int) * (-1 if kind == "MONOCHROME1" else 1)
+            steps = np.diff(rising)
+            assert (steps >= 0).all(), path.name
+            assert (steps[np.diff(stored.ravel()[order]) == 0] == 0).all(), path.name
+            assert steps.any() or stored.min() == stored.max(), path.name
+            if stored.dtype == np.uint8 and kind == "MONOCHROME2" and "WindowWidth" not in dataset:
+                np.testing.assert_array_equal(shown, stored, err_msg=path.name)
+    assert compared > 40

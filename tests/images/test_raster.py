@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,29 @@ def test_colour_that_is_grey_everywhere_becomes_one_channel() -> None:
     image = Image.fromarray(np.repeat(GREY[..., None], 3, axis=2))
     assert decoded(encoded(image, "PNG")).shape == GREY.shape
     assert decoded(encoded(image.convert("RGBA"), "PNG")).shape == GREY.shape
+
+
+def deep_colour(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits a colour, put together by hand since Pillow writes none."""
+    height, width, _ = values.shape
+    rows = values.astype(">u2").tobytes()
+    size = len(rows) // height
+    packed = zlib.compress(b"".join(b"\0" + rows[i * size : (i + 1) * size] for i in range(height)))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", packed),
+        (b"IEND", b""),
+    )
+    parts = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_sixteen_bits_a_colour_are_read_and_twelve_of_them_refused() -> None:
+    """Oracle: the upper byte of each word. A picture of 12 bits would be black, in silence."""
+    np.testing.assert_array_equal(decoded(deep_colour(COLOUR.astype(int) * 257)), COLOUR)
+    with pytest.raises(ImageFault, match="lowest 12 are used") as caught:
+        decoded(deep_colour(COLOUR.astype(int) * 16))
+    assert caught.value.reason == "deep-colour"
 
 
 @given(arrays(np.uint16, (12, 16), elements=st.integers(0, 65535)))

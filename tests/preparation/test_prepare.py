@@ -472,6 +472,16 @@ def test_an_image_turned_by_exif_beside_a_mask_that_is_not(root: Path, tmp_path:
     with pytest.raises(DataFaults) as caught:
         prepare("folder", root, tmp_path / "data", size=32, folds=3)
     assert {f.reason for f in caught.value.faults} == {"rotated"}
+    thumbs = {}
+    for exif in ("apply", "ignore"):
+        dataset = prepare("folder", root, tmp_path / "data", size=56, folds=3, name=exif, exif=exif).dataset
+        found = sorted(dataset.original_mask(row).tobytes() for row in range(12))
+        assert found == sorted(layouts.blob(i).tobytes() for i in range(12)), "masks have no mark"
+        order = np.argsort(dataset.manifest["source_sha256"])
+        thumbs[exif] = dataset.images(order)
+    # Orientation 3 is a turn by 180 degrees; the letterbox leaves 8 rows at top and bottom.
+    turned = thumbs["apply"][:, ::-1, ::-1].astype(int)
+    np.testing.assert_array_equal(turned, thumbs["ignore"])
 
 
 def test_masks_given_as_images_are_refused(root: Path, tmp_path: Path) -> None:
