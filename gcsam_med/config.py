@@ -160,6 +160,11 @@ class PrepareOptions(Options):
     )
     masks: str = option("", "Pattern of the masks, such as 'masks/**/*.png'; for --dataset folder.", _SOURCE)
     mask_suffix: str = option("", "What masks' names end in; for --dataset folder.", _SOURCE)
+    label_regex: str = option(
+        "",
+        "Regular expression that finds the class in an image's path; for --dataset folder.",
+        _SOURCE,
+    )
     group_column: str = option("", "Column with the patient; for --dataset table.", _SOURCE)
     target: str = option(
         "",
@@ -231,7 +236,8 @@ class PrepareOptions(Options):
         names = (
             "size", "seed", "folds", "modality", "frames", "mask_size", "skip_bad", "split_by", "conflicts",
             "positive", "negative",
-            "masks", "mask_suffix", "group_column", "target", "group_regex", "mask_values", "invert_masks",
+            "masks", "mask_suffix", "label_regex", "group_column", "target", "group_regex",
+            "mask_values", "invert_masks",
             "exif", "empty_masks",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}

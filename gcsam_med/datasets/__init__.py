@@ -378,7 +378,7 @@ DATASETS: dict[str, SourceSpec] = {
         anatomy="",
         licence="",
         citation="",
-        takes=("images", "masks", "mask_suffix"),
+        takes=("images", "masks", "mask_suffix", "label_regex"),
         layout="CLASS/*.png, or images/ and masks/, or train/CLASS/*.png and test/CLASS/*.png",
         private=True,
     ),

@@ -18,28 +18,41 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from gcsam_med.datasets.case import HEALTHY, Case, Listing
+from gcsam_med.datasets.case import BENIGN, HEALTHY, MALIGNANT, Case, Listing
 from gcsam_med.errors import Fault, InputError
-from gcsam_med.images import find_images, has_two_values
+from gcsam_med.images import IMAGE_SUFFIXES, find_images, has_two_values
 
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trainset", "train set"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "val set", "validation set"), "val"),
-    **dict.fromkeys(("test", "testing", "testset", "test set"), "test"),
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
 IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "original", "originals", "data", "cxr"})
 MASK_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "annot"})
 MASK_WORDS = frozenset(
     {"mask", "masks", "gt", "gts", "groundtruth", "seg", "segs", "segmentation", "segmentations"}
 )
-IMAGE_WORDS = frozenset({"image", "images", "img", "original", "scan"})
+IMAGE_WORDS = frozenset(
+    {"image", "images", "img", "imgs", "original", "originals", "scan", "scans", "frames"}
+)
+SET_WORDS = frozenset(
+    {"set", "data", "dataset", "folder"}
+)  # what may stand beside "train" in a folder's name
+PATIENT_FOLDER = re.compile(r"^(p|pt|pat|patient|case|subj|subject|sub|person|id)[ _-]*\d+$", re.IGNORECASE)
+SAMPLE, FOLDERS_LOOKED_AT = 3, 40  # files of a folder, and folders, that are opened to tell masks from images
+# Names of folders that are surely classes, besides `HEALTHY`, in lower case.
+CLASS_NAMES = BENIGN | MALIGNANT | {"abnormal", "positive", "pneumonia", "covid", "covid-19", "tuberculosis"}
+MOST_CLASSES = 0.5  # of the number of images: more folders than that are no classes
 MARK = r"(?:mask|segmentation|seg|tumou?r|lesion|gt|labels?|annotation|groundtruth|ground[ _-]truth)"
-# "lesion (1)_mask_2", "x-seg", "x_tumor1", "x_mask (1)" (a browser's copy); "mask_7".
+# "lesion (1)_mask_2", "x-seg", "x_tumor1", "x_mask (1)" (a browser's copy), "12mask"; "mask_7".
 SUFFIX_MARK = re.compile(rf"^(?P<image>.+?)[ _.-]+{MARK}[ _-]?\d*(?: ?\(\d+\))?$", re.IGNORECASE)
+CLOSE_MARK = re.compile(r"^(?P<image>.*\d)(?:mask|seg|gt)$", re.IGNORECASE)
+ONLY_MARK = re.compile(rf"^{MARK}[ _-]?\d*$", re.IGNORECASE)  # mask.png beside the one image of its folder
 PREFIX_MARK = re.compile(rf"^{MARK}[ _.-]+(?P<image>.+)$", re.IGNORECASE)
 SHOWN = 3  # examples in a message
 
@@ -50,11 +63,25 @@ class _File:
 
     path: PurePosixPath
     suffix: str = ""  #: What --mask-suffix says masks end in.
+    wrapping: int = 0  #: How many of the first folders wrap everything, and so say nothing.
 
     @cached_property
     def mask_folder(self) -> str:
         """Name of the folder that says mask, or empty."""
-        return next((part for part in self.path.parent.parts if _says_mask(part)), "")
+        return next((part for part in self.path.parent.parts[self.wrapping :] if _says_mask(part)), "")
+
+    @cached_property
+    def stem(self) -> str:
+        """The name without an image's suffix: of ``1.2.840.dcm`` and of ``1.2.840`` it is 1.2.840."""
+        name = self.path.name
+        while suffix := next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s) and name != s), ""):
+            name = name[: -len(suffix)]
+        return name
+
+    @cached_property
+    def bare_place(self) -> tuple[str, ...]:
+        """The folders' names without the words that say image or mask: ``benign_mask`` is benign."""
+        return tuple(filter(None, map(_bare, self.path.parent.parts)))
 
     @cached_property
     def place(self) -> tuple[str, ...]:
@@ -65,25 +92,32 @@ class _File:
     @cached_property
     def unmarked(self) -> str:
         """The stem without what says mask; empty where nothing does."""
-        stem = self.path.stem
         if self.suffix:
-            return stem.removesuffix(self.suffix) if stem.endswith(self.suffix) else ""
-        match = SUFFIX_MARK.match(stem) or PREFIX_MARK.match(stem)
+            return self.stem.removesuffix(self.suffix) if self.stem.endswith(self.suffix) else ""
+        match = next((m for p in (SUFFIX_MARK, PREFIX_MARK, CLOSE_MARK) if (m := p.match(self.stem))), None)
         return match["image"] if match else ""
+
+    @property
+    def says_mask(self) -> bool:
+        """Whether folder or name say that it is a mask."""
+        marked = self.unmarked or (not self.suffix and ONLY_MARK.match(self.stem))
+        return bool(self.mask_folder or marked)
 
     @property
     def core(self) -> str:
         """The words of the stem without those that say image or mask: "1 Benign Mask" -> "1 benign"."""
-        words = (w for w in _words(self.unmarked or self.path.stem) if w not in MASK_WORDS | IMAGE_WORDS)
+        words = (w for w in _words(self.unmarked or self.stem) if w not in MASK_WORDS | IMAGE_WORDS)
         return " ".join(words)
 
     @property
     def number(self) -> str:
-        """The stem from its first digit on: "test_Image_1" and "mask_1" -> "1"."""
-        return re.sub(r"^\D+", "", self.path.stem)
+        """The stem from its first digit on: "test_Image_1" and "mask_001" -> "1"."""
+        return re.sub(r"\d+", lambda found: str(int(found[0])), re.sub(r"^\D+", "", self.stem))
 
 
-def list_cases(source: Path, images: str = "", masks: str = "", mask_suffix: str = "") -> Listing:
+def list_cases(
+    source: Path, images: str = "", masks: str = "", mask_suffix: str = "", label_regex: str = ""
+) -> Listing:
     """List the cases of a folder; see the module's text.
 
     Parameters
@@ -94,6 +128,8 @@ def list_cases(source: Path, images: str = "", masks: str = "", mask_suffix: str
         Patterns relative to it (``scans/**/*.png``): what is an image, what is a mask.
     mask_suffix : str, optional
         What the names of masks end in (``_outline``).
+    label_regex : str, optional
+        Finds the class in an image's path (its group 1, if any).
 
     Raises
     ------
@@ -109,6 +145,12 @@ def list_cases(source: Path, images: str = "", masks: str = "", mask_suffix: str
         relative = PurePosixPath(path.relative_to(source).as_posix())
         (outside if leaves else found).append(_File(relative, mask_suffix))
     pictures, outlines, unused = _sort_out(source, found, images, masks)
+    if not pictures and (depth := _wrapping(found)):
+        # A folder such as Kvasir-SEG that holds all says nothing of its files.
+        within = [replace(file, wrapping=depth) for file in found]
+        sorted_within = _sort_out(source, within, images, masks)
+        if sorted_within[0] and sorted_within[1]:
+            pictures, outlines, unused = sorted_within
     if not pictures:
         raise InputError(
             f"{source} holds no images" + (f", but {len(outlines)} masks." if outlines else "."),
@@ -116,7 +158,7 @@ def list_cases(source: Path, images: str = "", masks: str = "", mask_suffix: str
             "--images GLOB says which files are images.",
         )
     pairs, orphans, notes = _pair(pictures, outlines)
-    labels, label_notes = _labels(pictures, outlines)
+    labels, label_notes = _by_regex(pictures, label_regex) if label_regex else _labels(pictures, outlines)
     splits = [_split(file) for file in pictures]
     cases: list[Case] = []
     faults = [Fault(str(f.path), "outside", "a link that leads out of the source.") for f in outside]
@@ -146,9 +188,23 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
 
 
+def _bare(folder: str) -> str:
+    """A folder's name in lower case without the words that say image or mask."""
+    if folder.casefold() in IMAGE_FOLDERS | MASK_FOLDERS:
+        return ""
+    return " ".join(word for word in _words(folder) if word not in IMAGE_WORDS | MASK_WORDS)
+
+
 def _split(file: _File) -> str:
-    names = (part.casefold().replace("_", " ").replace("-", " ") for part in file.path.parent.parts)
-    return next((SPLIT_NAMES[name] for name in names if name in SPLIT_NAMES), "")
+    return next(filter(None, map(_split_of, file.path.parent.parts)), "")
+
+
+def _split_of(folder: str) -> str:
+    """The split that a folder's name says: ``Train``, ``train_images``, ``Test Set``, ``val2017``."""
+    words = _words(folder)
+    found = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
+    others = (w for w in words if w not in SPLIT_NAMES and not w.isdecimal())
+    return found[0] if found and all(w in IMAGE_WORDS | MASK_WORDS | SET_WORDS for w in others) else ""
 
 
 def _sort_out(
@@ -160,17 +216,45 @@ def _sort_out(
         pictures = chosen[0] if images else [f for f in files if f not in set(chosen[1])]
         # Without --masks the rest may hold masks, but nothing that --images did not name is an image.
         rest = [f for f in files if f not in set(pictures)]
-        outlines = chosen[1] if masks else [f for f in rest if f.mask_folder or f.unmarked]
+        outlines = chosen[1] if masks else [f for f in rest if f.says_mask]
         taken = {*pictures, *outlines}
         why = "no pattern of --images or --masks covers it."
         return pictures, outlines, [Fault(str(f.path), "not-chosen", why) for f in files if f not in taken]
-    pictures = [f for f in files if not f.mask_folder and not f.unmarked]
-    outlines = [f for f in files if f.mask_folder or f.unmarked]
+    pictures = [f for f in files if not f.says_mask]
+    outlines = [f for f in files if f.says_mask]
     # A name that happens to say mask, where no image lies that it could outline: an image after all.
     if not pictures and not any(f.mask_folder for f in outlines):
         pictures, outlines = outlines, []
     pictures, unused = _without_unknown_marks(source, pictures)
+    if not outlines and not unused:
+        _refuse_unknown_mask_folder(source, pictures)
     return pictures, outlines, unused
+
+
+def _wrapping(files: Sequence[_File]) -> int:
+    """How many folders all files have in common."""
+    levels = zip(*(file.path.parent.parts for file in files), strict=False)
+    return sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
+
+
+def _refuse_unknown_mask_folder(source: Path, pictures: Sequence[_File]) -> None:
+    """Refuse to take as images what fills a folder with two-valued pictures beside folders of others."""
+    folders: dict[PurePosixPath, list[_File]] = defaultdict(list)
+    for file in pictures:
+        folders[file.path.parent].append(file)
+    if not 1 < len(folders) <= FOLDERS_LOOKED_AT:
+        return
+    flat = [
+        folder
+        for folder, files in folders.items()
+        if all(has_two_values(source / file.path) for file in files[:SAMPLE])
+    ]
+    if flat and len(flat) < len(folders):
+        other = next(folder for folder in folders if folder not in flat)
+        raise InputError(
+            f"The files in {flat[0]} have two values only, as masks have, those in {other} more.",
+            f"If so, say --images '{other}/*' --masks '{flat[0]}/*'; --images '**/*' if all are images.",
+        )
 
 
 def _matching(source: Path, files: Sequence[_File], pattern: str) -> list[_File]:
@@ -216,22 +300,27 @@ Pairs = dict[_File, list[_File]]
 
 def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, list[_File], list[str]]:
     """Masks of each image, masks without one, and how they were paired in words."""
-    rules: list[tuple[Callable[[_File], object], Callable[[_File], object]]] = [
-        (lambda f: (f.place, f.path.stem.casefold()), lambda m: (m.place, m.path.stem.casefold())),
-        (lambda f: (f.place, f.path.stem.casefold()), lambda m: (m.place, m.unmarked.casefold())),
-        (lambda f: (f.place, f.core), lambda m: (m.place, m.core)),
-        (lambda f: (f.place, f.number), lambda m: (m.place, m.number)),
-        (lambda f: f.path.stem.casefold(), lambda m: m.path.stem.casefold()),
-        (lambda f: f.path.stem.casefold(), lambda m: m.unmarked.casefold()),
+    names: list[tuple[Callable[[_File], str], Callable[[_File], str]]] = [
+        (lambda f: f.stem.casefold(), lambda m: m.stem.casefold()),
+        (lambda f: f.stem.casefold(), lambda m: m.unmarked.casefold()),
         (lambda f: f.core, lambda m: m.core),
+        (lambda f: f.number, lambda m: m.number),
+        (lambda f: "only", lambda m: "only" if ONLY_MARK.match(m.stem) else ""),
     ]
+    places: list[Callable[[_File], tuple[str, ...]]] = [
+        lambda f: f.bare_place,
+        lambda f: f.place,
+        lambda f: (),
+    ]
+    # A number alone, without the place, says too little.
+    rules = [(place, *name) for place in places for name in (names if place is not places[-1] else names[:3])]
     pairs: Pairs = defaultdict(list)
     left = list(outlines)
-    for image_key, mask_key in rules:
-        by_key: dict[object, list[_File]] = defaultdict(list)
+    for place, image_name, mask_name in rules:
+        by_key: dict[tuple[tuple[str, ...], str], list[_File]] = defaultdict(list)
         for file in pictures:
-            by_key[image_key(file)].append(file)
-        found = {m: by_key[k] for m in left if _tells(k := mask_key(m)) and k in by_key}
+            by_key[place(file), image_name(file)].append(file)
+        found = {m: by_key[k] for m in left if (k := (place(m), mask_name(m)))[1] and k in by_key}
         for mask, images in found.items():
             if len(images) > 1:
                 raise _ambiguous(
@@ -251,9 +340,30 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
         )
     if not outlines:
         return pairs, left, []
+    shift = _shift(pictures, outlines)
+    if left and shift:
+        raise InputError(
+            f"Images are numbered from {min(_numbers(pictures))}, masks from {min(_numbers(outlines))}: does "
+            f"each mask belong to the image of its own number, or to that of its number {shift:+d}?",
+            "Number them alike, list the pairs in a table (--dataset table), or leave out with --images GLOB "
+            "and --masks GLOB what has no partner.",
+        )
     count = sum(map(len, pairs.values()))
     shapes = dict.fromkeys(_shape(f.path, m.path) for f in pictures if f in pairs for m in pairs[f])
     return pairs, left, [f"{len(pictures)} images, {count} masks paired with {len(pairs)}: {_some(shapes)}."]
+
+
+def _numbers(files: Iterable[_File]) -> list[int]:
+    return sorted(int(f.number) for f in files if f.number.isdecimal())
+
+
+def _shift(pictures: Sequence[_File], outlines: Sequence[_File]) -> int:
+    """By how much the numbers of all images are above those of as many masks; 0 if they are not."""
+    images, masks = _numbers(pictures), _numbers(outlines)
+    if len(images) != len(pictures) or len(masks) != len(outlines) or len(images) != len(masks):
+        return 0
+    steps = {image - mask for image, mask in zip(images, masks, strict=True)}
+    return steps.pop() if len(steps) == 1 else 0
 
 
 def _shape(image: PurePosixPath, mask: PurePosixPath) -> str:
@@ -263,11 +373,6 @@ def _shape(image: PurePosixPath, mask: PurePosixPath) -> str:
         words = re.findall(r"mask|segmentation|seg|tumou?r|lesion|label|gt|\d+", mask.stem, re.IGNORECASE)
         name = "_".join("#" if word.isdigit() else word for word in words) + mask.suffix
     return f"NAME{image.suffix} + {name}"
-
-
-def _tells(key: object) -> bool:
-    """Whether a mask's key says anything: an empty name or number does not."""
-    return bool(key[-1] if isinstance(key, tuple) else key)
 
 
 def _ambiguous(text: str) -> InputError:
@@ -290,8 +395,13 @@ def _labels(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[list[
     if all(len(rest) == wrapping for rest in rests):
         # One folder only: a class of its own if that is all there is, else what the data set lies in.
         single = wrapping == 1 and not outlines and not _rest_is_wrapper(pictures)
-        return [rests[0][0] if single else ""] * len(pictures), []
+        label = _class_name(rests[0][0]) if single else ""
+        return [label] * len(pictures), [] if single else _classes_in_names(pictures)
     given = [rest[wrapping] if len(rest) > wrapping else "" for rest in rests]
+    level, said = _class_level([rest[wrapping:] for rest in rests])
+    if level < 0:
+        return [""] * len(pictures), said
+    given = [rest[wrapping + level] if len(rest) > wrapping + level else "" for rest in rests]
     if not all(given):
         raise InputError(
             f"{given.count('')} images lie beside the class folders, {len(given) - given.count('')} in them.",
@@ -301,12 +411,81 @@ def _labels(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[list[
     for name in given:
         spellings[name.casefold()][name] += 1
     chosen = {key: names.most_common(1)[0][0] for key, names in spellings.items()}
-    notes = [
+    same = [
         f"The folders {' and '.join(sorted(names))} are taken as one class, {chosen[key]}."
         for key, names in spellings.items()
         if len(names) > 1
     ]
-    return [chosen[name.casefold()] for name in given], notes
+    return [_class_name(chosen[name.casefold()]) for name in given], [*said, *same]
+
+
+def _class_name(folder: str) -> str:
+    """A class folder's name without the word images: ``Normal images`` is Normal."""
+    return re.sub(r"(?i)(^|[ _-]+)(images?|imgs?|scans?|frames)$", "", folder) or folder
+
+
+def _classes_in_names(pictures: Sequence[_File]) -> list[str]:
+    """Offer --label-regex where file names begin with a class."""
+    firsts = [(_words(file.stem) or [""])[0] for file in pictures]
+    found = sorted(set(firsts) & (CLASS_NAMES | HEALTHY))
+    if len(found) < 2 or sum(first in found for first in firsts) < 0.8 * len(firsts):
+        return []
+    expression = f"(?i)({'|'.join(found)})"
+    return [f"File names tell a class; if so, --label-regex '{expression}' takes it from them."]
+
+
+def _class_level(rests: Sequence[tuple[str, ...]]) -> tuple[int, list[str]]:
+    """Which level of folders is the class, and what to say of it; -1 if none is.
+
+    Raises
+    ------
+    InputError
+        If two levels could be.
+    """
+    levels = [[rest[i] for rest in rests] for i in range(min(map(len, rests)))]
+    names = [{name.casefold() for name in level} for level in levels]
+    sure = [i for i, found in enumerate(names) if len(found) > 1 and found <= CLASS_NAMES | HEALTHY]
+    if sure:
+        chosen = sure[0]
+        said = f"Classes are the folders {_some(sorted(set(levels[chosen])))}, not those above or below."
+        return chosen, [said] if chosen else []
+    many = max(2, MOST_CLASSES * len(rests))
+    people = [
+        len(found) > 1 and (all(map(PATIENT_FOLDER.match, found)) or (len(found) > many)) for found in names
+    ]
+    left = [i for i in range(len(levels)) if not people[i] and len(names[i]) > 1]
+    pairs = ((j, set(zip(levels[left[0]], levels[j], strict=True))) for j in left[1:])
+    crossing = [j for j, both in pairs if len(both) > len(names[j])]
+    if crossing:
+        first, second = (_some(sorted(set(levels[i]))) for i in (left[0], crossing[0]))
+        raise InputError(
+            f"Classes could be the folders {first}, or the folders {second}.",
+            "--label-regex takes the class from the path, such as '/(benign|malignant)/'.",
+        )
+    if left or not any(people):
+        return (left or [0])[0], []
+    return -1, [
+        f"{len(names[people.index(True)])} folders of {len(rests)} images look like patients' folders, not "
+        "classes: the images have no class. --label-regex finds one in the paths, --group-regex the patient."
+    ]
+
+
+def _by_regex(pictures: Sequence[_File], expression: str) -> tuple[list[str], list[str]]:
+    """Class of each image by --label-regex."""
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise InputError(f"--label-regex '{expression}' is no regular expression: {error}.") from None
+    matches = [pattern.search(f"/{file.path}") for file in pictures]
+    labels = ["" if m is None else (m[1] if pattern.groups else m[0]) or "" for m in matches]
+    if not all(labels):
+        missing = pictures[labels.index("")].path
+        raise InputError(
+            f"--label-regex '{expression}' finds no class in {labels.count('')} of {len(labels)} paths, such "
+            f"as {missing}.",
+            "Let it match all images, or name with --images GLOB those that are to be taken.",
+        )
+    return labels, [f"--label-regex finds the classes {_some(sorted(set(labels)))}."]
 
 
 def _rest(file: _File) -> tuple[str, ...]:
@@ -314,9 +493,7 @@ def _rest(file: _File) -> tuple[str, ...]:
     return tuple(
         part
         for part in file.path.parent.parts
-        if part.casefold() not in IMAGE_FOLDERS
-        and not _says_mask(part)
-        and part.casefold().replace("_", " ").replace("-", " ") not in SPLIT_NAMES
+        if _bare(part) and not _says_mask(part) and not _split_of(part)
     )
 
 

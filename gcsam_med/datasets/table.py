@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +24,11 @@ from gcsam_med.errors import Fault, InputError
 from gcsam_med.reading import read_plain
 
 SPECIAL = ("image", "mask", "label", "group", "split")
-SPLITS = ("train", "val", "test")
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 # Names of columns that hold the patient, letters only, the surest first.
 PATIENT_COLUMNS = ("patientid", "patient", "subjectid", "subject", "caseid", "case", "pid", "participantid")
 NOT_A_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "?", "unknown"})
@@ -49,11 +54,15 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
         if len(tables) != 1:
             raise InputError(f"{source} holds {len(tables)} tables; one was expected.", "Name the file.")
         source = tables[0]
-    table = read_table(source, ("image",))
+    table, notes = _with_known_columns(read_table(source, ("image",)))
+    if len(table.columns) > 1:
+        # Spreadsheets leave rows of nothing but delimiters behind.
+        table = table[table.map(lambda cell: bool(str(cell).strip())).any(axis=1)]
     root = (Path(images) if images else source.parent).resolve()
     if not root.is_dir():
         raise InputError(f"The image folder {root} is not there.", "Check --images.")
-    group, notes = _group_column(table, group_column, source.name)
+    group, said = _group_column(table, group_column, source.name)
+    notes += said
     given = {c: c in table and not table[c].map(_unknown).all() for c in ("label", "split", "mask")}
     rows = [{str(k): str(v).strip() for k, v in row.items()} for row in table.to_dict("records")]
     for cells in rows:
@@ -62,15 +71,22 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
             _inside(root, m) for m in cells.get("mask", "").split(";") if not _unknown(m)
         )
         cells["group"] = "" if not group or is_placeholder(cells[group]) else cells[group]
+        cells["split"] = SPLITS.get(cells.get("split", "").lower(), cells.get("split", ""))
+    notes += _unite_labels(rows)
     cases: list[Case] = []
     faults: list[Fault] = []
     seen: dict[Path, int] = {}
-    for number, cells in enumerate(rows, start=2):
+    drawn: dict[str, int] = {}
+    for number, cells in zip(table.index + 2, rows, strict=True):
         where = f"{source.name} line {number}"
         found = _row_faults(root, cells, where, has_labels=given["label"], has_split=given["split"])
         first = seen.setdefault((root / cells["image"]).resolve(), number)
         if first != number:
             found.append(Fault(where, "listed-twice", f"line {first} names the same image."))
+        for mask in filter(None, cells["mask"].split(";")):
+            other = drawn.setdefault(mask, number)
+            if other != number:
+                found.append(Fault(where, "mask-shared", f"line {other} names the same mask {mask[-80:]}."))
         faults += found
         if not found:
             known = (*SPECIAL, group)
@@ -83,6 +99,27 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
         notes.append(f"{nobody} rows name no patient; only near-duplicates keep their images together.")
     classes = tuple(sorted({c.label for c in cases if c.label}))
     return Listing(root, tuple(cases), classes, tuple(faults), tuple(notes))
+
+
+def _with_known_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Rename columns that are called as the known ones but for their case, and say so."""
+    known = {c: c.lower() for c in table.columns if c.lower() in SPECIAL and c.lower() not in table}
+    return table.rename(columns=known), [f"The column {old} is taken as {new}." for old, new in known.items()]
+
+
+def _unite_labels(rows: list[dict[str, str]]) -> list[str]:
+    """Spell labels that differ in case only as most rows do, and say so."""
+    spellings: dict[str, Counter[str]] = {}
+    for cells in rows:
+        spellings.setdefault(cells.get("label", "").casefold(), Counter())[cells.get("label", "")] += 1
+    for cells in rows:
+        if "label" in cells:
+            cells["label"] = spellings[cells["label"].casefold()].most_common(1)[0][0]
+    return [
+        f"The labels {' and '.join(sorted(found))} are taken as one, {found.most_common(1)[0][0]}."
+        for found in spellings.values()
+        if len(found) > 1
+    ]
 
 
 def _group_column(table: pd.DataFrame, asked: str, name: str) -> tuple[str, list[str]]:
@@ -115,8 +152,8 @@ def _inside(root: Path, path: str) -> str:
 def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFrame:
     """Read a CSV file or an Excel sheet as text, and check that it has the needed columns.
 
-    Of CSV files the delimiter (comma, semicolon, tab) is found by itself; `sheet` names one of several sheets
-    of an Excel file.
+    Of CSV files the delimiter (comma, semicolon, tab) is found by itself, and columns whatever their case;
+    `sheet` names one of several sheets of an Excel file.
 
     Raises
     ------
@@ -136,12 +173,15 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
         kind = "an Excel sheet" if excel else "a CSV file with one row of column names"
         raise InputError(f"{path.name} cannot be read as {kind} ({type(error).__name__}).") from None
     table.columns = [str(c).strip() for c in table.columns]
+    spelled = {str(c).casefold(): c for c in reversed(table.columns)}
+    table = table.rename(columns={spelled.get(c.casefold(), c): c for c in needed if c not in table.columns})
     missing = [c for c in needed if c not in table.columns]
     if missing or table.empty:
         have = ", ".join(map(str, table.columns[:12]))
         raise InputError(
             f"{path.name} should have rows and the columns {', '.join(needed)}; it has {len(table)} rows and "
-            f"the columns {have}."
+            f"the columns {have}.",
+            "Check the file, or rename its columns.",
         )
     return table
 
@@ -180,13 +220,13 @@ def _row_faults(
         reason = _path_fault(root, path)
         if reason:
             faults.append(Fault(where, reason[0], f"the {kind} {path[-80:] or '(empty)'} {reason[1]}"))
-    label, split = cells.get("label", ""), cells.get("split", "").lower()
+    label, split = cells.get("label", ""), cells["split"]
     if has_labels and label.lower() in NOT_A_VALUE:
         faults.append(Fault(where, "no-label", "the label is empty or stands for 'not known'."))
     elif has_labels and not LABEL.match(label):
         faults.append(Fault(where, "bad-label", "a label is a short name of letters and digits."))
-    if has_split and split not in SPLITS:
-        faults.append(Fault(where, "bad-split", f"split should be one of {', '.join(SPLITS)} in every row."))
+    if has_split and split not in SPLITS.values():
+        faults.append(Fault(where, "bad-split", "split should be train, val or test in every row."))
     for column, cell in cells.items():
         # Spreadsheets run such cells, and the manifest is made to be opened in one.
         if column not in SPECIAL and cell[:1] in ("=", "+", "-", "@") and not NUMBER.match(cell):
@@ -215,6 +255,6 @@ def _case(cells: dict[str, str], known: Sequence[str], *, has_labels: bool, has_
         masks=tuple(PurePosixPath(m.strip()).as_posix() for m in cells["mask"].split(";") if m.strip()),
         label=cells["label"] if has_labels else "",
         patient=cells["group"],
-        split=cells["split"].lower() if has_split else "",
+        split=cells["split"] if has_split else "",
         attributes={k: v for k, v in cells.items() if k not in known},
     )

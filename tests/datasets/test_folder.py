@@ -70,6 +70,20 @@ NAMES: dict[str, Callable[[int], tuple[str, str]]] = {
     ),
     "hyphen": lambda i: (f"x/{i}.png", f"x/{i}-mask.png"),
     "browser's copy": lambda i: (f"x/{i}.png", f"x/{i}_mask (1).png"),
+    "a suffix twice": lambda i: (f"images/{i}.bmp", f"masks/{i}.bmp.png"),
+    "no separator": lambda i: (f"x/{i:03d}.png", f"x/{i:03d}mask.png"),
+    "zeros in front": lambda i: (f"images/image_{i}.png", f"masks/mask_{i:03d}.png"),
+    "points in names": lambda i: (f"images/1.2.840.{i}.png", f"masks/1.2.840.{i}.png"),
+    "class folders of masks": lambda i: (
+        f"{('benign', 'malignant')[i % 2]}/{i // 2}.png",
+        f"{('benign', 'malignant')[i % 2]}_mask/{i // 2}.png",
+    ),
+    "split folders of masks": lambda i: (
+        f"{('train', 'test')[i % 2]}_images/{i // 2}.png",
+        f"{('train', 'test')[i % 2]}_masks/{i // 2}.png",
+    ),
+    "one image a folder": lambda i: (f"{'ab'[i // 6]}/p{i % 6}/img.png", f"{'ab'[i // 6]}/p{i % 6}/mask.png"),
+    "a wrapping folder that says mask": lambda i: (f"Kvasir-SEG/images/{i}.png", f"Kvasir-SEG/masks/{i}.png"),
 }
 
 
@@ -103,6 +117,8 @@ def test_several_masks_of_one_image_are_kept_together(tmp_path: Path) -> None:
         (lambda i: (f"images/{i}.png", f"masks/x{'abcdefghijkl'[i]}.png"), "none has the name or the number"),
         (lambda i: (f"x/{i}.png", f"x/{i}_outline.png"), "'_outline' added and two values only"),
         (lambda i: ("", f"masks/{i}.png"), "holds no images, but 12 masks"),
+        (lambda i: (f"images/{i + 1}.png", f"masks/{i}.png"), "numbered from 1, masks from 0"),
+        (lambda i: (f"inputs/{i}.png", f"targets/{i}.png"), "files in targets have two values only"),
     ],
 )  # fmt: skip
 def test_what_can_be_read_in_two_ways_is_refused(
@@ -117,6 +133,41 @@ def test_what_can_be_read_in_two_ways_is_refused(
     with pytest.raises(InputError, match=said) as caught:
         list_cases(tmp_path)
     assert "--images" in caught.value.advice
+
+
+BM = ("benign", "malignant")
+CLASSES: dict[str, tuple[Callable[[int], str], tuple[str, ...], str]] = {
+    "hospitals above": (lambda i: f"{'AB'[i % 2]}/{BM[i // 2 % 2]}/{i}.png", BM, "Classes are the folders"),
+    "patients above": (lambda i: f"p{i // 2}/{BM[i // 2 % 2]}/{i}.png", BM, "Classes are the folders"),
+    "patients below": (lambda i: f"{'ab'[i // 6]}/p{i % 6}/{i}.png", ("a", "b"), ""),
+    "patients only": (lambda i: f"patient{i // 3}/{i}.png", (), "look like patients' folders"),
+    "an image a folder": (lambda i: f"name{chr(97 + i)}/{i}.png", (), "look like patients' folders"),
+    "numbers": (lambda i: f"{i % 2}/{i}.png", ("0", "1"), ""),
+    "the word images": (lambda i: f"{BM[i % 2]} images/{i}.png", BM, ""),
+    "in file names": (lambda i: f"{BM[i % 2]} ({i}).png", (), "--label-regex '(?i)(benign|malignant)'"),
+    "a year": (lambda i: f"{('train2017', 'val2017')[i % 2]}/{BM[i // 2 % 2]}/{i}.png", BM, ""),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_level_of_classes_is_found_and_said(tmp_path: Path, kind: str) -> None:
+    """Of several levels of folders; what else than the first is taken is said."""
+    name, classes, said = CLASSES[kind]
+    listing = list_cases(write(tmp_path, lambda i: (name(i), "")))
+    assert listing.classes == classes
+    assert said in " ".join(listing.notes)
+    assert len(listing.cases) == 12
+
+
+def test_classes_that_two_levels_could_tell_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, lambda i: (f"{'AB'[i % 2]}/{('cyst', 'solid')[i // 2 % 2]}/{i}.png", ""))
+    with pytest.raises(InputError, match="folders A, B, or the folders cyst, solid"):
+        list_cases(tmp_path)
+    assert list_cases(tmp_path, label_regex="/(cyst|solid)/").classes == ("cyst", "solid")
+    with pytest.raises(InputError, match="finds no class in 6 of 12 paths"):
+        list_cases(tmp_path, label_regex="/(cyst)/")
+    with pytest.raises(InputError, match="no regular expression"):
+        list_cases(tmp_path, label_regex="(")
 
 
 def test_two_kinds_of_masks_are_settled_by_a_pattern(tmp_path: Path) -> None:

@@ -46,6 +46,23 @@ def test_columns_become_what_they_mean(delimiter: str, folder: Path) -> None:
     assert "1 rows have no mask" in listing.notes[0]
 
 
+def test_what_spreadsheets_make_of_a_table(folder: Path) -> None:
+    """Capitals in the head, split names in words, labels in two spellings, rows of delimiters; all said."""
+    text = "Image,Mask,Label,Split\ni0.png,m0.png,Benign,Training\n,,,\ni1.png,m1.png,benign,Validation\n"
+    listing = list_cases(write(folder, text + "i2.png,m2.png,Benign,TEST\n,,,\n"))
+    assert not listing.faults
+    assert [(c.label, c.split) for c in listing.cases] == [
+        ("Benign", "train"), ("Benign", "val"), ("Benign", "test")
+    ]  # fmt: skip
+    assert "The labels Benign and benign are taken as one, Benign." in listing.notes
+    assert "The column Mask is taken as mask." in listing.notes
+
+
+def test_two_images_never_share_a_mask(folder: Path) -> None:
+    listing = list_cases(write(folder, "image,mask\ni0.png,m0.png\n,\ni1.png,./m1.png;m0.png\n"))
+    assert [(f.path, f.reason) for f in listing.faults] == [("table.csv line 4", "mask-shared")]
+
+
 def test_image_folder_elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """--images."""
     path = write(tmp_path_factory.mktemp("tables"), "image\ni0.png\ni1.png\n")
@@ -68,7 +85,7 @@ def test_image_folder_elsewhere(folder: Path, tmp_path_factory: pytest.TempPathF
         ("i1.png,,train,1", "no-label"),
         ("i1.png,!!python/object:os.system,train,1", "bad-label"),
         ("i1.png,=1+1,train,1", "bad-label"),
-        ("i1.png,benign,training,1", "bad-split"),
+        ("i1.png,benign,learning,1", "bad-split"),
         ("i1.png,benign,,1", "bad-split"),
         ("i1.png,benign,train,\"=HYPERLINK(\"\"http://x\"\")\"", "formula"),
         ("i1.png,benign,train,@SUM(A1)", "formula"),
