@@ -14,7 +14,7 @@ from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import CalibrationFile, load_calibration
+from gcsam_med.runs.calibration import MAKE_AGAIN, CalibrationFile, load_calibration, positive_class
 from gcsam_med.runs.references import (
     FEATURE_FILE,
     FeatureReference,
@@ -86,12 +86,10 @@ class Ensemble:
     @property
     def positive(self) -> int | None:
         """Column of the positive class (two classes); None otherwise."""
-        if self.card.task == "segmentation" or len(self.card.classes) != 2:
+        positive = positive_class(self.card, self.points[0])
+        if positive is None or self.card.task == "segmentation":
             return None
-        point = self.points[0]
-        if point is not None and point.positive_class in self.card.classes:
-            return self.card.classes.index(point.positive_class)
-        return 1
+        return self.card.classes.index(positive)
 
     def __call__(self, images: np.ndarray) -> Answer:
         """Ask every model about letterboxed images: uint8, (B, size, size) or (B, size, size, 3).
@@ -109,7 +107,7 @@ class Ensemble:
         distances = np.mean(known, axis=0) if known else None
         stack = torch.stack(answers)
         mean = stack.mean(dim=0)
-        probability = self._plain(mean)
+        probability = (mean[:, 0] if self.card.task == "segmentation" else mean).cpu().numpy()
         if not np.isfinite(probability).all():
             raise InputError("The network answers with NaN or infinity: it has diverged.", "Train it again.")
         calibrated = self._calibrated([torch.stack(own).mean(dim=0) for own, _ in asked])
@@ -150,10 +148,6 @@ class Ensemble:
         ]
         average: np.ndarray = np.mean(own, axis=0)
         return average
-
-    def _plain(self, probability: torch.Tensor) -> np.ndarray:
-        array: np.ndarray = probability.cpu().numpy()
-        return array[:, 0] if self.card.task == "segmentation" else array
 
 
 @dataclass(frozen=True)
@@ -241,6 +235,5 @@ def _view(folder: Path, model: TrainedModel) -> View | None:
         return View(features, FeatureTap(model.network, features.place))
     except AttributeError as error:
         raise CheckpointError(
-            f"{folder / FEATURE_FILE} speaks of a layer that the network does not have.",
-            "Make it anew with: gcsam-med calibrate RUN",
+            f"{folder / FEATURE_FILE} names a layer that the network does not have.", MAKE_AGAIN
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from gcsam_med.images import Frames, Picture, read_bytes
 from gcsam_med.images.picture import check_size, grey_if_grey
 from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
 from gcsam_med.inference.inputs import DecodedImage, Input, decode, prepare_picture, safe_name
-from gcsam_med.inference.predict import BATCH, batches
 from gcsam_med.inference.results import Classification, Segmentation, classify, segment
 from gcsam_med.runs import ModelCard
 from gcsam_med.runs.postprocessing import NONE, Postprocessing
 
 Source = str | os.PathLike[str] | np.ndarray
+BATCH = 8
+A = TypeVar("A")
 
 
 def load(*runs: PathLike, options: PredictOptions | None = None, **fields: Any) -> Model:
@@ -114,7 +115,7 @@ class Model:
         for group in batches(sources, batch_size):
             decoded = [self._decode(source, frame) for source in group]
             answer = self.ensemble(np.stack([part.letterboxed for part in decoded]))
-            yield from (self._result(part, answer.of(place)) for place, part in enumerate(decoded))
+            yield from (self.result(part, answer.of(place)) for place, part in enumerate(decoded))
 
     def _decode(self, source: Source, frame: Frames) -> DecodedImage:
         if isinstance(source, np.ndarray):
@@ -127,10 +128,23 @@ class Model:
             raise part
         return part
 
-    def _result(self, part: DecodedImage, answer: Answer) -> Segmentation | Classification:
+    def result(self, part: DecodedImage, answer: Answer) -> Segmentation | Classification:
+        """Return the prediction of one image from the ensemble's answer about it."""
         if self.card.task == "segmentation":
             return segment(part, answer, self.threshold, self.steps)
         return classify(part, answer, self.card.classes, self.ensemble.positive, self.threshold)
+
+
+def batches(items: Iterable[A], size: int) -> Iterator[list[A]]:
+    """Yield lists of `size` items; the last may be shorter."""
+    batch: list[A] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _checked(pixels: np.ndarray) -> np.ndarray:

@@ -26,25 +26,23 @@ from gcsam_med.errors import EnvironmentFault, Fault, InputError
 from gcsam_med.files import append_line, locked, make_folder, replacing, write_durably, write_json
 from gcsam_med.images import ImageFault, read_bytes
 from gcsam_med.inference.dicom import dicom_output
-from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble
+from gcsam_med.inference.ensemble import Ensemble
 from gcsam_med.inference.inputs import MASKS, OVERLAYS, PREDICTIONS, DecodedImage, Input, decode, find_inputs
+from gcsam_med.inference.model import BATCH, Model, batches, load
 from gcsam_med.inference.results import (
-    Drawing,
+    Classification,
+    Segmentation,
     classification_row,
-    classify,
     failed_row,
-    segment,
     segmentation_row,
 )
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_json_lines, validate
 from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
 from gcsam_med.reporting.tables import to_csv
-from gcsam_med.runs.postprocessing import Postprocessing
 
 SETTINGS, JOURNAL = "predictions.json", "predictions.jsonl"
 PAGE = "predictions.html"
-BATCH = 8
 # More lanes would only cost memory: each holds a batch and the network's activations for it.
 MOST_LANES = 4
 
@@ -113,44 +111,27 @@ def predict(
         If DICOM objects are wanted and highdicom is not installed.
     """
     options, output = chosen(PredictOptions, options, **fields), Path(output)
-    steps = Postprocessing(options.largest_component, options.fill_holes, options.min_area)
     found = find_inputs([os.fspath(path) for path in several(inputs)], output)
-    ensemble = load_ensemble(
-        [Path(run) for run in several(runs)],
-        device=options.device,
-        flip=options.tta == "flip",
-        mc_dropout=options.mc_dropout,
-    )
-    threshold, threshold_from = ensemble.threshold
-    if options.threshold is not None:
-        threshold, threshold_from = options.threshold, "given"
-    settings = _settings(ensemble, options, steps, threshold, threshold_from)
+    model = load(*several(runs), options=options)
+    settings = _settings(model, options)
     try:
         with locked(output / ".lock", f"predicting into {output}"):
-            if ensemble.card.task == "segmentation":
+            if model.card.task == "segmentation":
                 for name in (MASKS, *([OVERLAYS] if options.overlays else [])):
                     make_folder(output, name)
             journal = Journal(output, settings, overwrite=options.overwrite)
             todo = [item for item in found.items if item.key not in journal.done]
             resumed = len(found.items) - len(todo)
-            drawing = Drawing(output, steps, options.overlays)
-            stream = Stream(
-                ensemble,
-                threshold,
-                drawing,
-                frames=options.frames,
-                batch_size=options.batch_size,
-                force=options.force,
-            )
+            stream = Stream(model, output, options)
             to_dicom = dicom_output(
-                ensemble, output, threshold, steps.name, options.frames,
+                model.ensemble, output, model.threshold, model.steps.name, options.frames,
                 seg=options.dicom_seg, sr=options.dicom_sr,
             )  # fmt: skip
             inputs_by_key = {item.key: item for item in todo}
             for key, rows in track(stream.rows(todo), "Predicting", total=len(todo)):
                 journal.add(key, to_dicom(inputs_by_key[key], rows))
             rows = [row for item in found.items for row in journal.done[item.key]]
-            page = _page(output, rows, settings, found.items, ensemble, options.frames)
+            page = _page(output, rows, settings, found.items, model.ensemble, options.frames)
             doing = f"writing the tables of {output}"
             with replacing(output.resolve(), lambda _: False, doing, among_others=True) as fresh:
                 _write_tables(fresh, rows, settings)
@@ -162,7 +143,7 @@ def predict(
     faults = tuple(
         Fault(row["input"], *str(row["reason"]).split(": ", 1)) for row in rows if row["status"] == "failed"
     )
-    return Predicted(output, rows, faults, found.renamed, resumed, threshold, threshold_from)
+    return Predicted(output, rows, faults, found.renamed, resumed, model.threshold, model.threshold_from)
 
 
 def several(paths: PathLike | Sequence[PathLike]) -> Sequence[PathLike]:
@@ -170,28 +151,22 @@ def several(paths: PathLike | Sequence[PathLike]) -> Sequence[PathLike]:
     return [paths] if isinstance(paths, (str, os.PathLike)) else paths
 
 
-def _settings(
-    ensemble: Ensemble,
-    options: PredictOptions,
-    steps: Postprocessing,
-    threshold: float,
-    threshold_from: str,
-) -> dict[str, Any]:
+def _settings(model: Model, options: PredictOptions) -> dict[str, Any]:
     return {
         "schema": 1,
         "tool_version": __version__,
-        "task": ensemble.card.task,
-        "classes": ensemble.card.classes,
-        "weights_sha256": [model.card.weights_sha256 for model in ensemble.models],
-        "synthetic": ensemble.card.synthetic,
-        "threshold": threshold,
-        "threshold_from": threshold_from,
-        "temperatures": [None if p is None else p.temperature for p in ensemble.points],
+        "task": model.card.task,
+        "classes": model.card.classes,
+        "weights_sha256": [one.card.weights_sha256 for one in model.ensemble.models],
+        "synthetic": model.card.synthetic,
+        "threshold": model.threshold,
+        "threshold_from": model.threshold_from,
+        "temperatures": [None if p is None else p.temperature for p in model.ensemble.points],
         "flip": options.tta == "flip",
         "mc_dropout": options.mc_dropout,
         "frames": options.frames,
         "force": options.force,
-        "postprocessing": steps.name,
+        "postprocessing": model.steps.name,
         "overlays": options.overlays,
         "dicom": [kind for kind in ("seg", "sr") if getattr(options, f"dicom_{kind}")],
         "use": "research only, not for clinical use",
@@ -239,52 +214,40 @@ class Stream:
     threads is slower: its threads wait for one another at the end of every layer.
     """
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        threshold: float,
-        drawing: Drawing,
-        *,
-        frames: Frames = "first",
-        batch_size: int | None = None,
-        force: bool = False,
-    ) -> None:
-        self.force = force
-        self.ensemble, self.threshold, self.drawing = ensemble, threshold, drawing
-        self.frames, self.batch = frames, batch_size or BATCH
+    def __init__(self, model: Model, output: Path, options: PredictOptions) -> None:
+        self.model, self.output, self.options = model, output, options
+        self.batch = options.batch_size or BATCH
 
     def rows(self, items: Sequence[Input]) -> Iterator[tuple[str, Rows]]:
         """Yield each input's key and rows, in order."""
-        with lanes(len(items), self.batch, device=self.ensemble.device.type) as (pool, count):
+        with lanes(len(items), self.batch, device=self.model.ensemble.device.type) as (pool, count):
             # One batch more than there are lanes is queued, so that none is idle while rows are noted.
             for done in ahead(pool, self._batch, batches(items, self.batch), depth=count + 1):
                 yield from done
 
     def _batch(self, items: Sequence[Input]) -> list[tuple[str, Rows]]:
         """Take a batch through everything. Several frames a file make several forward passes."""
+        ensemble = self.model.ensemble
         rows: dict[str, Rows] = {item.key: [] for item in items}
-        decoded = partial(decode, ensemble=self.ensemble, frames=self.frames, force=self.force)
+        decoded = partial(decode, ensemble=ensemble, frames=self.options.frames, force=self.options.force)
         parts = ((item, part) for item in items for part in decoded(item))
         for group in batches(parts, self.batch):
             images = [part.letterboxed for _, part in group if isinstance(part, DecodedImage)]
-            answer = self.ensemble(np.stack(images)) if images else None
+            answer = ensemble(np.stack(images)) if images else None
             place = 0
             for item, part in group:
                 if isinstance(part, ImageFault):
                     rows[item.key].append(failed_row(item, part.reason, part.detail))
                 elif answer is not None:
-                    rows[item.key].append(self._finish(part, answer.of(place)))
+                    found = self.model.result(part, answer.of(place))
+                    rows[item.key].append(self._row(part.item, found))
                     place += 1
         return list(rows.items())
 
-    def _finish(self, part: DecodedImage, answer: Answer) -> dict[str, Any]:
-        """Write the files of one image and return its row."""
-        card = self.ensemble.card
-        if card.task == "segmentation":
-            found = segment(part, answer, self.threshold, self.drawing.steps)
-            return segmentation_row(part.item, found, self.drawing)
-        called = classify(part, answer, card.classes, self.ensemble.positive, self.threshold)
-        return classification_row(part.item, called)
+    def _row(self, item: Input, found: Segmentation | Classification) -> dict[str, Any]:
+        if isinstance(found, Segmentation):
+            return segmentation_row(item, found, self.output, overlays=self.options.overlays)
+        return classification_row(item, found)
 
 
 @contextmanager
@@ -321,18 +284,6 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], 
     finally:
         for future in waiting:
             future.cancel()
-
-
-def batches(items: Iterable[A], size: int) -> Iterator[list[A]]:
-    """Yield lists of `size` items; the last may be shorter."""
-    batch: list[A] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 class Journal:

@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +142,6 @@ def _common(
     }
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How masks are made and what is drawn on overlays."""
-
-    folder: Path  #: Output folder, with ``masks/`` and ``overlays/`` in it.
-    steps: Postprocessing = field(default_factory=Postprocessing)  #: What is done to the mask afterwards.
-    overlays: bool = True  #: Whether overlays are drawn.
-
-
 def base_row(item: Input) -> dict[str, Any]:
     """Return the columns that every input has."""
     return {"input": item.label, "name": item.name, "status": "ok", "reason": "", "flags": ""}
@@ -161,18 +152,18 @@ def failed_row(item: Input, reason: str, detail: str) -> dict[str, Any]:
     return base_row(item) | {"status": "failed", "reason": f"{reason}: {detail}"}
 
 
-def segmentation_row(item: Input, found: Segmentation, how: Drawing) -> dict[str, Any]:
-    """Write the mask and overlay of one image and return its row of ``predictions.csv``."""
+def segmentation_row(item: Input, found: Segmentation, folder: Path, *, overlays: bool) -> dict[str, Any]:
+    """Write the mask and overlay of one image below `folder`; return its row of ``predictions.csv``."""
     name, mask = f"{item.name}.png", found.mask
-    write_mask(how.folder / MASKS / name, mask)
-    if how.overlays:
-        write_png(how.folder / OVERLAYS / name, found.overlay())
+    write_mask(folder / MASKS / name, mask)
+    if overlays:
+        write_png(folder / OVERLAYS / name, found.overlay())
     area, mm2 = found.area_px, found.area_mm2
     return base_row(item) | {
         "height": mask.shape[0],
         "width": mask.shape[1],
         "mask": f"{MASKS}/{name}",
-        "overlay": f"{OVERLAYS}/{name}" if how.overlays else "",
+        "overlay": f"{OVERLAYS}/{name}" if overlays else "",
         "area_px": area,
         "area_mm2": None if mm2 is None else round(mm2, 3),
         "area_share": round(area / mask.size, 6),

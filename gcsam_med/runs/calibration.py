@@ -7,7 +7,7 @@ read it. Nothing but `train` and `gcsam-med calibrate` changes it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -16,7 +16,11 @@ from gcsam_med.files import write_durably
 from gcsam_med.metrics.operating_point import THRESHOLDS
 from gcsam_med.reading import read_json
 
+if TYPE_CHECKING:
+    from gcsam_med.runs.model import ModelCard
+
 CALIBRATION = "calibration.json"
+MAKE_AGAIN = "Make it again with: gcsam-med calibrate RUN"
 
 
 class CalibrationFile(BaseModel):
@@ -59,6 +63,16 @@ class CalibrationFile(BaseModel):
         return curve
 
 
+def positive_class(card: ModelCard, fitted: CalibrationFile | None) -> str | None:
+    """Return the class that the threshold is for: foreground, or the positive one of two; None for more."""
+    if card.task == "segmentation":
+        return card.classes[0]
+    if len(card.classes) != 2:
+        return None
+    known = fitted is not None and fitted.positive_class in card.classes
+    return fitted.positive_class if fitted is not None and known else card.classes[1]
+
+
 def save_calibration(folder: Path, calibration: CalibrationFile) -> None:
     """Write ``calibration.json`` into a model folder."""
     text = calibration.model_dump_json(by_alias=True, indent=2) + "\n"
@@ -66,19 +80,7 @@ def save_calibration(folder: Path, calibration: CalibrationFile) -> None:
 
 
 def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | None:
-    """Read a model folder's calibration.
-
-    Parameters
-    ----------
-    folder : Path
-        ``RUN/model``.
-    weights_sha256 : str
-        Of the weights it is to be used with.
-
-    Returns
-    -------
-    CalibrationFile or None
-        None if there is none, or if it belongs to other weights (training has gone on since).
+    """Read a model folder's calibration; None without one, or if training has gone on to other weights.
 
     Raises
     ------
@@ -88,7 +90,5 @@ def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | Non
     path = folder / CALIBRATION
     if not path.exists():
         return None
-    found = read_json(
-        path, CalibrationFile, "Make it anew with: gcsam-med calibrate RUN", fault=CheckpointError
-    )
+    found = read_json(path, CalibrationFile, MAKE_AGAIN, fault=CheckpointError)
     return found if found.weights_sha256 == weights_sha256 else None

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gcsam_med.errors import CheckpointError
 from gcsam_med.files import write_durably
 from gcsam_med.reading import faults, parse_json, read_json, read_safetensors, validate
+from gcsam_med.runs.calibration import MAKE_AGAIN
 from gcsam_med.transforms.letterbox import Letterbox
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 # Below this many images a covariance of eight statistics, or of the features, says little.
 MIN_IMAGES = 40
-_AGAIN = "Make it anew with: gcsam-med calibrate RUN"
 
 INTENSITY_FILE, FEATURE_FILE = "training_images.json", "training_features.safetensors"
 MOST_AXES = 32  # Principal axes of the features.
@@ -158,7 +158,7 @@ def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | 
     path = folder / INTENSITY_FILE
     if not path.exists():
         return None
-    reference = read_json(path, IntensityReference, _AGAIN, fault=CheckpointError)
+    reference = read_json(path, IntensityReference, MAKE_AGAIN, fault=CheckpointError)
     return reference if reference.dataset_sha256 == dataset_sha256 else None
 
 
@@ -255,8 +255,8 @@ def load_features(folder: Path, weights_sha256: str) -> FeatureReference | None:
     path = folder / FEATURE_FILE
     if not path.exists():
         return None
-    arrays, metadata = read_safetensors(path, _AGAIN, fault=CheckpointError, most=MOST_FEATURE_BYTES)
-    with faults(path, _AGAIN, CheckpointError):
+    arrays, metadata = read_safetensors(path, MAKE_AGAIN, fault=CheckpointError, most=MOST_FEATURE_BYTES)
+    with faults(path, MAKE_AGAIN, CheckpointError):
         facts = validate(parse_json(metadata.get("training_features", "")), _FeatureFacts)
         if arrays.keys() != {"mean", "axes", "variance"}:
             raise ValueError("it should hold mean, axes and variance")

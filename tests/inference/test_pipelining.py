@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcsam_med.inference.predict import ahead, batches
+from gcsam_med.inference.model import batches
+from gcsam_med.inference.predict import ahead
 
 
 def test_order_is_kept_and_no_more_than_depth_is_read_ahead():

@@ -80,11 +80,10 @@ def _ask(
     card = run.card
     network = ConfigParser({"network_def": definition}).get_parsed_content("network_def").eval()
     network.load_state_dict(weights)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (card.mean, card.std))
     answers = []
     with torch.inference_mode():
         for image in inputs:
-            batch = (torch.from_numpy(image) - mean) / std
+            batch = card.preprocessing.standardize(torch.from_numpy(image))
             logits = network(batch.repeat(1, bundle_channels(card) // batch.shape[1], 1, 1))
             answers.append((logits.sigmoid() if card.task == "segmentation" else logits.softmax(1)).numpy())
     return answers

@@ -14,7 +14,7 @@ from gcsam_med.datasets.selection import took_part, training_cases
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import CalibrationFile, load_calibration
+from gcsam_med.runs.calibration import CalibrationFile, load_calibration, positive_class
 
 DESCRIPTION = "description.json"
 USE = "research only, not for clinical use"
@@ -53,12 +53,7 @@ class ExportedRun:
     @property
     def positive(self) -> str | None:
         """The class the threshold is for; None for more than two classes."""
-        if self.card.task == "segmentation":
-            return self.card.classes[0]
-        if len(self.card.classes) != 2:
-            return None
-        known = self.point is not None and self.point.positive_class in self.card.classes
-        return self.point.positive_class if known and self.point is not None else self.card.classes[1]
+        return positive_class(self.card, self.point)
 
     @property
     def synthetic(self) -> bool:
