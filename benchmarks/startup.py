@@ -20,13 +20,13 @@ from pathlib import Path
 FIRST_STEP = """
 import sys, time
 started = float(sys.argv[1])
-from gcsam_med.training import loop
-step = loop.training_step
+from gcsam_med.training import steps
+step = steps.training_step
 def timed(*args, **rest):
     outcome = step(*args, **rest)
     print(f"{time.time() - started:.2f}", flush=True)
     sys.exit()
-loop.training_step = timed
+steps.training_step = timed
 from gcsam_med.cli import main
 main(sys.argv[2:])
 """

@@ -338,6 +338,9 @@ class RunConfig(Options):
     deterministic: bool = option(
         False, "On a GPU, choose algorithms that give the same bits each time; may be slower."
     )
+    capture: bool = option(
+        True, "On one GPU, record a step in CUDA graphs and replay it; off: one operation after the other."
+    )
     sync_batchnorm: bool = option(
         False, "Several GPUs: BatchNorm statistics over the batches of all processes; needs CUDA."
     )
@@ -384,8 +387,8 @@ class RunConfig(Options):
 # Settings that change where and for how long, not what is computed: a resumed run may change them.
 MACHINE_FIELDS = frozenset(
     {
-        "data_root", "device", "max_minutes", "checkpoint_minutes", "checkpoint_steps", "tensorboard",
-        "mlflow",
+        "data_root", "device", "capture", "max_minutes", "checkpoint_minutes", "checkpoint_steps",
+        "tensorboard", "mlflow",
     }
 )  # fmt: skip
 EXTEND_FIELDS = frozenset({"epochs", "patience"})

@@ -26,13 +26,16 @@ class BufferSnapshot:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._saved: list[tuple[nn.Module, str, Tensor, Tensor]] = [
-            (module, name, buffer, buffer.detach().clone())
+        self._saved: list[tuple[nn.Module, str, Tensor]] = [
+            (module, name, buffer)
             for module in model.modules()
             if module.training
             for name, buffer in module._buffers.items()
             if buffer is not None
         ]
+        buffers = [buffer.detach() for _, _, buffer in self._saved]
+        self._contents = [torch.empty_like(buffer) for buffer in buffers]
+        _copy(self._contents, buffers)
 
     @torch.no_grad()
     def restore(self, where: Tensor | None = None) -> None:
@@ -40,13 +43,39 @@ class BufferSnapshot:
 
         With `where`, a bool of no dimension, only if it is true; the host need not know whether it is.
         """
-        for module, name, buffer, content in self._saved:
+        if where is None:
+            _copy([buffer for _, _, buffer in self._saved], self._contents)
+        for (module, name, buffer), content in zip(self._saved, self._contents, strict=True):
             now = module._buffers.get(name)
-            if where is None or now is None:
-                buffer.copy_(content)
-            else:
-                buffer.copy_(torch.where(where.to(content.device), content, now))
+            if where is not None:
+                now = content if now is None else now
+                torch.where(where.to(content.device), content, now, out=buffer)
             if now is not buffer:
+                module._buffers[name] = buffer
+
+
+def _copy(into: list[Tensor], contents: list[Tensor]) -> None:
+    """Copy tensors, few kernels for many of one device and type."""
+    kinds: dict[tuple[object, ...], tuple[list[Tensor], list[Tensor]]] = {}
+    for to, content in zip(into, contents, strict=True):
+        pair = kinds.setdefault((to.device, to.dtype), ([], []))
+        pair[0].append(to)
+        pair[1].append(content)
+    for pair in kinds.values():
+        torch._foreach_copy_(*pair)
+
+
+@contextmanager
+def buffers_in_place(model: nn.Module) -> Iterator[None]:
+    """Bring the content of a buffer that a layer replaced by a new tensor back into the first one."""
+    first = [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    try:
+        yield
+    finally:
+        for module, name, buffer in first:
+            now = module._buffers.get(name)
+            if now is not None and now is not buffer:
+                buffer.copy_(now)
                 module._buffers[name] = buffer
 
 

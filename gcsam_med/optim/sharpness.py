@@ -118,7 +118,7 @@ class Sharpness:
             rho=rho, centralize=centralize, norm=norm, eta=eta, every=every, ascent_fraction=ascent_fraction
         )
         self.rho = rho
-        self.rho_factor = 1.0
+        self.rho_factor: float | Tensor = 1.0
         self.centralize = centralize
         self.norm_of = norm
         self.conv_only = conv_only
@@ -141,7 +141,9 @@ class Sharpness:
     @property
     def ascends_next_step(self) -> bool:
         """Whether the coming step ascends at all."""
-        return self.steps % self.every == 0 and any(self._rho(group) > 0 for group in self.param_groups)
+        if self.steps % self.every or not (isinstance(self.rho_factor, Tensor) or self.rho_factor):
+            return False
+        return any(self._rho(group) > 0 for group in self.param_groups)
 
     @property
     def needs_first_pass(self) -> bool:
@@ -199,7 +201,7 @@ class Sharpness:
         for bucket in buckets:
             kept = bucket.copies[0].dtype == bucket.dtype and self.norm_of == "centralized"
             direction = bucket.copies if kept else bucket.direction(self.direction, centre=True)
-            scale = ratio(bucket.rho, self.norm).to(bucket.device, bucket.dtype)
+            scale = ratio(bucket.rho * self.rho_factor, self.norm).to(bucket.device, bucket.dtype)
             change = bucket.change(direction, scale)
             bucket.save()
             self._moved.append(bucket)  # from here on, `restore` puts its copies back
@@ -213,6 +215,11 @@ class Sharpness:
         """
         for bucket in self._moved:
             bucket.restore()
+        self._moved = []
+        self._perturbed = False
+
+    def abandon(self) -> None:
+        """Forget an ascent that was recorded in a graph but has not run: there is nothing to restore."""
         self._moved = []
         self._perturbed = False
 
@@ -242,7 +249,7 @@ class Sharpness:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on: plain numbers and tensors."""
-        return {"steps": self.steps, "rho_factor": self.rho_factor}
+        return {"steps": self.steps, "rho_factor": float(self.rho_factor)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state made by `state_dict`."""
@@ -261,7 +268,7 @@ class Sharpness:
     # --- Inside
 
     def _rho(self, group: Mapping[str, Any]) -> float:
-        return float(group.get("rho", self.rho)) * self.rho_factor
+        return float(group.get("rho", self.rho))
 
     def _buckets(self) -> list[Bucket]:
         """Sort the parameters that have a direction into buckets."""

@@ -42,6 +42,7 @@ def training_step(
     scaler: GradScaler | None = None,
     max_norm: float | None = None,
     no_sync: Callable[[], AbstractContextManager[Any]] | None = None,
+    between: Callable[[], None] | None = None,
 ) -> StepResult:
     """Take one step of any method on one batch, whole or in micro-batches.
 
@@ -71,6 +72,8 @@ def training_step(
         Clip the norm of the descent gradient to this.
     no_sync : callable, optional
         Context in which workers do not exchange gradients; that of the model, if it has one, by default.
+    between : callable, optional
+        Called between two passes, instead of setting the random generators back.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def training_step(
     if sharpness is None:
         loss = accumulate(batches)
     elif two_passes:
-        loss = _two_passes(model, optimizer, sharpness, batches, accumulate)
+        loss = _two_passes(model, optimizer, sharpness, batches, accumulate, between)
     else:
         with sharpness.perturbed():
             loss = accumulate(batches)
@@ -175,12 +178,13 @@ def _two_passes(
     sharpness: Sharpness,
     batches: Sequence[Any],
     accumulate: Accumulation,
+    between: Callable[[], None] | None,
 ) -> Tensor:
     """Leave the gradient at the perturbed weights; return the loss at the unperturbed ones."""
-    random_state = RandomState({p.device for p in model.parameters()})
+    between = between or RandomState({p.device for p in model.parameters()}).rewind
     part = [leading_part(batch, sharpness.ascent_fraction) for batch in batches]
     loss = accumulate(part, local=sharpness.local_first_pass)
-    random_state.rewind()
+    between()
     if accumulate.scaler is not None:
         one = torch.ones((), device=loss.device)
         sharpness.loss_scale = accumulate.scaler.scale(one)  # on the device: get_scale() would wait for it

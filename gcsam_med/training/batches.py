@@ -8,7 +8,7 @@ most), so that no step is left with a single case, on which batch normalization 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gcsam_med.devices import free_memory
 from gcsam_med.errors import InputError
+from gcsam_med.optim.capture import CapturedFunction
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms.augmentation import training_transform
 
@@ -78,14 +79,39 @@ class StoredCases:
             (images.pin_memory(), targets.pin_memory()) if self.device.type == "cuda" else (images, targets)
         )
 
-    def on_device(self, rows: np.ndarray, read: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Images as `read` gives them, and targets as a loss takes them, on the device."""
-        if self.resident is not None:
-            place = torch.from_numpy(self.place[rows]).to(self.device, non_blocking=True)
-            images, targets = (x.index_select(0, place) for x in self.resident)
-        else:
+    def on_device(
+        self, rows: np.ndarray, read: tuple[Tensor, Tensor] | None = None, places: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images and targets as `read` gives them, on the device.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            The cases.
+        read : tuple, optional
+            What `read` gave for them already.
+        places : Tensor of int64, optional
+            Their places in what is resident, on the device already.
+        """
+        if self.resident is None:
             images, targets = (x.to(self.device, non_blocking=True) for x in read or self.read(rows))
+            return images, targets
+        if places is None:
+            places = torch.from_numpy(self.place[rows]).to(self.device, non_blocking=True)
+        images, targets = (x.index_select(0, places) for x in self.resident)
+        return images, targets
+
+    def for_loss(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Images as `read` gives them, and targets as a loss takes them, on the device."""
+        images, targets = self.on_device(rows)
         return images, targets[:, None].float() if self.plan.task == "segmentation" else targets
+
+
+class _Epoch(NamedTuple):
+    """What is the same for an epoch, on the device; a row a case in the epoch's order."""
+
+    places: Tensor | None  #: Where the cases stand among the resident ones.
+    draws: Tensor | None  #: Random numbers of the augmentation.
 
 
 class Batches:
@@ -114,24 +140,51 @@ class Batches:
             )
         # The reading thread may be in the next epoch.
         self._order = lru_cache(maxsize=2)(self._draw_order)
-        self.cases = StoredCases(plan, plan.train_rows, device or torch.device("cpu"))
+        self._epoch = lru_cache(maxsize=1)(self._make_epoch)
+        self.device = device or torch.device("cpu")
+        self.cases = StoredCases(plan, plan.train_rows, self.device)
         self.augment = (
             training_transform(plan.dataset.info.modality, plan.task, config.monai_transforms)
             if config.augment
             else None
         )
+        self._transform: Callable[..., Sequence[Tensor | None]] = self._transform_stored
+        self._beside: torch.cuda.Stream | None = None
+        if self.device.type == "cuda":
+            self._beside = torch.cuda.Stream(self.device)
+            if config.capture and not config.monai_transforms:
+                self._transform = CapturedFunction(self._transform_stored)
 
     def rows(self, step: int) -> np.ndarray:
         """Rows of the whole step, over all processes, in order."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return np.array_split(self._order(epoch), self.steps_per_epoch)[place]
+        first, last = self._bounds(step)
+        return self._order(step // self.steps_per_epoch)[first:last]
+
+    def _bounds(self, step: int) -> tuple[int, int]:
+        """Places of the step's cases in the order of its epoch; the first steps may have one case more."""
+        place = step % self.steps_per_epoch
+        size, larger = divmod(len(self.plan.train_rows), self.steps_per_epoch)
+        first = place * size + min(place, larger)
+        return first, first + size + (place < larger)
 
     def _draw_order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.plan.config.seed, epoch]).permutation(self.plan.train_rows)
 
+    def _make_epoch(self, epoch: int) -> _Epoch:
+        order, places, draws = self._order(epoch), None, None
+        if self.cases.resident is not None:
+            places = self._to_device(self.cases.place[order])
+        if self.augment is not None:
+            draws = self._to_device(self.augment.draws(self.plan.config.seed, epoch, order))
+        return _Epoch(places, draws)
+
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self._beside else tensor
+
     def __getitem__(self, step: int) -> list[MicroBatch]:
         """Make the micro-batches of this process for a step."""
-        return [self._make(step, rows, self.cases.on_device(rows)) for rows in self._pieces(step)]
+        return self._make(step, [None] * len(self._pieces(step)))
 
     def stream(self, first: int, last: int) -> Generator[list[MicroBatch]]:
         """Yield the micro-batches of steps `first` to `last` (exclusive); a thread reads ahead from disk."""
@@ -143,23 +196,55 @@ class Batches:
             for step in range(first, last):
                 while step + len(ahead) < min(step + READ_AHEAD, last):
                     ahead.append(pool.submit(self._read, step + len(ahead)))
-                pieces = zip(self._pieces(step), ahead.popleft().result(), strict=True)
-                yield [self._make(step, rows, self.cases.on_device(rows, read)) for rows, read in pieces]
+                yield self._make(step, ahead.popleft().result())
 
     def _read(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        return [self.cases.read(rows) for rows in self._pieces(step)]
+        order = self._order(step // self.steps_per_epoch)
+        return [self.cases.read(order[piece]) for piece in self._pieces(step)]
 
-    def _pieces(self, step: int) -> list[np.ndarray]:
-        mine = self.rows(step)[self.rank :: self.world]
-        return np.array_split(mine, min(self.plan.config.accumulate, len(mine)))
+    def _pieces(self, step: int) -> list[slice]:
+        """Places of this process's micro-batches in the order of the epoch."""
+        first, last = self._bounds(step)
+        mine = range(first + self.rank, last, self.world)
+        parts = np.array_split(np.array(mine), min(self.plan.config.accumulate, len(mine)))
+        return [slice(int(part[0]), int(part[-1]) + 1, self.world) for part in parts]
 
-    def _make(self, step: int, rows: np.ndarray, stored: tuple[Tensor, Tensor]) -> MicroBatch:
-        plan, (images, targets) = self.plan, stored
-        planes = plan.preprocessing.planes(images)
-        if self.augment is not None:
-            masks = targets if plan.task == "segmentation" else None
-            epoch = step // self.steps_per_epoch
-            planes, masks = self.augment(planes, masks, plan.config.seed, epoch, rows)
-            targets = targets if masks is None else masks
-        images = plan.preprocessing.standardize(planes).contiguous(memory_format=torch.channels_last)
-        return MicroBatch(images, targets, len(rows) * self.world / len(self.rows(step)))
+    def _make(self, step: int, read: Sequence[tuple[Tensor, Tensor] | None]) -> list[MicroBatch]:
+        """Make micro-batches; on a GPU while it still computes the step before."""
+        if self._beside is None:
+            return self._make_here(step, read)
+        with torch.cuda.stream(self._beside):
+            made = self._make_here(step, read)
+        now = torch.cuda.current_stream(self.device)
+        now.wait_stream(self._beside)
+        for batch in made:
+            batch.images.record_stream(now)
+            batch.targets.record_stream(now)
+        return made
+
+    def _make_here(self, step: int, read: Sequence[tuple[Tensor, Tensor] | None]) -> list[MicroBatch]:
+        number = step // self.steps_per_epoch
+        order, epoch = self._order(number), self._epoch(number)
+        first, last = self._bounds(step)
+        made = []
+        for piece, part in zip(self._pieces(step), read, strict=True):
+            rows = order[piece]
+            places = None if epoch.places is None else epoch.places[piece]
+            draws = None if epoch.draws is None else epoch.draws[piece]
+            images, targets = self.cases.on_device(rows, part, places)
+            masks = targets if self.plan.task == "segmentation" else None
+            planes, moved = self._transform(images, masks, draws)
+            share = len(rows) * self.world / (last - first)
+            made.append(MicroBatch(planes, targets if moved is None else moved, share))  # type: ignore[arg-type]
+        return made
+
+    def _transform_stored(
+        self, images: Tensor, masks: Tensor | None, draws: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """From stored images and masks to what the network and the loss take."""
+        planes = self.plan.preprocessing.planes(images)
+        masks = None if masks is None else masks[:, None].float()
+        if self.augment is not None and draws is not None:
+            planes, masks = self.augment.apply(planes, masks, draws)
+        images = self.plan.preprocessing.standardize(planes)
+        return images.contiguous(memory_format=torch.channels_last), masks

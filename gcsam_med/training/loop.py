@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from typing import Any
 
 import torch
 
 from gcsam_med.config import RunConfig
 from gcsam_med.devices import peak_memory_mib
-from gcsam_med.errors import EnvironmentFault, InputError, Interrupted
-from gcsam_med.optim import rho_factor, training_step
+from gcsam_med.errors import InputError, Interrupted
+from gcsam_med.optim import rho_factor
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.batches import Batches, StoredCases
 from gcsam_med.training.build import Parts
 from gcsam_med.training.callbacks import Callback, EpochEnd, Progress
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import StopSignals, any_process, mean_over_processes
-from gcsam_med.training.state import TrainingState, save, save_epoch
+from gcsam_med.training.state import TrainingState, draw_curves, save, save_epoch
+from gcsam_med.training.steps import Steps
 from gcsam_med.training.validation import draw_predictions, validate
 
 _PROGRESS_SECONDS = 0.25
+# Where epochs are short, pictures are drawn this seldom, and checkpoints take at most this part of the time.
+_PICTURE_SECONDS, _CHECKPOINT_SHARE = 5.0, 0.05
 # Losses are read from a GPU every so many steps, since reading one waits for the device.
-_STEPS_BETWEEN_READINGS = 20
+_STEPS_BETWEEN_READINGS = 50
 
 
 def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, callback: Callback) -> None:
@@ -48,7 +50,7 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
     Interrupted
         After a signal, with a checkpoint saved.
     EnvironmentFault
-        If memory or disk run out.
+        If the disk is full.
     InputError
         If gradients stay infinite or NaN.
     """
@@ -57,7 +59,9 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
     val_cases = StoredCases(plan, plan.val_rows, device)
     steps = batches.steps_per_epoch
     limit = float("inf") if config.max_minutes is None else 60 * config.max_minutes
-    last_progress = last_save = time.monotonic()
+    last_progress = time.monotonic()
+    saver, pictures = _Saver(parts, state, run), _Pictures(run)
+    take_step = Steps(config, parts, callback.note)
     parts.network.train()
     unread: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, skipped and weight of each step
 
@@ -70,26 +74,16 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
                 _read(unread, state)
             if state.cases and (state.step % steps == 0 or late):
                 _end_epoch(plan, parts, val_cases, state, run, callback, late, steps)
-                save(fabric, run, parts, state)
-                last_save = time.monotonic()
+                pictures.draw(plan, parts, val_cases, state)
+                if any_process(fabric, bool(state.reason) or saver.idle):
+                    saver.save()
                 continue
 
             # --- One step
             started = time.monotonic()
             lr = _set_rates(parts, plan, state.step, steps)
             micro_batches = next(upcoming)
-            torch.manual_seed(_step_seed(config.seed, state.step, fabric.global_rank))
-            with _MemoryAdvice(plan):
-                outcome = training_step(
-                    parts.model,
-                    parts.optimizer,
-                    parts.sharpness,
-                    micro_batches,
-                    parts.loss_of,
-                    scaler=parts.scaler if parts.scaler.is_enabled() else None,
-                    max_norm=config.clip_norm or None,
-                    no_sync=lambda: fabric.no_backward_sync(parts.model),
-                )
+            outcome = take_step(micro_batches, _step_seed(config.seed, state.step, fabric.global_rank))
             if parts.averaged is not None and not outcome.skipped:  # waits for the device
                 parts.averaged.update_parameters(parts.network)
             cases = sum(len(batch.images) for batch in micro_batches)
@@ -111,16 +105,56 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
                 callback.progress(_progress(state, steps, lr, fabric.world_size, device))
             stopping = any_process(fabric, stop.exit_code is not None)
             due = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
-            if stopping or any_process(fabric, due or now - last_save > 60 * config.checkpoint_minutes):
+            if stopping or any_process(fabric, due or saver.seconds_since > 60 * config.checkpoint_minutes):
                 _read(unread, state)
-                save(fabric, run, parts, state)
-                last_save = time.monotonic()
+                saver.save()
             if stopping:
                 raise Interrupted(
                     f"Stopped by {stop.name or 'a signal'} after step {state.step}; a checkpoint is saved.",
                     f"Resume with: gcsam-med train --resume {run.root}",
                     stop.exit_code or 143,
                 )
+
+
+class _Saver:
+    """Saves checkpoints, and knows what they cost."""
+
+    def __init__(self, parts: Parts, state: TrainingState, run: RunFolder) -> None:
+        self.parts, self.state, self.run = parts, state, run
+        self.last, self.took = time.monotonic(), 0.0
+
+    def save(self) -> None:
+        """Save the state as it is."""
+        started = time.monotonic()
+        save(self.parts.fabric, self.run, self.parts, self.state)
+        self.last = time.monotonic()
+        self.took = self.last - started
+
+    @property
+    def seconds_since(self) -> float:
+        """Since the last checkpoint, or since the beginning."""
+        return time.monotonic() - self.last
+
+    @property
+    def idle(self) -> bool:
+        """Whether another checkpoint would keep their part of the time small."""
+        return self.seconds_since > self.took / _CHECKPOINT_SHARE
+
+
+class _Pictures:
+    """Draws ``curves.png`` and ``val_predictions.png`` after an epoch, if the last ones are not new."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.last = run, float("-inf")
+
+    def draw(self, plan: Plan, parts: Parts, cases: StoredCases, state: TrainingState) -> None:
+        """Draw, at the end of the run in any case; the first process alone does."""
+        if not parts.fabric.is_global_zero:
+            return
+        if state.reason or time.monotonic() - self.last > _PICTURE_SECONDS:
+            draw_curves(self.run.curves_file, state.history, plan.metric)
+            draw_predictions(self.run.predictions_file, plan, parts.to_save, cases, parts.autocast)
+            self.last = time.monotonic()
 
 
 def _read(unread: list[tuple[torch.Tensor, torch.Tensor, float]], state: TrainingState) -> None:
@@ -197,7 +231,7 @@ def _end_epoch(
         "epoch": len(state.history) + 1,
         "train_loss": mean_over_processes(fabric, state.train_loss),
         **measured,
-        "lr": parts.optimizer.param_groups[0]["lr"],
+        "lr": float(parts.optimizer.param_groups[0]["lr"]),
         "seconds": state.epoch_seconds,
         "images_per_second": state.images_per_second * fabric.world_size,
         "skipped_steps": state.skipped,
@@ -205,7 +239,6 @@ def _end_epoch(
     better = state.end_epoch(row, plan.metric, whole=state.step % steps_per_epoch == 0)
     if fabric.is_global_zero:
         save_epoch(plan, parts, state, run, better)
-        draw_predictions(run.predictions_file, plan, parts.to_save, val_cases, parts.autocast)
     since = len(state.history) - state.best_epoch
     left = config.patience - since if config.patience else None
     callback.epoch_end(EpochEnd(row, plan.metric, state.best, state.best_epoch, left))
@@ -227,32 +260,6 @@ def _progress(state: TrainingState, steps: int, lr: float, world: int, device: t
         images_per_second=state.images_per_second * world,
         memory_mib=peak_memory_mib(device),
     )
-
-
-class _MemoryAdvice:
-    """Turns running out of memory into advice with the numbers."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.config = plan.config
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        # torch's allocator for the CPU has no class of its own for it.
-        on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
-            return
-        size, parts = self.config.batch_size, self.config.accumulate
-        advice = (
-            f"The same step in less memory: --batch-size {max(1, size // 2)} --accumulate {parts * 2}."
-            if size > 1
-            else "Prepare the data set with a smaller --size, or choose a smaller --model."
-        )
-        raise EnvironmentFault(
-            f"Out of memory with batch size {size} and {self.config.model}; saved checkpoints are unharmed.",
-            advice,
-        ) from error
 
 
 def _diverged(plan: Plan, batches: Batches, state: TrainingState) -> InputError:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
-from gcsam_med.errors import CheckpointError, ConfigError, InputError
+from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
 from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_card, load_model
@@ -35,9 +37,6 @@ from gcsam_med.training.resume import (
     restore,
 )
 from gcsam_med.training.state import TrainingState
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["TrainingResult", "resume", "train", "train_folds"]
 
@@ -187,7 +186,8 @@ def _from_start(
     run = RunFolder(
         _new_folder(plan, output, again=again) if int(os.environ.get("RANK", "0")) == 0 else Path()
     )
-    return _train(plan, run, None, callback or Callback())
+    with _memory_advice(plan.config):
+        return _train(plan, run, None, callback or Callback())
 
 
 def resume(
@@ -238,9 +238,10 @@ def resume(
     dataset = open_prepared(config.data_root, config.dataset)
     check_same_data(made_with, dataset)
     checkpoint = load_checkpoint(folder.checkpoints)
-    return _train(
-        make_plan(config, dataset), folder, checkpoint, callback or Callback(), made_with, extended=extend
-    )
+    with _memory_advice(config):
+        return _train(
+            make_plan(config, dataset), folder, checkpoint, callback or Callback(), made_with, extended=extend
+        )
 
 
 def _train(
@@ -304,6 +305,28 @@ def _train(
         if first:
             _finish(plan, run, result, parts.device)
     return result
+
+
+@contextmanager
+def _memory_advice(config: RunConfig) -> Iterator[None]:
+    """Turn running out of memory into advice with the numbers."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch's allocator for the CPU has no class of its own for it.
+        on_cpu = "can't allocate memory" in str(error)
+        if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
+            raise
+        size, parts = config.batch_size, config.accumulate
+        advice = (
+            f"The same step in less memory: --batch-size {max(1, size // 2)} --accumulate {parts * 2}."
+            if size > 1
+            else "Prepare the data set with a smaller --size, or choose a smaller --model."
+        )
+        raise EnvironmentFault(
+            f"Out of memory with batch size {size} and {config.model}; saved checkpoints are unharmed.",
+            advice,
+        ) from error
 
 
 def _check_unchanged(run: RunFolder, checkpoint: Checkpoint | None, *, resumed: bool) -> None:

@@ -121,11 +121,10 @@ def own_share(shares: Sequence[Sequence[float]], rank: int, world: int) -> tuple
 
 
 def save_epoch(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, better: bool) -> None:
-    """Write history and curves, and the model if it is the best so far."""
+    """Write the history, and the model if it is the best so far."""
     if better:
         save_model(run.model, parts.to_save, _card(plan, state))
     write_history(run.history_file, state.history)
-    draw_curves(run.curves_file, state.history, plan.metric)
 
 
 def save(fabric: Any, run: RunFolder, parts: Parts, state: TrainingState) -> None:

@@ -69,7 +69,7 @@ def validate(
     parts: list[np.ndarray] = []
     for start in range(0, len(mine), size):
         rows = mine[start : start + size]
-        stored, targets = cases.on_device(rows)
+        stored, targets = cases.for_loss(rows)
         images = plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)
         with autocast():
             logits = network(images)
@@ -99,7 +99,7 @@ def draw_predictions(
     rows = plan.val_rows[places]
     was_training = network.training
     network.eval()
-    stored, targets = cases.on_device(rows)
+    stored, targets = cases.for_loss(rows)
     with autocast():
         logits = network(plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)).float()
     network.train(was_training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from gcsam_med.errors import InputError, unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.transforms.random_transforms import BatchTransform
+    from gcsam_med.transforms.random_transforms import BatchTransform, CaseRandom
 
 Modality = Literal["ultrasound", "xray", "photo"]
 
@@ -35,6 +36,74 @@ class Augmentation:
 
         self.pipeline = Compose(list(transforms))
         self.further = Compose(list(further)) if further else None
+        # Of what each transform draws for a case.
+        self._shapes = [[(d.shape[1:], d.dtype) for d in drawn] for drawn in self._draw(0, 0, [0])[0]]
+
+    def draws(self, seed: int, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Draw all random numbers of some cases, as one table.
+
+        Parameters
+        ----------
+        seed, epoch : int
+            Of the run, and from 0.
+        rows : sequence of int, length n
+            The cases' rows in the manifest.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, columns)
+            For `apply`; whole numbers stand in it bit for bit.
+        """
+        drawn, random = self._draw(seed, epoch, rows)
+        columns = [draw.reshape(len(rows), -1).view(np.float32) for each in drawn for draw in each]
+        if self.further is not None:
+            keys = (random.bits() >> np.uint64(33)).astype(np.int32)
+            columns.append(keys[:, None].view(np.float32))
+        return np.concatenate(columns, axis=1)
+
+    def _draw(self, seed: int, epoch: int, rows: Any) -> tuple[list[list[np.ndarray]], CaseRandom]:
+        from gcsam_med.transforms.random_transforms import CaseRandom, case_keys
+
+        random, drawn = CaseRandom(case_keys(seed, epoch, rows)), []
+        for transform in self.pipeline.transforms:
+            # A copy: threads may share the pipeline, and each call has its own random numbers.
+            own = copy.copy(transform)
+            own.set_random_state(state=random)
+            drawn.append(own.randomize())
+        return drawn, random
+
+    def apply(
+        self, images: torch.Tensor, masks: torch.Tensor | None, draws: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Transform a batch as drawn; its images may be changed in place.
+
+        Parameters
+        ----------
+        images, masks : Tensor
+            As for a call.
+        draws : Tensor of float32, shape (B, columns)
+            Rows of the table, on the same device.
+
+        Returns
+        -------
+        images, masks : Tensor
+            As from a call.
+        """
+        import torch
+
+        data: dict[str, Any] = {"image": images, "mask": masks}
+        first = 0
+        for transform, shapes in zip(self.pipeline.transforms, self._shapes, strict=True):
+            drawn = []
+            for shape, kind in shapes:
+                width = math.prod(shape)
+                part = draws[:, first : first + width]
+                drawn.append((part if kind == np.float32 else part.view(torch.int32)).reshape(-1, *shape))
+                first += width
+            data = transform.apply(data, drawn)
+        if self.further is not None:
+            data = _case_by_case(copy.deepcopy(self.further), data, draws[:, -1].view(torch.int32).tolist())
+        return data["image"].clamp_(0, 1), data["mask"]
 
     def __call__(
         self,
@@ -64,26 +133,18 @@ class Augmentation:
         masks : Tensor of float32, shape (B, 1, S, S), or None
             0 or 1, moved as the images were.
         """
-        from gcsam_med.transforms.random_transforms import CaseRandom, case_keys
+        import torch
 
-        random = CaseRandom(case_keys(seed, epoch, rows))
-        data: dict[str, Any] = {"image": images.clone(), "mask": masks}
-        for transform in self.pipeline.transforms:
-            # A copy: threads may share the pipeline, and each call has its own random numbers.
-            own = copy.copy(transform)
-            own.set_random_state(state=random)
-            data = own(data)
-        if self.further is not None:
-            data = _case_by_case(copy.deepcopy(self.further), data, random.bits())
-        return data["image"].clamp_(0, 1), data["mask"]
+        draws = torch.from_numpy(self.draws(seed, epoch, rows)).to(images.device)
+        return self.apply(images.clone(), masks, draws)
 
 
-def _case_by_case(pipeline: Any, data: dict[str, Any], keys: np.ndarray) -> dict[str, Any]:
+def _case_by_case(pipeline: Any, data: dict[str, Any], seeds: list[int]) -> dict[str, Any]:
     import torch
 
     done = []
-    for i, key in enumerate(keys):
-        pipeline.set_random_state(seed=int(key >> np.uint64(33)))
+    for i, seed in enumerate(seeds):
+        pipeline.set_random_state(seed=seed)
         done.append(pipeline({k: v[i] for k, v in data.items() if v is not None}))
     stacked: dict[str, Any] = {
         k: torch.stack([torch.as_tensor(case[k]) for case in done]).as_subclass(torch.Tensor) for k in done[0]

@@ -108,15 +108,33 @@ class BatchTransform(RandomizableTransform):
         return self
 
     def __call__(self, data: Batch) -> Batch:
-        """Draw which cases to act on, and act; images may be changed in place."""
+        """Draw, and act; images may be changed in place."""
+        device = data["image"].device
+        draws = [torch.from_numpy(draw).to(device, non_blocking=True) for draw in self.randomize()]
+        return self.apply(data, draws)
+
+    def randomize(self, data: Any = None) -> list[np.ndarray]:
+        """Draw which cases to act on, and how.
+
+        Returns
+        -------
+        list of ndarray of float32 or int32
+            The draws that `apply` takes; the first dimension is the case.
+        """
+        del data
         self.acts = self.R.rand() < self.prob
-        return self._apply(data)
+        return self.draw()
 
-    def _apply(self, data: Batch) -> Batch:
-        # What acts on the images alone overrides `_image` only.
-        return {"image": self._image(data["image"]), "mask": data["mask"]}
+    def draw(self) -> list[np.ndarray]:
+        """Draw how to act."""
+        raise NotImplementedError
 
-    def _image(self, image: Tensor) -> Tensor:
+    def apply(self, data: Batch, draws: Sequence[Tensor]) -> Batch:
+        """Act as drawn, without looking at a number of the device; images may be changed in place."""
+        return {"image": self.image(data["image"], *draws), "mask": data["mask"]}
+
+    def image(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """Act on the images alone, which most transforms do."""
         raise NotImplementedError
 
     def symmetric(self, half_width: float) -> Draws:
@@ -127,21 +145,24 @@ class BatchTransform(RandomizableTransform):
         """Draw from 1/(1+change)..1+change, symmetric about 1 on a logarithmic scale."""
         return np.exp(self.symmetric(math.log1p(change)))
 
-    def where_acting(self, draws: Draws, neutral: float, like: Tensor) -> Tensor:
-        """The draws as a tensor (B, 1, 1, 1) on the device; cases that are left alone get `neutral`."""
-        values = np.where(self.acts, draws, np.float32(neutral)).astype(np.float32)
-        return torch.from_numpy(values).to(like.device, non_blocking=True)[:, None, None, None]
+    def where_acting(self, draws: Draws, neutral: float) -> np.ndarray:
+        """The draws as (B, 1, 1, 1); cases that are left alone get `neutral`."""
+        return np.where(self.acts, draws, np.float32(neutral)).astype(np.float32)[:, None, None, None]
 
-    def noise(self, cases: np.ndarray, shape: tuple[int, int], device: torch.device) -> Tensor:
-        """Draw a field of standard normal numbers for each of `cases`, float32, (n, 1, height, width)."""
-        keys = self.R.bits()[cases]
-        halves = np.stack([keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF)]).astype(np.uint32)
-        first, second = torch.from_numpy(halves.view(np.int32)).to(device, non_blocking=True)
-        place = torch.arange(shape[0] * shape[1], dtype=torch.int32, device=device)
-        bits = _hash(_hash(place + first[:, None]) ^ second[:, None])
-        # 24 bits, between the steps of a float32, so that neither end is reached.
-        uniform = (bits >> 8).float().add_(0.5).mul_(2.0**-23)
-        return torch.erfinv(uniform).mul_(math.sqrt(2)).view(-1, 1, *shape)
+    def noise_seeds(self) -> np.ndarray:
+        """Draw what `noise_field` makes a field from, int32, shape (B, 2)."""
+        keys = self.R.bits()
+        halves = np.stack([keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF)], axis=1)
+        return halves.astype(np.uint32).view(np.int32)
+
+
+def noise_field(seeds: Tensor, height: int, width: int) -> Tensor:
+    """Standard normal numbers from seeds (B, 2), int32: float32, shape (B, 1, height, width)."""
+    place = torch.arange(height * width, dtype=torch.int32, device=seeds.device)
+    bits = _hash(_hash(place + seeds[:, :1]) ^ seeds[:, 1:])
+    # 24 bits, between the steps of a float32, so that neither end is reached.
+    uniform = (bits >> 8).float().add_(0.5).mul_(2.0**-23)
+    return torch.erfinv(uniform).mul_(math.sqrt(2)).view(-1, 1, height, width)
 
 
 def _hash(x: Tensor) -> Tensor:
@@ -171,14 +192,18 @@ class RandomPlacement(BatchTransform):
     bend: float = 0.0
     bend_prob: float = 0.5  #: Probability of a bend.
 
-    def _apply(self, data: Batch) -> Batch:
+    def draw(self) -> list[np.ndarray]:
+        """Draw the matrices, and the bends where there are any."""
+        matrices = self.matrices()
+        return [matrices, self.bends()] if self.bend else [matrices]
+
+    def apply(self, data: Batch, draws: Sequence[Tensor]) -> Batch:
+        """Resample images and masks."""
         image, mask = data["image"], data["mask"]
-        theta = torch.from_numpy(self.matrices()).to(image.device, non_blocking=True)
-        grid = F.affine_grid(theta, [len(image), 1, *image.shape[-2:]], align_corners=False)
+        grid = F.affine_grid(draws[0], [len(image), 1, *image.shape[-2:]], align_corners=False)
         if self.bend:
             basis = _spline_basis(image.shape[-1], BEND_POINTS, image.device)
-            points = torch.from_numpy(self.bends()).to(image.device, non_blocking=True)
-            grid += (basis @ points @ basis.T).permute(0, 2, 3, 1)
+            grid += (basis @ draws[1] @ basis.T).permute(0, 2, 3, 1)
         return {
             "image": F.grid_sample(image, grid, mode="bilinear", align_corners=False),
             "mask": None if mask is None else F.grid_sample(mask, grid, mode="nearest", align_corners=False),
@@ -197,8 +222,7 @@ class RandomPlacement(BatchTransform):
     def bends(self) -> np.ndarray:
         """Draw displacements of the control points, (B, 2, points, points), float32; 0 without a bend."""
         acts = self.R.rand() < self.bend_prob
-        cases = np.arange(len(acts))
-        points = self.noise(cases, (2 * BEND_POINTS, BEND_POINTS), torch.device("cpu")).numpy()
+        points = noise_field(torch.from_numpy(self.noise_seeds()), 2 * BEND_POINTS, BEND_POINTS).numpy()
         scale = np.where(acts, 2 * self.bend, 0.0).astype(np.float32)
         return points.reshape(-1, 2, BEND_POINTS, BEND_POINTS) * scale[:, None, None, None]
 
@@ -211,22 +235,23 @@ class RandomCrop(BatchTransform):
     #: Width of the border, as a part of the side: 4 of CIFAR's 32 pixels are 0.125.
     pad: float
 
-    def _apply(self, data: Batch) -> Batch:
+    def draw(self) -> list[np.ndarray]:
+        """Draw mirror, and the offsets from the top and the left as parts of twice the border."""
+        return [(self.R.rand() < self.flip).astype(np.int32), self.R.rand(), self.R.rand()]
+
+    def apply(self, data: Batch, draws: Sequence[Tensor]) -> Batch:
+        """Cut images and masks out of their padded selves."""
         side = data["image"].shape[-1]
         pad = round(self.pad * side)
-        mirror = self.R.rand() < self.flip
-        top, left = self.R.randint(0, 2 * pad + 1), self.R.randint(0, 2 * pad + 1)
-        down = top[:, None] + np.arange(side)
-        across = left[:, None] + np.arange(side)
-        across[mirror] = 2 * pad + side - 1 - across[mirror]
-        case, down, across = np.arange(len(top))[:, None, None], down[:, :, None], across[:, None, :]
-        places = [
-            torch.from_numpy(x).to(data["image"].device, non_blocking=True) for x in (case, down, across)
-        ]
+        mirror, *parts = draws
+        place = torch.arange(side, device=mirror.device)
+        down, across = ((part * (2 * pad + 1)).long().clamp_(max=2 * pad)[:, None] + place for part in parts)
+        across = torch.where(mirror[:, None] > 0, 2 * pad + side - 1 - across, across)
+        case = torch.arange(len(mirror), device=mirror.device)[:, None, None]
 
         def crop(planes: Tensor) -> Tensor:
             padded = F.pad(planes, [pad] * 4)
-            return padded[places[0], :, places[1], places[2]].permute(0, 3, 1, 2).contiguous()
+            return padded[case, :, down[:, :, None], across[:, None]].permute(0, 3, 1, 2).contiguous()
 
         mask = data["mask"]
         return {"image": crop(data["image"]), "mask": None if mask is None else crop(mask)}
@@ -257,12 +282,18 @@ class RandomTone(BatchTransform):
     #: Largest grey level that is cut off as black: the dynamic range becomes narrower.
     threshold: float = 0.0
 
-    def _image(self, image: Tensor) -> Tensor:
-        cut = self.where_acting(self.R.uniform(0, self.threshold), 0, image)
-        gain = self.where_acting(self.factor(self.gain), 1, image)
-        exponent = self.where_acting(self.factor(self.gamma), 1, image)
-        image = image.sub_(cut).div_(1 - cut).clamp_(0, 1).pow_(exponent).mul_(gain).clamp_(0, 1)
-        return image
+    def draw(self) -> list[np.ndarray]:
+        """Draw cut-off, gain and exponent."""
+        return [
+            self.where_acting(self.R.uniform(0, self.threshold), 0),
+            self.where_acting(self.factor(self.gain), 1),
+            self.where_acting(self.factor(self.gamma), 1),
+        ]
+
+    def image(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """Change the brightness."""
+        cut, gain, exponent = draws
+        return image.sub_(cut).div_(1 - cut).clamp_(0, 1).pow_(exponent).mul_(gain).clamp_(0, 1)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -271,8 +302,13 @@ class RandomDepthGain(BatchTransform):
 
     change: float  #: Largest relative change of brightness from the top to the bottom.
 
-    def _image(self, image: Tensor) -> Tensor:
-        slope = self.where_acting(self.symmetric(math.log1p(self.change)), 0, image)
+    def draw(self) -> list[np.ndarray]:
+        """Draw the slope of the logarithm."""
+        return [self.where_acting(self.symmetric(math.log1p(self.change)), 0)]
+
+    def image(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """Change the brightness with depth."""
+        (slope,) = draws
         depth = torch.linspace(-0.5, 0.5, image.shape[-2], device=image.device)[:, None]
         return image.mul_((depth * slope).exp_()).clamp_(0, 1)
 
@@ -284,17 +320,24 @@ class RandomShadow(BatchTransform):
     #: Least and largest part of the brightness that is lost in its middle.
     strength: tuple[float, float]
 
-    def _image(self, image: Tensor) -> Tensor:
-        centre = self.where_acting(self.R.uniform(0, 1), 0, image)
-        half = self.where_acting(self.R.uniform(0.03, 0.1), 1, image)
-        start = self.where_acting(self.R.uniform(0, 0.7), 0, image)
-        strength = self.where_acting(self.R.uniform(*self.strength), 0, image)
+    def draw(self) -> list[np.ndarray]:
+        """Draw centre, half width, first depth, and strength."""
+        return [
+            self.where_acting(self.R.uniform(0, 1), 0),
+            self.where_acting(self.R.uniform(0.03, 0.1), 1),
+            self.where_acting(self.R.uniform(0, 0.7), 0),
+            self.where_acting(self.R.uniform(*self.strength), 0),
+        ]
+
+    def image(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """Darken the stripes."""
+        centre, half, start, strength = draws
         height, width = (
             (torch.arange(n, dtype=torch.float32, device=image.device) + 0.5) / n for n in image.shape[-2:]
         )
         across = ((width - centre) / half).square_().mul_(-0.5).exp_()
         down = ((height[:, None] - start) / 0.1).clamp_(0, 1)
-        return image.mul_(1 - strength * down * across)
+        return image.mul_((down.mul_(strength) * across).neg_().add_(1))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -303,13 +346,18 @@ class RandomSpeckle(BatchTransform):
 
     strength: float  #: Largest standard deviation, relative to the brightness.
 
-    def _image(self, image: Tensor) -> Tensor:
+    def draw(self) -> list[np.ndarray]:
+        """Draw the standard deviation, and the seeds of the grains."""
+        return [self.where_acting(self.R.uniform(0, self.strength), 0), self.noise_seeds()]
+
+    def image(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """Multiply by grains."""
+        strength, seeds = draws
         height, width = image.shape[-2:]
-        strength = self.where_acting(self.R.uniform(0, self.strength), 0, image)
-        cases, on_device = _acting(self.acts, image)
-        coarse = self.noise(cases, (height, max(1, width // 2)), image.device)
+        chosen = _acting(strength)
+        coarse = noise_field(seeds[chosen], height, max(1, width // 2))
         grains = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
-        image[on_device] = (image[on_device] * grains.mul_(strength[on_device]).add_(1)).clamp_(0, 1)
+        image[chosen] = (image[chosen] * grains.mul_(strength[chosen]).add_(1)).clamp_(0, 1)
         return image
 
 
@@ -319,16 +367,20 @@ class RandomQuantumNoise(BatchTransform):
 
     strength: float  #: Largest standard deviation at full brightness.
 
-    def _image(self, image: Tensor) -> Tensor:
-        strength = self.where_acting(self.R.uniform(0, self.strength), 0, image)
-        cases, on_device = _acting(self.acts, image)
-        noise = self.noise(cases, (image.shape[-2], image.shape[-1]), image.device)
-        part = image[on_device]
-        image[on_device] = (part + part.sqrt() * noise.mul_(strength[on_device])).clamp_(0, 1)
+    def draw(self) -> list[np.ndarray]:
+        """Draw the standard deviation, and the seeds of the noise."""
+        return [self.where_acting(self.R.uniform(0, self.strength), 0), self.noise_seeds()]
+
+    def image(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """Add noise."""
+        strength, seeds = draws
+        chosen = _acting(strength)
+        noise = noise_field(seeds[chosen], *image.shape[-2:])
+        part = image[chosen]
+        image[chosen] = (part + part.sqrt() * noise.mul_(strength[chosen])).clamp_(0, 1)
         return image
 
 
-def _acting(acts: np.ndarray, like: Tensor) -> tuple[np.ndarray, Tensor]:
-    """Places of the cases to act on, on the host and on the device: noise is made for no others."""
-    cases = np.flatnonzero(acts)
-    return cases, torch.from_numpy(cases).to(like.device, non_blocking=True)
+def _acting(strength: Tensor) -> Tensor | slice:
+    """Cases to make noise for: on a CPU those that need it; a GPU makes it for all rather than wait."""
+    return strength.flatten().nonzero()[:, 0] if strength.device.type == "cpu" else slice(None)

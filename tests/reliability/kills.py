@@ -33,7 +33,7 @@ from gcsam_med.networks.table import NetworkSpec
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume, train
-from gcsam_med.training import state as state_module
+from gcsam_med.training import steps as steps_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
 
@@ -116,7 +116,7 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
         # What captures the output of tests has put its own files there.
         sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
         # The picture of the history is no part of what is resumed, and takes longer than all the rest.
-        state_module.draw_curves = lambda *ignored: None
+        loop_module.draw_curves = loop_module.draw_predictions = lambda *ignored: None
         _record_batches(folder.with_suffix(".batches"))
         if tamper is not None:
             tamper()
@@ -134,7 +134,7 @@ def launch(config: RunConfig, folder: Path, tamper: Tamper | None = None) -> int
 
 def _record_batches(path: Path) -> None:
     """Write down what each step sees, and the state of the random numbers after it."""
-    original = loop_module.training_step
+    original = steps_module.training_step
     file = path.open("a")
 
     def recorded(model: Any, optimizer: Any, sharpness: Any, batches: Any, *rest: Any, **more: Any) -> Any:
@@ -148,7 +148,7 @@ def _record_batches(path: Path) -> None:
         file.flush()
         return outcome
 
-    loop_module.training_step = recorded
+    steps_module.training_step = recorded
 
 
 def wait(pid: int, timeout: float = 120.0) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gcsam_med.optim.sharpness import Sharpness
-from gcsam_med.training import loop as loop_module
+from gcsam_med.training import steps as steps_module
 from gcsam_med.training.checkpoint import load_checkpoint
 from tests.reliability import kills
 from tests.reliability.kills import Trial, differing, finish, killed_and_resumed, launch, rewrite, wait, whole
@@ -48,7 +48,7 @@ def halfway(root: Path) -> Path:
     config = Trial("looksam", 0.9).config(root)
 
     def stop_at_eight() -> None:
-        original, count = loop_module.training_step, [0]
+        original, count = steps_module.training_step, [0]
 
         def counted(*args: Any, **rest: Any) -> Any:
             count[0] += 1
@@ -56,7 +56,7 @@ def halfway(root: Path) -> Path:
                 signal.raise_signal(signal.SIGKILL)
             return original(*args, **rest)
 
-        loop_module.training_step = counted
+        steps_module.training_step = counted
 
     assert wait(launch(config, folder, stop_at_eight)) == signal.SIGKILL
     return folder

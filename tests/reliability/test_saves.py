@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from gcsam_med.cli import run as command
 from gcsam_med.errors import CheckpointError
-from gcsam_med.training import loop as loop_module
+from gcsam_med.training import steps as steps_module
 from gcsam_med.training.checkpoint import INDEX, load_checkpoint, save_checkpoint
 from tests.reliability.kills import Trial, differing, finish, launch, wait, whole
 
@@ -73,7 +73,7 @@ def at_step(step: int, act: Callable[[], object]) -> Callable[[], None]:
     """In the forked process: do something before a step."""
 
     def tamper() -> None:
-        original, count = loop_module.training_step, [0]
+        original, count = steps_module.training_step, [0]
 
         def counted(*args: object, **rest: object) -> object:
             count[0] += 1
@@ -81,7 +81,7 @@ def at_step(step: int, act: Callable[[], object]) -> Callable[[], None]:
                 act()
             return original(*args, **rest)  # type: ignore[arg-type]
 
-        loop_module.training_step = counted  # type: ignore[assignment]
+        steps_module.training_step = counted  # type: ignore[assignment]
 
     return tamper
 

@@ -29,7 +29,6 @@ from gcsam_med.networks import build_network
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import loop as loop_module
 from gcsam_med.training import resume, train
-from gcsam_med.training import state as state_module
 from gcsam_med.training.batches import StoredCases
 from gcsam_med.training.checkpoint import load_checkpoint
 from gcsam_med.training.plan import make_plan
@@ -78,7 +77,7 @@ def in_processes(count: int, folder: Path, work: Callable[[], object]) -> str:
                     "TORCHELASTIC_RUN_ID": "test", "GLOO_SOCKET_IFNAME": "lo",
                 }  # fmt: skip
             loop_module._PROGRESS_SECONDS = -1.0
-            state_module.draw_curves = lambda *ignored: None  # type: ignore[attr-defined]
+            loop_module.draw_curves = loop_module.draw_predictions = lambda *_: None  # type: ignore[attr-defined]
             if rank > 0:
                 _tell_of_writes(folder)
             try:

@@ -26,8 +26,8 @@ from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.files import locked
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.runs import load_model
-from gcsam_med.training import loop as loop_module
 from gcsam_med.training import make_plan, train
+from gcsam_med.training import steps as steps_module
 from gcsam_med.training.batches import Batches, StoredCases
 from gcsam_med.training.build import moving_average
 from gcsam_med.training.loop import lr_factor
@@ -214,7 +214,7 @@ def test_non_finite_steps_are_skipped_counted_and_in_the_end_stop(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = {"n": 0}
-    original = loop_module.training_step
+    original = steps_module.training_step
 
     def poisoned(*args: Any, **rest: Any) -> object:
         calls["n"] += 1
@@ -222,7 +222,7 @@ def test_non_finite_steps_are_skipped_counted_and_in_the_end_stop(
         *before, loss_of = args
         return original(*before, lambda b: loss_of(b) * (float("nan") if bad else 1.0), **rest)
 
-    monkeypatch.setattr(loop_module, "training_step", poisoned)
+    monkeypatch.setattr(steps_module, "training_step", poisoned)
     recorder = Recorder()
     with pytest.raises(InputError, match=r"in 4 steps in a row, up to step 9 \(its cases: ") as stopped:
         train(settings(data_root, epochs=9, nonfinite_limit=4), tmp_path / "r", recorder)
@@ -237,7 +237,7 @@ def test_running_out_of_memory_gives_numbers(
     def too_large(*args: object, **rest: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(loop_module, "training_step", too_large)
+    monkeypatch.setattr(steps_module, "training_step", too_large)
     with pytest.raises(GcsamMedError, match="batch size 6") as stopped:
         train(settings(data_root), tmp_path / "r")
     assert stopped.value.exit_code == 3
