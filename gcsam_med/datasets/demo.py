@@ -54,21 +54,11 @@ def demo_folder(dataset: str, data_root: Path, n: int, seed: int, *, track: Trac
 
 
 def write_demo(folder: Path, n: int = 120, seed: int = 0, track: Track = silent) -> None:
-    """Generate a data set in BUSI's layout: ``FOLDER/CLASS/CLASS (i).png`` and its masks.
+    """Generate a data set in BUSI's layout, images and masks, in ``FOLDER/Dataset_BUSI_with_GT/CLASS``.
 
-    Image i of a class depends on (seed, class, i) alone, so a larger `n` adds images and changes none.
-
-    Parameters
-    ----------
-    folder : Path
-        Created if it is not there. The images go to ``folder/Dataset_BUSI_with_GT``; generated images that
-        are there already are replaced.
-    n : int
-        How many images, shared out among benign, malignant and normal as in BUSI; at least 3.
-    seed : int
-        Determines all images.
-    track : Track
-        Shows progress.
+    Image i of a class depends on (seed, class, i) alone, so a larger `n` adds images and changes none. The
+    images (at least 3) are shared out among benign, malignant and normal as in BUSI; generated images that
+    are there already are replaced.
 
     Raises
     ------

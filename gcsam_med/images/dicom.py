@@ -378,18 +378,7 @@ JPEG_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
 
 def codestream_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG, JPEG-LS or JPEG 2000 stream claims; None where it shows none.
-
-    Parameters
-    ----------
-    data : bytes
-        One compressed frame.
-
-    Returns
-    -------
-    tuple of int or None
-        (width, height) in pixels.
-    """
+    """(Width, height) that a compressed frame claims (JPEG, JPEG-LS, JPEG 2000); None where it shows none."""
     start = data[:4096].find(JPEG2000_START)
     if start >= 0 and len(data) >= start + 24:
         right, bottom, left, top = struct.unpack(">IIII", data[start + 8 : start + 24])

@@ -64,24 +64,10 @@ def draw_outlines(
 def overlay(
     image: np.ndarray, mask: np.ndarray, colour: Colour = PREDICTION, *, width: int = 2
 ) -> Image.Image:
-    """Draw a mask's outline for a file of its own.
+    """Draw a mask's outline on an image, uint8 (H, W) or (H, W, 3), for a file of its own.
 
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W) or (H, W, 3)
-        The picture.
-    mask : ndarray of bool, shape (H, W)
-        What is outlined.
-    colour : tuple of int
-        Of the line.
-    width : int
-        Of the line, in pixels.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Of mode RGB for colour; for grey of mode P, a third of the bytes to compress, whose last entry is the
-        line's colour and whose white is one level darker.
+    The result is of mode RGB for colour; for grey of mode P, a third of the bytes to compress, whose last
+    entry is the line's colour and whose white is one level darker.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""The pictures of a report: what each shows, when it can be drawn, and what it says in words."""
+"""The figures of a report: what each shows, when it can be drawn, and what it says in words."""
 
 from __future__ import annotations
 
@@ -334,18 +334,7 @@ def loss_lines(measured: Sequence[Measured]) -> Figure:
 
 
 def loss_surface(one: Measured) -> Figure:
-    """Draw the loss on a square around the weights as contour lines.
-
-    Parameters
-    ----------
-    one : mapping
-        Content of ``sharpness.json``, with a surface.
-
-    Returns
-    -------
-    Figure
-        Stamped if the images are synthetic.
-    """
+    """Draw the loss on a square around the weights as contour lines, from a ``sharpness.json``."""
     figure, axes = new_figure(4.6, 3.8)
     positions, losses = np.array(one["surface"]["positions"]), _numbers(one["surface"]["losses"])
     filled = axes.contourf(positions, positions, losses.T, levels=20, cmap="viridis")
@@ -355,16 +344,6 @@ def loss_surface(one: Measured) -> Figure:
     axes.set(xlabel="First direction, in filter sizes", ylabel="Second direction", aspect="equal")
     _stamp(figure, bool(one.get("synthetic")))
     return figure
-
-
-def line_of_report(report: Report) -> Figure:
-    """The loss on a line through the weights of the report's run."""
-    return loss_lines([report.sharpness])
-
-
-def surface_of_report(report: Report) -> Figure:
-    """The loss on a square around the weights of the report's run."""
-    return loss_surface(report.sharpness)
 
 
 def words(report: Report) -> str:
@@ -532,14 +511,14 @@ FIGURES: dict[str, FigureSpec] = {
         "Loss along a line",
         "The loss on a line through the weights, along a random direction whose filters are as long as the "
         "network's (Li et al. 2018). The wider the valley, the flatter the minimum.",
-        line_of_report,
+        lambda r: loss_lines([r.sharpness]),
         lambda r: bool(r.sharpness.get("line")),
         words,
     ),
     "sharpness_surface": FigureSpec(
         "Loss over two directions",
         "The loss along two random directions through the weights; the cross is the trained network.",
-        surface_of_report,
+        lambda r: loss_surface(r.sharpness),
         lambda r: bool(r.sharpness.get("surface")),
         words,
     ),

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: each run, each difference, gain against cost, and sharpness."""
+"""The figures of a comparison: each run, each difference, gain against cost, and sharpness."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def draw_comparison(comparison: Comparison) -> list[Drawn]:
-    """Draw every figure that the comparison has material for."""
+    """Draw every figure that the comparison has the data for."""
     name = _title(comparison)
     drawn = [
         Drawn.of(
             _runs(comparison),
             "arms",
             f"{name} of every run",
-            "A dot is a run; the bar is the mean over seeds with its 95 % interval, which covers the chance "
-            "of seeds and of cases.",
+            "A dot is a run; the bar is the mean over seeds with its 95 % interval, which covers variation "
+            "between seeds and between cases.",
             " ".join(f"{arm_name(comparison, a)}: {estimate_text(a.main)}." for a in comparison.arms),
         )
     ]

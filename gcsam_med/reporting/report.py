@@ -151,7 +151,7 @@ class Exhibit:
     case_id: str
     label: str
     caption: str  #: What is to be seen, with its metrics.
-    image: np.ndarray  #: ndarray of uint8, shape (H, W, 3): The picture with its drawing.
+    image: np.ndarray  #: ndarray of uint8, shape (H, W, 3): The image with its outlines.
     alt: str  #: The same in words.
 
 
@@ -169,7 +169,7 @@ class Report:
     #: How each metric was computed: resolution, unit, tolerance, empty masks, threshold, intervals.
     policy: Mapping[str, Any]
     operating: Operating  #: The threshold.
-    notices: tuple[Notice, ...] = ()  #: The weightiest first.
+    notices: tuple[Notice, ...] = ()  #: The most serious first.
     #: ``roc``, ``pr``, ``decision`` (classification), ``sweep`` (segmentation).
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     confusion: np.ndarray | None = None  #: Classification: rows truth, columns call.

@@ -69,7 +69,7 @@ _RC: dict[str, Any] = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw in the house's look within this context."""
+    """Draw with the common style of all figures within this context."""
     import matplotlib as mpl
 
     with mpl.rc_context(_RC):
@@ -141,7 +141,7 @@ def inline_svg(svg: str, prefix: str, title: str, description: str, *, themed: b
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture, drawn."""
+    """A figure, drawn."""
 
     key: str  #: File name without ending.
     title: str  #: Heading.

@@ -30,23 +30,11 @@ SCHEMA = 1
 
 
 def write_report(report: Report, folder: Path, *, pdf: bool = False, language: Language = "en") -> list[Path]:
-    """Write ``report.html``, ``metrics.json``, ``cases.csv``, ``figures/`` and ``tables/``.
+    """Write ``report.html``, ``metrics.json``, ``cases.csv``, ``figures/`` and ``tables/``; name the files.
 
-    Parameters
-    ----------
-    report : Report
-        What was found.
-    folder : Path
-        ``RUN/evaluation/SPLIT``; see `report_folder`, which replaces all files of a former report at once.
-    pdf : bool
-        Also write ``report.pdf`` (extra: pdf).
-    language : {"en", "de", "es"}
-        Of the half page in plain words.
-
-    Returns
-    -------
-    list of Path
-        The files written, ``report.html`` first.
+    The folder is ``RUN/evaluation/SPLIT``; see `report_folder`, which replaces all files of a former report
+    at once. With `pdf` there is also ``report.pdf`` (extra: pdf). `language` is that of the half page in
+    plain words.
 
     Raises
     ------
