@@ -18,7 +18,7 @@ GROUPS = [f"g{i // 2}" for i in range(N)]
 def made_up_run(
     arm: str, seed: int, cases: pd.DataFrame, *, task: str = "segmentation", **settings: object
 ) -> FinishedRun:
-    """A finished run with these cases; its figures are what `metrics.json` would hold."""
+    """A finished run with these cases; its metrics are what `metrics.json` would hold."""
     optimizer = arm.partition("-")[0]
     values = {"dice": float(cases["dice"].astype(float).mean())} if "dice" in cases else {}
     if "prob_b" in cases and "prob_c" not in cases:

@@ -82,7 +82,7 @@ def test_the_contract_s_files_and_names(segmentation, tmp_path):
     assert header[:7] == ["case_id", "group_id", "label", "dice", "iou", "hd95", "nsd"]
 
 
-def test_figures_are_those_of_the_masks_at_the_original_resolution(segmentation):
+def test_metrics_are_those_of_the_masks_at_the_original_resolution(segmentation):
     """Oracle: Dice and IoU recomputed here from probabilities brought back to the original pixels."""
     run, report = segmentation
     context = open_evaluation(run, "test", device="cpu")
@@ -178,7 +178,7 @@ def test_the_threshold_comes_from_validation_alone(tmp_path):
     assert points[0][2] != points[1][2]
 
 
-def test_binary_figures_agree_with_scikit_learn_on_the_case_table(binary):
+def test_binary_metrics_agree_with_scikit_learn_on_the_case_table(binary):
     """Oracle: scikit-learn on cases.csv."""
     report = binary[1]
     truth = (report.cases["label"] == "malignant").to_numpy()
@@ -291,8 +291,8 @@ def test_a_model_without_calibration_is_refused_and_can_be_calibrated_anew(tmp_p
     assert path.read_bytes() == before
 
 
-def test_figures_repeat_and_evaluations_are_counted(tmp_path):
-    """Oracle: the same command gives the same figures; only time and the count of evaluations differ."""
+def test_metrics_repeat_and_evaluations_are_counted(tmp_path):
+    """Oracle: the same command gives the same metrics; only time and the count of evaluations differ."""
     run = copied_run(tmp_path, "binary")
     first, second = (metrics_json(evaluate_run(run, **FAST)) for _ in range(2))
     assert first["metrics"] == second["metrics"]
@@ -316,7 +316,7 @@ def test_subgroups_partition_the_cases(segmentation):
     assert part.estimates["dice"].value == pytest.approx(report.cases.loc[mine, "dice"].mean())
 
 
-def test_every_figure_has_an_interval_or_a_reason(segmentation, binary, three):
+def test_every_metric_has_an_interval_or_a_reason(segmentation, binary, three):
     """Oracle: the promise that no number stands alone."""
     for _, report in (segmentation, binary, three):
         for name, estimate in report.metrics.items():
@@ -333,7 +333,7 @@ def test_prevalence_gives_predictive_values_by_bayes(tmp_path):
     assert found.value == pytest.approx(sens * 0.01 / called) if called else found.value is None
 
 
-def test_stamps_name_what_limits_the_figures(tmp_path):
+def test_stamps_name_what_limits_the_metrics(tmp_path):
     """Oracle: the notices' rules: synthetic, image-level split, the model's own training cases."""
     dataset = make_prepared(tmp_path / "data", n=60, group_kind="image")
     run = make_run(tmp_path / "runs", dataset, "segmentation")

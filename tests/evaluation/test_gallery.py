@@ -21,7 +21,7 @@ class Bright(nn.Module):
         return self.relu(self.map(x)).mean(dim=(2, 3))
 
 
-def test_the_map_shows_what_speaks_for_the_class():
+def test_the_map_shows_what_raises_the_score_of_the_class():
     """Oracle: equations 1 and 2 of the paper by hand, on one layer: only the bright corner speaks."""
     image = torch.full((1, 1, 8, 8), -0.5)
     image[..., :4, :4] = 1.0

@@ -167,14 +167,14 @@ def mean_of_whole_draws(weights):
     return np.where(whole, weights @ np.arange(30.0), np.nan)
 
 
-@pytest.mark.parametrize("figure", [squares, mean_of_whole_draws])
-def test_percentile_where_bca_does_not_apply(figure):
+@pytest.mark.parametrize("metric", [squares, mean_of_whole_draws])
+def test_percentile_where_bca_does_not_apply(metric):
     """Oracle: the quantiles; the data lie at the end of all resamples, or no group can be left out."""
     draws = resample_groups(np.arange(30), np.random.default_rng(0), n_resamples=500)
-    estimate = bootstrap(figure, draws)
+    estimate = bootstrap(metric, draws)
     assert estimate.method.startswith("percentile")
     levels = stats.norm.cdf([-widened_z(draws), widened_z(draws)])
-    assert estimate.ci95 == pytest.approx(tuple(np.quantile(replicate(figure, draws), levels)))
+    assert estimate.ci95 == pytest.approx(tuple(np.quantile(replicate(metric, draws), levels)))
 
 
 def test_malformed_input_is_refused():
@@ -194,7 +194,7 @@ def test_malformed_input_is_refused():
 
 
 def dice_like_study(rng, n_groups):
-    """Skewed figures in [0, 1], alike within a patient, with one miss in twenty."""
+    """Skewed metrics in [0, 1], alike within a patient, with one miss in twenty."""
     group = np.repeat(np.arange(n_groups), rng.integers(1, 5, n_groups))
     quality = 0.8 * rng.normal(size=n_groups)[group] + 0.6 * rng.normal(size=len(group))
     dice = stats.beta.ppf(stats.norm.cdf(quality), 4, 1.5)

@@ -69,7 +69,7 @@ def test_scores_of_random_sets_equal_scikit_learn(n_classes):
             assert row["sensitivity"] == pytest.approx(sk.recall_score(y == k, p.argmax(1) == k))
 
 
-def test_one_class_only_leaves_rank_figures_undefined_but_not_the_rest():
+def test_one_class_only_leaves_rank_metrics_undefined_but_not_the_rest():
     """Oracle: the policy; AUC of one class is not 0.5 and not NaN."""
     overall, _ = classification_metrics([1, 1, 1], [[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
     assert overall["auc"] is overall["auprc"] is overall["specificity"] is overall["mcc"] is None
@@ -161,7 +161,7 @@ SCIKIT = {
 
 @settings(max_examples=250, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
-def test_binary_figures_equal_scikit_learn_where_it_defines_them(pairs):
+def test_binary_metrics_equal_scikit_learn_where_it_defines_them(pairs):
     """Oracle: scikit-learn; where its denominator is 0 ours is None (F1 and MCC as the policy says)."""
     t, p = np.array(pairs).T
     counts = one_vs_rest(confusion_matrix(t, p, 2), 1)
@@ -186,7 +186,7 @@ def test_binary_figures_equal_scikit_learn_where_it_defines_them(pairs):
 
 
 @pytest.mark.parametrize("n_classes", [3, 5])
-def test_multiclass_figures_equal_scikit_learn(n_classes):
+def test_multiclass_metrics_equal_scikit_learn(n_classes):
     """Oracle: scikit-learn macro averages and its multiclass MCC, 100 random sets with every class called."""
     rng = np.random.default_rng(n_classes)
     for _ in range(100):
@@ -202,8 +202,8 @@ def test_multiclass_figures_equal_scikit_learn(n_classes):
             assert values["precision"] == pytest.approx(sk.precision_score(t, p, average="macro"))
 
 
-def test_a_missing_class_leaves_macro_figures_undefined():
-    """Oracle: the policy; an average over the classes that happen to be there is another figure."""
+def test_a_missing_class_leaves_macro_metrics_undefined():
+    """Oracle: the policy; an average over the classes that happen to be there is another metric."""
     values, _ = classification_metrics([0, 1, 1], np.eye(3)[[0, 1, 0]])
     for name in ("sensitivity", "balanced_accuracy", "mcc"):
         assert values[name] is None

@@ -43,7 +43,7 @@ def test_parts_equal_a_two_way_analysis_of_variance():
 
 
 def test_bootstrap_and_sums_of_squares_agree():
-    """Oracle: `crossed_effects`, for a figure that both can take: a mean over cases in groups."""
+    """Oracle: `crossed_effects`, for a metric that both can take: a mean over cases in groups."""
     rng = np.random.default_rng(1)
     group = np.repeat(np.arange(80), 2)
     v = np.repeat(study(rng, n_groups=80), 2, axis=1) + 0.1 * rng.normal(size=(5, 160))

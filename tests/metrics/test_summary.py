@@ -53,7 +53,7 @@ def test_values_equal_the_point_metrics_and_lie_in_their_intervals(n_classes, pe
     assert overall["brier"].method.startswith("BCa bootstrap, 300 resamples of")
 
 
-def test_same_seed_same_figures():
+def test_same_seed_same_metrics():
     """Oracle: the first call."""
     y, prob = np.tile([0, 1], 20), np.tile([[0.7, 0.3], [0.4, 0.6], [0.2, 0.8], [0.6, 0.4]], (10, 1))
     first, second = (classification_estimates(y, prob, range(40), rng(), n_resamples=200) for _ in range(2))
@@ -71,7 +71,7 @@ def test_operating_point_moves_the_table():
 
 
 def test_one_class_only():
-    """Oracle: the policy; undefined figures are None with a reason, and JSON never sees NaN."""
+    """Oracle: the policy; undefined metrics are None with a reason, and JSON never sees NaN."""
     overall, per_class = classification_estimates([1] * 6, [[0.4, 0.6]] * 6, range(6), rng(), n_resamples=50)
     for name in ("auc", "auprc", "specificity", "balanced_accuracy", "mcc"):
         assert overall[name].value is None

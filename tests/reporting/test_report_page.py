@@ -161,7 +161,7 @@ def test_every_figure_is_there_and_drawn(page):
             assert image.size == (int(attrs["width"]), int(attrs["height"]))
 
 
-def test_the_summary_comes_first_with_the_main_figure(page):
+def test_the_summary_comes_first_with_the_main_metric(page):
     """Oracle: the figure of metrics.json, rounded to three places."""
     report, parsed = page
     text = parsed.text
