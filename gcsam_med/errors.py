@@ -144,19 +144,7 @@ class Interrupted(GcsamMedError):
 def unknown_name(what: str, name: str, known: Collection[str]) -> InputError:
     """Build the error for a name that stands in no table, with the nearest known names.
 
-    Parameters
-    ----------
-    what : str
-        What the name is of, e.g. ``"optimizer"``.
-    name : str
-        The name that was given.
-    known : collection of str
-        The names there are.
-
-    Returns
-    -------
-    InputError
-        Ready to raise.
+    `what` is what the name is of, e.g. ``"optimizer"``.
     """
     near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""

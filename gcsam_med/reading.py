@@ -119,25 +119,10 @@ def _depth(content: Any) -> int:
 def read_json(
     path: Path, schema: type[T], advice: str, *, fault: Fault = InputError, most: int = MOST_JSON
 ) -> T:
-    """Read a JSON file that must fit a schema.
+    """Read a JSON file that must fit a schema: a pydantic model, or a type such as ``dict[str, float]``.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    schema : type
-        A pydantic model, or any type that pydantic checks, such as ``dict[str, float]``.
-    advice : str
-        What to do if the file is missing, damaged or foreign.
-    fault : type
-        The error to raise: `InputError` (exit code 2) or `CheckpointError` (4).
-    most : int
-        Largest size in bytes.
-
-    Returns
-    -------
-    object
-        Of the schema's type.
+    `advice` says what to do if the file is missing, damaged or foreign; `fault` is the error to raise, an
+    `InputError` (exit code 2) or a `CheckpointError` (4); `most` is the largest size in bytes.
     """
     with faults(path, advice, fault):
         return validate(parse_json(read_plain(path, most, follow=False)), schema)

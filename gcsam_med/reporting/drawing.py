@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gcsam_med.metrics.regions import bounding_box
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -31,12 +33,11 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 
     if not mask.any():
         return []
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, left = rows[0], columns[0]
+    box = bounding_box(mask)
     # A frame of background closes the outlines of regions at the border.
-    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.float32)
+    padded = np.pad(mask[box], 1).astype(np.float32)
     lines = contourpy.contour_generator(z=padded, line_type=contourpy.LineType.Separate).lines(0.5)
-    return [np.asarray(line) + np.array([left - 1, top - 1]) for line in lines]
+    return [np.asarray(line) + np.array([box[1].start - 1, box[0].start - 1]) for line in lines]
 
 
 def draw_outlines(
@@ -86,13 +87,10 @@ def _rim(mask: np.ndarray, width: int) -> np.ndarray:
     rim = np.zeros_like(mask)
     if not mask.any():
         return rim
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = (
-        slice(max(0, rows[0] - width), rows[-1] + 1 + width),
-        slice(max(0, columns[0] - width), columns[-1] + 1 + width),
-    )
+    rows, columns = (slice(max(0, s.start - width), s.stop + width) for s in bounding_box(mask))
+    box = rows, columns
     # What lies beyond the picture counts as outside, so that a region at its border is closed there.
-    near, deep = mask[box], np.pad(mask, 1)[box[0].start : box[0].stop + 2, box[1].start : box[1].stop + 2]
+    near, deep = mask[box], np.pad(mask, 1)[rows.start : rows.stop + 2, columns.start : columns.stop + 2]
     for _ in range(width // 2):
         near = _grown(near)
     for _ in range(width - width // 2):

@@ -27,7 +27,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 BATCH = 16  # Cases a forward pass, where nothing else is said.
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 INCOMING = "weights.incoming.safetensors"
-"""Where new weights lie until the card that speaks of them is written."""
+"""Where new weights lie until the card that names them is written."""
 
 
 class ModelCard(BaseModel):
@@ -244,7 +244,7 @@ def _read_weights(path: Path) -> bytes:
 
 
 def _read_pair(folder: Path) -> tuple[ModelCard, bytes]:
-    """Read a card and the weights it speaks of."""
+    """Read a card and the weights it names."""
     for _ in range(2):  # training may replace the model between the reading of the card and of the weights
         card = load_card(folder)
         found = ""

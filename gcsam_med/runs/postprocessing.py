@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gcsam_med.metrics.regions import bounding_box, components
+
 
 @dataclass(frozen=True)
 class Postprocessing:
@@ -37,12 +39,10 @@ def to_mask(probability: np.ndarray, threshold: float, steps: Postprocessing = N
     mask = probability >= threshold
     if steps == NONE or not mask.any():
         return mask
-    from scipy import ndimage
-
     if steps.fill_holes:
         mask = _filled(mask)
     if steps.min_area or steps.largest_component:
-        labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))
+        labels, count = components(mask)
         area = np.bincount(labels.ravel(), minlength=count + 1)
         area[0] = 0
         keep = area >= max(steps.min_area, 1)
@@ -57,9 +57,8 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     """Fill what is enclosed; as `scipy.ndimage.binary_fill_holes`, several times as fast."""
     from scipy import ndimage
 
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    # Outside is what hangs together (4 neighbours) with a frame around the regions' box.
+    box = bounding_box(mask)
+    # Outside is what is connected (4 neighbours) to a frame around the regions' box.
     outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
     filled = mask.copy()
     filled[box] = (outside != outside[0, 0])[1:-1, 1:-1]
