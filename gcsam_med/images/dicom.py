@@ -47,6 +47,8 @@ ALLOWED_TAGS = (
     "BurnedInAnnotation",
 )
 DEFLATED = "1.2.840.10008.1.2.1.99"
+MOST_ELEMENTS = 20_000
+"""Each takes some 300 bytes of memory, however short it is; a real header has some hundred."""
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 CENTIMETRE = 3  # unit code of ultrasound region calibration, PS3.3 C.8.5.5.1.15
 
@@ -133,11 +135,20 @@ def _fault(error: Exception, name: str) -> ImageFault:
 
 def _header(data: bytes, name: str) -> Dataset:
     """Parse the file and check what its numbers promise before any pixel is decoded."""
-    import pydicom
+    from pydicom.filereader import read_partial
 
     data = _inflated(data, name)
     preamble = data[128:132] == b"DICM"
-    dataset = pydicom.dcmread(io.BytesIO(data), force=not preamble)
+    elements = 0
+
+    def too_many(*_: object) -> bool:
+        nonlocal elements
+        elements += 1
+        if elements > MOST_ELEMENTS:
+            raise ImageFault("corrupt", name, f"the header has more than {MOST_ELEMENTS:,} elements.")
+        return False
+
+    dataset = read_partial(io.BytesIO(data), too_many, force=not preamble)
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     if not preamble and not rows:
         raise ImageFault("not-dicom", name, "the file is named as DICOM but is none.")
@@ -169,13 +180,17 @@ def _guess_transfer_syntax(dataset: Dataset, name: str) -> None:
 
 def _inflated(data: bytes, name: str) -> bytes:
     """Undo the deflated transfer syntax with a limit, since pydicom inflates without one."""
-    if data[128:132] != b"DICM" or DEFLATED.encode() not in data[132:1024]:
+    if data[128:132] != b"DICM" or DEFLATED.encode() not in data:
         return data
     # The file meta information opens with its own length (PS3.10 7.1) and is never deflated.
     group, element, vr, _, length = struct.unpack("<HH2sHI", data[132:144])
     if (group, element, vr) != (2, 0, b"UL"):
         raise ImageFault("corrupt", name, "the file meta information is damaged.")
     start = 144 + length
+    if DEFLATED.encode() not in data[132:start]:
+        if data[start : start + 2] == b"\2\0":  # pydicom would read on, whatever the length says
+            raise ImageFault("corrupt", name, "the file meta information is longer than it says.")
+        return data
     meta = data[132:start].replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0")
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     parts, total, rest = [data[:132], meta], 0, data[start:]

@@ -203,6 +203,13 @@ def _dicoms() -> Zoo:
     deflated_meta = deflated[: end_of_meta(deflated)]
     squeeze = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     deflate_bomb = b"".join(squeeze.compress(bytes(2**24)) for _ in range(17)) + squeeze.flush()
+    # The syntax stands behind 2 KiB of private information, which the length at the start tells or not.
+    padding = struct.pack("<HH2sHI", 2, 0x102, b"OB", 0, 2048) + bytes(2048)
+    syntax = deflated_meta.index(struct.pack("<HH", 2, 0x10))
+    late_meta = deflated_meta[:syntax] + padding + deflated_meta[syntax:]
+    told = bytearray(late_meta)
+    told[140:144] = struct.pack("<I", len(late_meta) - 144)
+    tiny = b"".join(struct.pack("<HH2sH", 9, i, b"LO", 0) for i in range(2**16)) * 4
     claims = struct.pack(">II", 60_000, 60_000)
     at = jpeg2000.index(b"\xff\x51") + 6
     huge2000 = jpeg2000[:at] + claims + jpeg2000[at + 8 :]
@@ -222,6 +229,9 @@ def _dicoms() -> Zoo:
         "deep-sequence.dcm": (nested_sequences(good, 400), BROKEN),
         "very-deep-sequence.dcm": (nested_sequences(good, 50_000), BROKEN),
         "deflate-bomb.dcm": (deflated_meta + deflate_bomb, TOO_LARGE),
+        "late-deflate-bomb.dcm": (bytes(told) + deflate_bomb, TOO_LARGE | BROKEN),
+        "late-untold-deflate-bomb.dcm": (late_meta + deflate_bomb, BROKEN),
+        "tiny-elements.dcm": (good[:meta_end] + tiny + good[meta_end:], BROKEN),
         "deflate-garbage.dcm": (deflated_meta + bytes(range(256)) * 8, BROKEN | {"no-pixels"}),
         "unknown-syntax.dcm": (
             good.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.7\0"),
