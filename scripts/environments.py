@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.builders import make_prepared, make_run
+from tests.builders import make_prepared, make_run  # noqa: E402
 
 START = f"import sys; sys.path.append({str(ROOT)!r}); from gcsam_med.cli import main; main()"
 NOBODY = 65534
