@@ -496,9 +496,14 @@ class CompareOptions(Options):
     """What a study compares. The settings of its runs are those of `RunConfig`."""
 
     optimizers: Names = option(
-        ("adam", "sam", "gcsam"), "Optimizers to compare; the first is the reference.", _COMPARED
+        ("adam", "sam", "gcsam"),
+        "Optimizers to compare; the first is the reference.",
+        _COMPARED,
+        complete="optimizers",
     )
-    models: Names = option((), "Networks, e.g. unet,segresnet; default: by task.", _COMPARED)
+    models: Names = option(
+        (), "Networks, e.g. unet,segresnet; default: by task.", _COMPARED, complete="models"
+    )
     seeds: Numbers = option(tuple(range(5)), "Random seeds, one run each, e.g. 0-4 or 1,3,5.", _COMPARED)
     folds: Annotated[Literal["all"] | Numbers | None, BeforeValidator(_folds)] = option(
         None, "Folds that validate, e.g. 0-2, or all; default: the split's own validation.", _COMPARED

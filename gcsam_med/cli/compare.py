@@ -135,9 +135,10 @@ def _make_one(output: Path | None, only: str, device: str | None, sharpness: boo
 def _make_all(
     plan: StudyPlan, engine: str, device: str | None, jobs: int | None, sharpness: bool
 ) -> list[Failure]:
-    from gcsam_med.cli.live import LiveView
-    from gcsam_med.compare.execute import run_here, run_in_processes, run_on_ray, states
+    from gcsam_med.cli.live import StudyView
+    from gcsam_med.compare.execute import run_here, run_in_processes, run_on_ray, runs_left, states
     from gcsam_med.devices import cuda_devices
+    from gcsam_med.training.cost import passes_per_step
 
     states(plan)
     plan.write()
@@ -147,8 +148,15 @@ def _make_all(
     places = gpus or [device or "auto"]
     count = jobs or len(places)
     if count == 1:
+        left = (run.config for run in runs_left(plan, sharpness))
+        study = StudyView([config.epochs * passes_per_step(config) for config in left])
         return run_here(
-            plan, device=device, sharpness=sharpness, view=LiveView, track=console.track, tell=console.say
+            plan,
+            device=device,
+            sharpness=sharpness,
+            view=study.next_run,
+            track=console.track,
+            tell=console.say,
         )
     devices = [places[i % len(places)] for i in range(count)]
     return run_in_processes(plan, devices, sharpness=sharpness, tell=console.say)
@@ -170,6 +178,7 @@ def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
 def _show_plan(plan: StudyPlan, device: str | None) -> None:
     from gcsam_med.compare.execute import states
     from gcsam_med.compare.plan import estimate_seconds
+    from gcsam_med.reporting.text import readable_arm
     from gcsam_med.training.cost import passes_per_step
 
     console.say("Timing a few steps of each network on this machine ...")
@@ -177,11 +186,11 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
     standing = states(plan)
     console.table(
         f"{len(plan.runs)} runs in {plan.folder}",
-        ["run", "optimizer", "epochs", "passes per step", "time", "state"],
+        ["run", "arm", "epochs", "passes per step", "time", "state"],
         [
             (
                 run.name,
-                run.config.optimizer,
+                readable_arm(run.arm),
                 run.config.epochs,
                 f"{passes_per_step(run.config):g}",
                 console.duration(seconds[run.name]),
@@ -199,6 +208,7 @@ def _show_plan(plan: StudyPlan, device: str | None) -> None:
             "runs": [{"run": n, "seconds": s, "state": standing[n]} for n, s in seconds.items()],
         },
         f"About {console.duration(left)} of training left, one run after another; nothing was started.",
+        then="the same command without --dry-run",
     )
 
 
@@ -215,7 +225,7 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
     name = METRICS[found.task][found.main_metric].title
     console.table(
         f"{name} on the {found.split} split of {found.title}, {found.n_cases} cases",
-        ["arm", "runs", "mean", "95 % interval", "gradient computations", "minutes a run"],
+        ["arm", "runs", "mean", "95 % interval", "gradient computations", "time per run"],
         [
             (
                 arm_name(found, arm),
@@ -223,7 +233,7 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
                 number(arm.main.value),
                 interval(arm.main),
                 f"{arm.cost.passes:,.0f}",
-                number(arm.cost.minutes),
+                "–" if arm.cost.minutes is None else console.duration(60 * arm.cost.minutes),
             )
             for arm in found.arms
         ],
@@ -244,4 +254,8 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
         ],
         result=True,
     )
-    console.result(comparison_json(found), f"{sentence(found)}\nComparison: {files[0]}")
+    console.result(
+        comparison_json(found),
+        f"{sentence(found)}\nComparison: {files[0]}",
+        then=f"open {files[0]} in a browser",
+    )

@@ -47,6 +47,7 @@ def of(source: str | None, choices: Collection[str] = ()) -> Callable[[str], lis
     names = _SOURCES[source] if source is not None else lambda: choices
 
     def complete(incomplete: str) -> list[str]:
-        return sorted(name for name in names() if name.startswith(incomplete))
+        before, comma, last = incomplete.rpartition(",")  # of a list, its last entry
+        return sorted(before + comma + name for name in names() if name.startswith(last))
 
     return complete

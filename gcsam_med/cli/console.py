@@ -120,7 +120,9 @@ def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
         title=plain(title) if title else None, title_justify="left", show_edge=False, pad_edge=False
     )
     for i, column in enumerate(columns):
-        drawn.add_column(plain(column), justify="left" if i == 0 else "default", overflow="fold")
+        # Names are not split, and no word of a heading is.
+        widest = max(map(len, column.split()), default=0)
+        drawn.add_column(plain(column), no_wrap=i == 0, min_width=widest, overflow="fold")
     for row in rows:
         drawn.add_row(*(plain(cell) for cell in row))
     return drawn

@@ -29,7 +29,11 @@ def calibrate_command(options: CalibrateOptions, run: Run = None) -> None:
     facts = [f"threshold {found.threshold:g} ({found.rule}; {found.n} cases)"]
     if found.temperature is not None:
         facts.append(f"temperature {found.temperature:.3g}")
-    console.result(found.model_dump(by_alias=True), f"{RunFolder(run).model}: {', '.join(facts)}")
+    console.result(
+        found.model_dump(by_alias=True),
+        f"{RunFolder(run).model}: {', '.join(facts)}",
+        then=f"gcsam-med evaluate {shlex.quote(str(run))}",
+    )
 
 
 @from_models
@@ -91,7 +95,9 @@ def sharpness_command(
         with look():
             write_durably(folder / "comparison.png", to_png(loss_lines(found)))
     _show_sharpness(found)
-    console.result({"runs": found}, f"Pictures and sharpness.json: {folder}")
+    roots = shlex.join(map(str, folders))
+    then = "gcsam-med sharpness RUN RUN" if len(folders) == 1 else f"gcsam-med compare {roots}"
+    console.result({"runs": found}, f"Pictures and sharpness.json: {folder}", then)
 
 
 def show_report(report: Report) -> None:

@@ -141,8 +141,7 @@ def list_command(
         raise unknown_name("list", what, LISTINGS)
     listing = LISTINGS[what]()
     console.table("", listing.columns, listing.rows, result=True)
-    console.say(f"Use: {listing.hint}")
-    console.result({what: listing.entries})
+    console.result({what: listing.entries}, then=listing.hint)
 
 
 @dataclass(frozen=True)
@@ -166,14 +165,14 @@ def doctor_command(
     datasets = _prepared_sets(data_root)
     missing = [c for c in checks if c.state == "missing"]
 
-    shown = checks if console.voice.verbose else [c for c in checks if not _is_dull(c)]
+    shown = checks if console.voice.verbose else _in_short(checks)
     facts = [(c.what, c.found, c.state, c.advice) for c in shown]
     console.table("", ("what", "found", "", "what to do"), facts, result=True)
     if datasets:
         columns = ("data set", "cases", "size", "classes", "masks", "note")
         console.table("", columns, [tuple(d[c] for c in columns) for d in datasets], result=True)
     else:
-        console.say(f"No prepared data sets under {data_root}. Try: gcsam-med prepare --dataset busi --demo")
+        console.say(f"No prepared data sets under {data_root}.")
     payload = {
         "version": __version__,
         "ok": not missing,
@@ -181,7 +180,9 @@ def doctor_command(
         "datasets": datasets,
     }
     verdict = "All essential parts are there." if not missing else f"Missing: {_names(missing)}."
-    console.result(payload, verdict)
+    whole = [d["data set"] for d in datasets if d["cases"]]
+    train = f"gcsam-med train --dataset {whole[0]}" if whole else "gcsam-med run --dataset busi --demo"
+    console.result(payload, verdict, then="" if missing else train)
     if missing:
         raise typer.Exit(3)
 
@@ -190,9 +191,24 @@ def _names(checks: list[Check]) -> str:
     return ", ".join(c.what for c in checks)
 
 
-def _is_dull(check: Check) -> bool:
-    """Tell whether a check need not be shown without --verbose: a required package that is there."""
-    return check.what.startswith("package ") and check.state == "ok" and check.what != "package torch"
+def _in_short(checks: list[Check]) -> list[Check]:
+    """Without required packages that are there, and with one line for all that is optional."""
+    extras = [check for check in checks if check.what.startswith("extra ")]
+    shown = [
+        check
+        for check in checks
+        if check not in extras
+        and not (check.what.startswith("package ") and check.state == "ok" and check.what != "package torch")
+    ]
+    if not extras:
+        return shown
+    names = {
+        there: ", ".join(c.what.removeprefix("extra ") for c in extras if (c.state == "ok") == there)
+        for there in (True, False)
+    }
+    advice = f"not installed: {names[False]}; if wanted: pip install 'gcsam-med[NAME]'"
+    state: Literal["ok", "optional"] = "optional" if names[False] else "ok"
+    return [*shown, Check("extras", names[True] or "none", state, advice if names[False] else "")]
 
 
 def _python() -> Iterator[Check]:

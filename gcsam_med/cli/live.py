@@ -25,10 +25,41 @@ _STEPS_TO_JUDGE = 3
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-class LiveView(Callback):
-    """Draws a run while it trains."""
+class StudyView:
+    """How far a study is whose runs are made one after another; gives each run its view.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    costs : list of float
+        What each run costs, in any unit.
+    """
+
+    def __init__(self, costs: list[float]) -> None:
+        self.costs, self.number, self.since = costs, 0, time.monotonic()
+
+    def next_run(self) -> LiveView:
+        """View of the next run."""
+        if self.number and not console.voice.err.is_terminal:
+            console.say(self.left(0.0, self.number))
+        self.number += 1
+        return LiveView(self)
+
+    def done(self, share: float, number: int) -> float:
+        """Cost of the runs before run `number` (from 0) and of its own part that is done."""
+        return sum(self.costs[:number]) + share * sum(self.costs[number : number + 1])
+
+    def left(self, share: float, number: int) -> str:
+        """Say how long the rest takes at most, at the pace so far."""
+        done = self.done(share, number)
+        left = (time.monotonic() - self.since) * (sum(self.costs) - done) / done if done else 0.0
+        return f"about {console.duration(left)} left for all runs" if left else ""
+
+
+class LiveView(Callback):
+    """Draws a run while it trains, and how far the study is that it belongs to."""
+
+    def __init__(self, study: StudyView | None = None) -> None:
+        self.study = study
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -41,6 +72,7 @@ class LiveView(Callback):
         self.live: Live | None = None
         self.task_epochs: TaskID | None = None
         self.task_steps: TaskID | None = None
+        self.task_runs: TaskID | None = None
         self.begin: Start | None = None
         self.since = 0.0  #: When it began here.
         self.judged = False  #: Whether a slow machine was looked for.
@@ -64,6 +96,9 @@ class LiveView(Callback):
             return
         config = event.plan.config
         done = event.first_step // event.steps_per_epoch
+        if self.study is not None:
+            name = f"run {self.study.number} of {len(self.study.costs)}"
+            self.task_runs = self.bars.add_task(name, total=sum(self.study.costs), facts="")
         self.task_epochs = self.bars.add_task("epochs", total=config.epochs, completed=done, facts="")
         self.task_steps = self.bars.add_task("steps", total=event.steps_per_epoch, facts="")
         self.live = Live(self._drawing(), console=console.voice.err, refresh_per_second=4)
@@ -81,7 +116,11 @@ class LiveView(Callback):
             f"{event.memory_mib:,.0f} MiB"
         )
         self.bars.update(self.task_steps, completed=event.place, total=event.steps, facts=facts)
-        self.bars.update(self.task_epochs, completed=event.epoch - 1 + event.place / event.steps)
+        epochs = event.epoch - 1 + event.place / event.steps
+        self.bars.update(self.task_epochs, completed=epochs)
+        if self.study is not None and self.task_runs is not None and self.begin is not None:
+            at = epochs / self.begin.plan.config.epochs, self.study.number - 1
+            self.bars.update(self.task_runs, completed=self.study.done(*at), facts=self.study.left(*at))
 
     def epoch_end(self, event: EpochEnd) -> None:
         """Show the epoch's row."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +88,8 @@ def export_command(
             "threshold_from": done.threshold_from,
         },
         f"Exported ({same}): {done.folder}\n" + "\n".join(f"  {name}" for name in done.files),
+        then="read "
+        + next((str(done.folder / name) for name in done.files if name.endswith("README.md")), "its files"),
     )
 
 
@@ -139,5 +143,8 @@ def _tell(outcome: Predicted) -> None:
         f"{good:,} images predicted, {len(outcome.faults):,} skipped. Threshold {outcome.threshold:.3f} "
         f"({outcome.threshold_from}).\n"
         + "".join(f"{n:,} flagged: {flag}.\n" for flag, n in flags.items())
-        + f"Table: {outcome.folder / 'predictions.csv'}",
+        + f"Table: {outcome.folder / 'predictions.csv'}\nPictures: {outcome.folder / 'predictions.html'}",
+        then=f"gcsam-med view {shlex.quote(str(outcome.folder))}"
+        if find_spec("starlette") is not None
+        else f"open {outcome.folder / 'predictions.html'} in a browser; flagged images come first",
     )

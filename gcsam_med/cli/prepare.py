@@ -112,11 +112,19 @@ def audit_command(
     if against is not None:
         result, paths = overlap(dataset, _find(against, data_root), output or dataset.root, console.track)
         _show_overlap(result)
-        console.result({**result, "files": [str(p) for p in paths]}, f"Written: {paths[1]}")
+        console.result(
+            {**result, "files": [str(p) for p in paths]},
+            f"Written: {paths[1]}",
+            then=f"gcsam-med evaluate RUN --dataset {_find(against, data_root).info.name}",
+        )
         return
     found = probe(dataset, console.track) if probes else read_audit(dataset.root)
     _show_audit(found)
-    console.result({**found, "path": str(dataset.root)}, f"Details: {dataset.root / 'audit.html'}")
+    console.result(
+        {**found, "path": str(dataset.root)},
+        f"Details: {dataset.root / 'audit.html'}",
+        then=f"gcsam-med preview {shlex.quote(prepared)}",
+    )
 
 
 @from_models
@@ -137,7 +145,8 @@ def preview_command(
     if not len(dataset.rows(options.split)):
         raise InputError(f"'{dataset.info.name}' has no {options.split} cases.", "Choose another --split.")
     path = draw(dataset, output or dataset.root / "preview.png", **options.model_dump())
-    console.result({"path": str(path)}, f"Written: {path}")
+    then = f"gcsam-med train --dataset {shlex.quote(dataset.info.name)}"
+    console.result({"path": str(path)}, f"Written: {path}", then)
 
 
 def show_prepared(outcome: Outcome, audit: dict[str, Any], shown: Sequence[str] = ()) -> None:

@@ -23,6 +23,8 @@ Run = Annotated[
         autocompletion=completion.of("runs"),
     ),
 ]
+_NARROW = ("run", "epochs", "validation", "looks", "test")
+_WIDE = 170  # columns of a terminal that show them all
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the runs.")]
 
 
@@ -62,9 +64,29 @@ def runs_command(
     if not rows:
         console.say(f"There are no runs under {folder}.")
     else:
-        shown = [[_cell(row[column]) for column in COLUMNS] for row in rows]
-        console.table("", COLUMNS, shown, result=True)
+        _show(rows, folder)
     console.result({"runs": rows}, then="gcsam-med runs A B" if len(rows) > 1 else "")
+
+
+def _show(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Draw all columns where there is room, else those that the usual name of a run does not tell."""
+    wide = console.voice.out.width >= _WIDE
+    columns = (*COLUMNS, "report") if wide else _NARROW
+    console.table("", columns, [[_shown(row, name, folder) for name in columns] for row in rows], result=True)
+    if not wide:
+        console.say("All columns: a wider terminal, or --json.")
+
+
+def _shown(row: dict[str, Any], column: str, folder: Path) -> str:
+    value = row[column]
+    if column == "run" and Path(value).is_relative_to(folder):
+        return str(Path(value).relative_to(folder))
+    if column == "epochs" and not row["finished"]:
+        return str(row["data"]) if row["model"] is None else "unfinished"
+    if column == "test" and value is not None and row.get("test_ci95"):
+        low, high = row["test_ci95"]
+        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return _cell(value)
 
 
 def find_run(given: Path | None) -> Path:

@@ -17,7 +17,7 @@ from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
 from gcsam_med.reporting.report import Notice
-from gcsam_med.reporting.text import count, number
+from gcsam_med.reporting.text import count, number, readable_arm
 from gcsam_med.training.cost import passes_per_step
 
 _FEW_SEEDS = 5
@@ -269,7 +269,7 @@ def _seeds(comparison: Comparison) -> Notice | None:
 def _power(comparison: Comparison) -> Notice | None:
     """Say for each pair without a difference shown how large a true one would have been shown."""
     found = [
-        f"{number(pair.detectable)} between {pair.first} and {pair.second}"
+        f"{number(pair.detectable)} between {readable_arm(pair.first)} and {readable_arm(pair.second)}"
         for pair in comparison.pairs
         if pair.verdict == "no difference shown" and pair.detectable is not None
     ]
@@ -315,7 +315,7 @@ def _unequal_seeds(comparison: Comparison) -> Notice | None:
     for model in comparison.models:
         arms = comparison.arms_of(model)
         if len({arm.replicates for arm in arms}) > 1:
-            listing = ", ".join(f"{a.name} {_replicates(a)}" for a in arms)
+            listing = ", ".join(f"{readable_arm(a.name)} {_replicates(a)}" for a in arms)
             return Notice(
                 "unequal-seeds",
                 "Not all runs are there",

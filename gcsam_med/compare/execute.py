@@ -173,7 +173,7 @@ def run_here(
     """
     failures = []
     with _alone(plan):
-        left = _left(plan, sharpness)
+        left = runs_left(plan, sharpness)
         for number, run in enumerate(left, start=1):
             tell(f"run {number} of {len(left)}: {run.name}")
             try:
@@ -208,7 +208,7 @@ def run_in_processes(
     plan.write()
     logs = plan.folder / "logs"
     logs.mkdir(exist_ok=True)
-    waiting, free = _left(plan, sharpness), list(devices)
+    waiting, free = runs_left(plan, sharpness), list(devices)
     total, failures = len(waiting), []
     at_work: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
     with _alone(plan), StopSignals() as stop:
@@ -258,7 +258,7 @@ def run_on_ray(plan: StudyPlan, *, sharpness: bool, tell: Tell, cpus: float, gpu
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(_as_task)
         root = plan.folder.resolve()
-        left = {task.remote(str(root), run.name, sharpness): run.name for run in _left(plan, sharpness)}
+        left = {task.remote(str(root), run.name, sharpness): run.name for run in runs_left(plan, sharpness)}
         tell(f"{len(left)} runs given to Ray")
         failures: list[Failure] = []
         while left:
@@ -323,7 +323,8 @@ exit "$code"
 """
 
 
-def _left(plan: StudyPlan, sharpness: bool) -> list[PlannedRun]:
+def runs_left(plan: StudyPlan, sharpness: bool) -> list[PlannedRun]:
+    """Runs of which something is left to do, in order."""
     return [run for run in plan.runs if not is_done(plan, run, sharpness=sharpness)]
 
 

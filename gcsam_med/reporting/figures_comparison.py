@@ -11,7 +11,7 @@ from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import loss_lines
 from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, Drawn, label, look, new_figure
-from gcsam_med.reporting.text import arm_name, estimate_text, number, pair_name
+from gcsam_med.reporting.text import arm_name, estimate_text, number, pair_name, readable_arm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,8 @@ def draw_comparison(comparison: Comparison) -> list[Drawn]:
                 "Second arm minus first, on the same cases. Intervals are not corrected for the number of "
                 "pairs, the verdicts are.",
                 " ".join(
-                    f"{p.second} minus {p.first}: {estimate_text(p.difference)}." for p in comparison.pairs
+                    f"{readable_arm(p.second)} minus {readable_arm(p.first)}: {estimate_text(p.difference)}."
+                    for p in comparison.pairs
                 ),
             )
         )

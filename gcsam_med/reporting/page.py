@@ -46,6 +46,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "arm": text.readable_arm,
         "as_records": _as_records,
         "brief": text.brief,
         "by_kind": _by_kind,

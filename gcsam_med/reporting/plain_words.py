@@ -10,7 +10,7 @@ from importlib.resources import files
 from gcsam_med.config import Language
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.report import Report
-from gcsam_med.reporting.text import arm_name, number
+from gcsam_med.reporting.text import arm_name, number, readable_arm
 
 
 @cache
@@ -129,8 +129,8 @@ def of_comparison(comparison: Comparison, metric: str, language: Language = "en"
         if value < 0:
             low, high = -high, -low
         found.append(
-            say(f"found_{pair.verdict}", second=pair.second, first=pair.first, value=abs(value), low=low,
-                high=high)
+            say(f"found_{pair.verdict}", second=readable_arm(pair.second), first=readable_arm(pair.first),
+                value=abs(value), low=low, high=high)
         )  # fmt: skip
     left = len(comparison.pairs) - len(comparison.shown)
     if left:

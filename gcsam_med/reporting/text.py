@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,12 +100,19 @@ def spread(metric: ArmMetric) -> str:
 
 def arm_name(comparison: Comparison, arm: Arm) -> str:
     """Name an arm, with its network where there are several."""
-    return f"{arm.model} {arm.name}" if len(comparison.models) > 1 else arm.name
+    name = readable_arm(arm.name)
+    return f"{arm.model} {name}" if len(comparison.models) > 1 else name
 
 
 def pair_name(comparison: Comparison, pair: Pair) -> str:
     """Name a pair as second minus first."""
-    return (f"{pair.model}: " if len(comparison.models) > 1 else "") + f"{pair.second} − {pair.first}"
+    names = f"{readable_arm(pair.second)} − {readable_arm(pair.first)}"
+    return (f"{pair.model}: " if len(comparison.models) > 1 else "") + names
+
+
+def readable_arm(name: str) -> str:
+    """Write ``adam-2x`` as ``adam (2x epochs)``."""
+    return re.sub(r"^(.+)-([\d.]+)x$", r"\1 (\2x epochs)", name)
 
 
 def plain_value(value: Any) -> str:
@@ -188,7 +196,7 @@ def sentence(comparison: Comparison) -> str:
     shown = comparison.shown
     for pair in shown:
         texts.append(
-            f"{pair.second} was {pair.verdict} than {pair.first} by "
+            f"{readable_arm(pair.second)} was {pair.verdict} than {readable_arm(pair.first)} by "
             f"{number(abs(pair.difference.value or 0.0))} (95 % CI {interval(pair.difference)})."
         )
     left = len(comparison.pairs) - len(shown)

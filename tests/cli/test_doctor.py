@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from importlib import metadata
@@ -105,6 +106,9 @@ def test_an_absent_extra_is_named_with_its_command_and_is_no_fault(
     code = run(["doctor", "--data-root", str(tmp_path)])
     out = capsys.readouterr().out
     assert code == 0
+    assert re.search("extras .* not installed: .*dicom.*gcsam-med.NAME", out)  # one line for all of them
+    assert run(["doctor", "--data-root", str(tmp_path), "--verbose"]) == 0
+    out = capsys.readouterr().out
     assert "without highdicom" in out
     assert 'pip install "gcsam-med[dicom]"' in out
 

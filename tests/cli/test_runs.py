@@ -38,7 +38,7 @@ def test_runs_are_listed_sorted_and_filtered(two: Path, capsys: pytest.CaptureFi
     assert run(["runs", "--sort", "modle"]) == 2
     assert "Did you mean 'model'" in capsys.readouterr().err
     assert run(["runs"]) == 0
-    assert "runs/binary" in capsys.readouterr().out
+    assert "binary" in capsys.readouterr().out
 
 
 def test_two_runs_are_compared_by_their_settings(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
