@@ -5,7 +5,7 @@ between them; an empty cell, or ``NA``, means that there is no mask. ``group`` s
 (the patient); without it a column such as ``patient_id`` is taken. ``split`` (train, val, test) is honoured;
 if one row has it, all need it. Further columns become subgroups of the report. Paths are relative to the
 table's folder, or to the folder given with ``--images`` (then they may also be absolute), and must stay
-inside it.
+inside it. Of a ``review.csv`` that `gcsam-med view` wrote, rows that were accepted or corrected are taken.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ SPLITS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+REVIEW = ("verdict", "comment", "name", "reviewed")
+"""Columns of a review of predictions, besides image, mask and label; they say nothing about the patient."""
+TAKEN = ("accepted", "corrected")
 # Names of columns that hold the patient, letters only, the surest first.
 PATIENT_COLUMNS = ("patientid", "patient", "subjectid", "subject", "caseid", "case", "pid", "participantid")
 NOT_A_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "?", "unknown"})
@@ -58,6 +61,8 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
     if len(table.columns) > 1:
         # Spreadsheets leave rows of nothing but delimiters behind.
         table = table[table.map(lambda cell: bool(str(cell).strip())).any(axis=1)]
+    table, left = _reviewed(table)
+    notes += left
     root = (Path(images) if images else source.parent).resolve()
     if not root.is_dir():
         raise InputError(f"The image folder {root} is not there.", "Check --images.")
@@ -99,6 +104,15 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
         notes.append(f"{nobody} rows name no patient; only near-duplicates keep their images together.")
     classes = tuple(sorted({c.label for c in cases if c.label}))
     return Listing(root, tuple(cases), classes, tuple(faults), tuple(notes))
+
+
+def _reviewed(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of a review that give training data, without the remarks, and a note on the rest."""
+    if not set(REVIEW) <= set(table.columns):
+        return table, []
+    taken = table[table["verdict"].isin(TAKEN)].drop(columns=list(REVIEW))
+    left = len(table) - len(taken)
+    return taken, [f"{left} rows of the review are neither accepted nor corrected; left out."] * bool(left)
 
 
 def _with_known_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

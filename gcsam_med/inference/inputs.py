@@ -118,6 +118,27 @@ def find_inputs(arguments: Sequence[str | Path], output: Path | None = None) -> 
     return _name(list(found.values()))
 
 
+def find_input(label: str) -> tuple[Input, int]:
+    """Find the input that a row of ``predictions.csv`` names, and its frame.
+
+    Raises
+    ------
+    InputError
+        If it is not where it was.
+    """
+    path, frame = Path(label), 0
+    numbered = re.fullmatch(r"(.+)#(\d{1,6})", label, re.DOTALL)
+    if numbered and not path.exists():
+        label, frame = numbered[1], int(numbered[2])
+        path = Path(label)
+    archives = [p for p in path.parents if p.suffix.lower() == ARCHIVE_SUFFIX and p.is_file()]
+    for place in [path] if path.is_file() else archives:
+        for item in find_inputs([place]).items:
+            if item.label == label:
+                return item, frame
+    raise InputError("The image is not where it was when it was predicted.", "Put it back, or predict again.")
+
+
 def _expand(argument: str, output: Path | None) -> Iterator[_Found]:
     path = Path(argument)
     if path.is_dir():

@@ -58,6 +58,7 @@ class OpenedEvaluation:
     cases: pd.DataFrame  #: As ``cases.csv``, numbers as numbers.
     rows: np.ndarray  #: Row of the data set of each case.
     threshold: float  #: Of the evaluation, for a mask.
+    policy: Mapping[str, Any]  #: How it was measured.
     flags: Sequence[tuple[str, ...]]  #: What is wrong with each case.
     subgroups: Mapping[str, np.ndarray]  #: By attribute, one text a case.
 
@@ -128,16 +129,18 @@ class OpenedEvaluation:
     def facts(self, place: int) -> list[tuple[str, str]]:
         """Return what ``cases.csv`` says of a case, with the metrics' titles and units."""
         case = self.cases.iloc[place]
-        policy = {"distance_unit": case.get("distance_unit", "px")}
-        unit = str(case.get("area_unit", ""))
+        unit = str(case.get("area_unit", "")).replace("2", "²")
         known = METRICS[self.task]
         shown = []
         for column, value in case.items():
             name = str(column)
             if name in HIDDEN or (name not in known and name.startswith(("prob_", "calibrated_"))):
                 continue
-            title = known[name].heading(policy) if name in known else name.replace("_", " ")
-            text = number(value) if isinstance(value, float) else plain_value(value)
+            title = known[name].heading(self.policy) if name in known else name.replace("_", " ")
+            text = plain_value(value)
+            if isinstance(value, float):
+                counted = name not in known and value == value // 1
+                text = f"{value:,.0f}" if counted else number(value)
             shown.append((title, f"{text} {unit}" if name.startswith("area_") else text))
         return shown
 
@@ -204,6 +207,7 @@ def _opened(library: Library, evaluation: Evaluation, stamp: int) -> OpenedEvalu
         cases,
         rows,
         float(metrics["operating_point"]["threshold"]) if task == "segmentation" else 0.0,
+        metrics["policy"],
         [_flags(case, task) for _, case in cases.iterrows()],
         dict(subgroup_columns(manifest.iloc[rows])),
     )
