@@ -220,7 +220,7 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
 
     files = write_comparison(found, folder, language=language)
     for notice in found.notices:
-        if notice.stamp or notice.key == "no-patients":
+        if notice.key == "no-patients" or (notice.stamp and notice.key != "research-only"):
             console.warn(f"{notice.title}. {notice.text}")
     name = METRICS[found.task][found.main_metric].title
     console.table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,7 @@ from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
-from gcsam_med.reporting.report import Notice
+from gcsam_med.reporting.report import RESEARCH_ONLY, SPLIT_NOTICES, Notice
 from gcsam_med.reporting.text import count, number, readable_arm
 from gcsam_med.training.cost import passes_per_step
 
@@ -181,172 +181,116 @@ def _common(finished: Sequence[FinishedRun]) -> dict[str, Any]:
 
 
 def notices(comparison: Comparison) -> list[Notice]:
-    """Collect them, the most important first."""
-    found = [
-        _synthetic(comparison),
-        _chosen_on(comparison),
-        _split_by_image(comparison),
-        _no_patients(comparison),
-        _seeds(comparison),
-        _power(comparison),
-        _cost(comparison),
-        _tuning(comparison),
-        _unequal_seeds(comparison),
-        _folds(comparison),
-        _looks(comparison),
+    """Collect what limits the comparison, the most serious first."""
+    kind = comparison.group_kind
+    return [
+        *_about_cases(comparison),
+        *([SPLIT_NOTICES[kind]] if kind in SPLIT_NOTICES else []),
+        *_about_seeds(comparison),
+        *_about_arms(comparison),
+        *_about_looks(comparison),
+        RESEARCH_ONLY,
     ]
-    research = Notice(
-        "research-only", "Not for clinical use", "Research software; nothing here is a diagnosis."
-    )
-    return [*(n for n in found if n is not None), research]
 
 
-def _synthetic(comparison: Comparison) -> Notice | None:
-    if not comparison.synthetic:
-        return None
-    return Notice(
-        "synthetic",
-        "Synthetic images",
-        "The images were generated. The results show that the software works and say nothing about patients.",
-        stamp=True,
-    )
+def _about_cases(comparison: Comparison) -> Iterator[Notice]:
+    if comparison.synthetic:
+        yield Notice(
+            "synthetic",
+            "Synthetic images",
+            "The images were generated. The results show that the software works and say nothing about "
+            "patients.",
+            stamp=True,
+        )
+    if comparison.split in ("val", "train"):
+        validation = comparison.split == "val"
+        used = (
+            "The epoch, threshold and temperature of each model were chosen on these cases."
+            if validation
+            else "The models were trained on these cases."
+        )
+        yield Notice(
+            f"{comparison.split}-cases",
+            "Validation cases" if validation else "Training cases",
+            f"{used} The metrics are too good; compare on the test split.",
+            stamp=True,
+        )
 
 
-def _chosen_on(comparison: Comparison) -> Notice | None:
-    texts = {
-        "val": "The epoch, threshold and temperature of each model were chosen on these cases.",
-        "train": "The models were trained on these cases.",
-    }
-    if comparison.split not in texts:
-        return None
-    title = "Validation cases" if comparison.split == "val" else "Training cases"
-    advice = "The metrics are too good; compare on the test split."
-    return Notice(f"{comparison.split}-cases", title, f"{texts[comparison.split]} {advice}", stamp=True)
-
-
-def _split_by_image(comparison: Comparison) -> Notice | None:
-    if comparison.group_kind != "image":
-        return None
-    return Notice(
-        "image-split",
-        "Split by image",
-        "Images of one patient may be on both sides of the split, and cases are taken as independent: "
-        "results are too good and intervals too narrow.",
-        stamp=True,
-    )
-
-
-def _no_patients(comparison: Comparison) -> Notice | None:
-    if comparison.group_kind != "near-duplicate":
-        return None
-    return Notice(
-        "no-patients",
-        "Patients are not known",
-        "The data set does not say which images are of one patient, so images of one patient may lie on both "
-        "sides of the split and count as independent cases.",
-    )
-
-
-def _seeds(comparison: Comparison) -> Notice | None:
+def _about_seeds(comparison: Comparison) -> Iterator[Notice]:
     fewest = min(len(arm.runs) for arm in comparison.arms)
     if fewest < MIN_SEEDS:
-        return Notice(
+        yield Notice(
             "one-seed" if fewest == 1 else "two-seeds",
             "One seed" if fewest == 1 else "Two seeds",
             f"Another seed may change more than the recipe does, so no arm can be called better: that takes "
             f"{MIN_SEEDS} seeds, and five are better. Use --seeds 0-4.",
             stamp=True,
         )
-    if fewest < _FEW_SEEDS:
-        return Notice(
-            "few-seeds",
-            f"{fewest} seeds",
-            "With so few runs, the variation between seeds is known only roughly.",
-        )
-    return None
-
-
-def _power(comparison: Comparison) -> Notice | None:
-    """Say for each pair without a difference shown how large a true one would have been shown."""
+    elif fewest < _FEW_SEEDS:
+        text = "With so few runs, the variation between seeds is known only roughly."
+        yield Notice("few-seeds", f"{fewest} seeds", text)
+    # For each pair without a difference shown: how large a true one would have been shown.
     found = [
         f"{number(pair.detectable)} between {readable_arm(pair.first)} and {readable_arm(pair.second)}"
         for pair in comparison.pairs
         if pair.verdict == "no difference shown" and pair.detectable is not None
     ]
-    if not found:
-        return None
-    return Notice(
-        "power",
-        "Absence of proof",
-        "'No difference shown' does not mean that there is none. With these cases and seeds a true "
-        f"difference would have been shown in 80 % of studies (strictest level of Holm's correction) from: "
-        f"{'; '.join(found)}.",
-    )
+    if found:
+        yield Notice(
+            "power",
+            "Absence of proof",
+            "'No difference shown' does not mean that there is none. With these cases and seeds a true "
+            "difference would have been shown in 80 % of studies (strictest level of Holm's correction) "
+            f"from: {'; '.join(found)}.",
+        )
 
 
-def _cost(comparison: Comparison) -> Notice | None:
-    for model in comparison.models:
-        arms = comparison.arms_of(model)
+def _about_arms(comparison: Comparison) -> Iterator[Notice]:
+    by_model = [comparison.arms_of(model) for model in comparison.models]
+    for arms in by_model:
         plain = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is None]
         ascending = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is not None]
         if plain and ascending and max(ascending) > _EQUAL_COST * max(plain):
-            return Notice(
+            yield Notice(
                 "cost",
                 "Unequal cost",
                 f"The most expensive arm made {max(ascending) / max(plain):.1f} times the gradient "
                 "computations of the plain optimizer; part of a gain may come from computing more. "
                 "--equal-compute adds the fair baseline.",
             )
-    return None
-
-
-def _tuning(comparison: Comparison) -> Notice | None:
-    if len({arm.optimizer for arm in comparison.arms}) == 1 or "lr" not in comparison.common:
-        return None
-    return Notice(
-        "tuning",
-        "One learning rate for all",
-        f"All arms used lr {comparison.common['lr']:g}, tuned for none of them here; the ranking may change "
-        "where each has its own.",
-    )
-
-
-def _unequal_seeds(comparison: Comparison) -> Notice | None:
-    for model in comparison.models:
-        arms = comparison.arms_of(model)
+            break
+    if len({arm.optimizer for arm in comparison.arms}) > 1 and "lr" in comparison.common:
+        yield Notice(
+            "tuning",
+            "One learning rate for all",
+            f"All arms used lr {comparison.common['lr']:g}, tuned for none of them here; the ranking may "
+            "change where each has its own.",
+        )
+    for arms in by_model:
         if len({arm.replicates for arm in arms}) > 1:
-            listing = ", ".join(f"{readable_arm(a.name)} {_replicates(a)}" for a in arms)
-            return Notice(
+            listing = ", ".join(f"{readable_arm(a.name)} {count(len(a.replicates), 'run')}" for a in arms)
+            yield Notice(
                 "unequal-seeds",
                 "Not all runs are there",
                 f"Pairs are compared on the seeds both arms have ({listing}).",
             )
-    return None
+            break
 
 
-def _replicates(arm: Arm) -> str:
-    return count(len(arm.replicates), "run")
-
-
-def _folds(comparison: Comparison) -> Notice | None:
-    folds = {fold for arm in comparison.arms for _, fold in arm.replicates}
-    if folds == {None}:
-        return None
-    return Notice(
-        "folds",
-        "Folds share images",
-        f"Runs of different folds were trained on overlapping images and are counted like seeds; all were "
-        f"evaluated on the same {comparison.split} cases.",
-    )
-
-
-def _looks(comparison: Comparison) -> Notice | None:
+def _about_looks(comparison: Comparison) -> Iterator[Notice]:
+    if {fold for arm in comparison.arms for _, fold in arm.replicates} != {None}:
+        yield Notice(
+            "folds",
+            "Folds share images",
+            "Runs of different folds were trained on overlapping images and are counted like seeds; all were "
+            f"evaluated on the same {comparison.split} cases.",
+        )
     runs = sum(len(arm.runs) for arm in comparison.arms)
-    if comparison.split != "test" or comparison.looks <= runs:
-        return None
-    return Notice(
-        "looks",
-        f"Test set used {comparison.looks} times",
-        f"These {runs} runs were evaluated {comparison.looks} times on it. Choosing among them by it makes "
-        "the choice look better than it is.",
-    )
+    if comparison.split == "test" and comparison.looks > runs:
+        yield Notice(
+            "looks",
+            f"Test set used {comparison.looks} times",
+            f"These {runs} runs were evaluated {comparison.looks} times on it. Choosing among them by it "
+            "makes the choice look better than it is.",
+        )

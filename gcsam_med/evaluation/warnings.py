@@ -9,7 +9,7 @@ import numpy as np
 
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, read_audit, trained_on
-from gcsam_med.reporting.report import Notice
+from gcsam_med.reporting.report import RESEARCH_ONLY, SPLIT_NOTICES, Notice
 from gcsam_med.reporting.text import count
 
 FEW_GROUPS = 30
@@ -24,12 +24,13 @@ def notices(
     `former` are the evaluations of this split so far, without this one; `logged` says whether this one could
     be written into the evaluation log. The notice on clinical use is always there and comes last.
     """
+    kind = context.dataset.info.group_kind
     return (
         *_synthetic(context),
         *_unfinished(context),
         *{(n.key, n.text): n for model in context.models for n in _overlap(model)}.values(),
         *_pooled(context),
-        *_split(context),
+        *([] if context.external or kind not in SPLIT_NOTICES else [SPLIT_NOTICES[kind]]),
         *_conflicts(context),
         *_size(context, result),
         *_missed(result),
@@ -38,12 +39,7 @@ def notices(
         *_external(context),
         *_excluded(context),
         *_not_trained_on(context),
-        Notice(
-            "research-only",
-            "Not for clinical use",
-            "This is research software. No metric here says that the model is safe or useful for patients.",
-            stamp=True,
-        ),
+        RESEARCH_ONLY,
     )
 
 
@@ -131,26 +127,6 @@ def _overlap(context: EvaluationContext) -> Iterator[Notice]:
             f"{count(shared, 'evaluated case belongs', 'evaluated cases belong')} to a group with training "
             "cases. The metrics are too good.",
             stamp=True,
-        )
-
-
-def _split(context: EvaluationContext) -> Iterator[Notice]:
-    if context.external:
-        return
-    if context.dataset.info.group_kind == "image":
-        yield Notice(
-            "image-level-split",
-            "Split by image",
-            "Images of one patient, or near-duplicates, may lie on both sides of the split. The metrics "
-            "are likely too good; split by group before publishing.",
-            stamp=True,
-        )
-    elif context.dataset.info.group_kind == "near-duplicate":
-        yield Notice(
-            "no-patients",
-            "Patients are not known",
-            "The data set does not say which images are of one patient. The split keeps near-duplicate "
-            "images together; unlike images of one patient may still lie on both sides.",
         )
 
 

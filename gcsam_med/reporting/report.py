@@ -95,6 +95,31 @@ class Notice:
     stamp: bool = False  #: Whether it is shown as a stamp at the head of the report.
 
 
+RESEARCH_ONLY = Notice(
+    "research-only",
+    "Not for clinical use",
+    "This is research software. No metric here says that the model is safe or useful for patients.",
+    stamp=True,
+)
+# By the kind of group that the split keeps together.
+SPLIT_NOTICES = {
+    "image": Notice(
+        "image-level-split",
+        "Split by image",
+        "Images of one patient, or near-duplicates, may lie on both sides of the split and count as "
+        "independent cases. The metrics are likely too good and the intervals too narrow; split by group "
+        "before publishing.",
+        stamp=True,
+    ),
+    "near-duplicate": Notice(
+        "no-patients",
+        "Patients are not known",
+        "The data set does not say which images are of one patient. The split keeps near-duplicate images "
+        "together; unlike images of one patient may still lie on both sides and count as independent cases.",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Operating:
     """The threshold from which a case (or a pixel) is called positive."""

@@ -85,7 +85,7 @@ def test_one_seed_is_stamped():
     found = compare(runs, title="Toy", created="", n_resamples=500)
     assert found.pairs[0].sd_seeds is None
     assert "bootstrap" in found.pairs[0].difference.method
-    assert [n.key for n in found.notices if n.stamp] == ["one-seed"]
+    assert [n.key for n in found.notices if n.stamp] == ["one-seed", "research-only"]
     assert found.shown == ()
     assert {pair.verdict for pair in found.pairs} == {"not answerable"}
 
