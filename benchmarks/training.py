@@ -3,7 +3,7 @@
 Run on a BUSI folder (Dataset_BUSI_with_GT, original layout)::
 
     python benchmarks/training.py --source Dataset_BUSI_with_GT speed
-    python benchmarks/training.py --source Dataset_BUSI_with_GT dice --epochs 20
+    python benchmarks/training.py --source Dataset_BUSI_with_GT dice --epochs 20 --seeds 5
     python benchmarks/training.py --source Dataset_BUSI_with_GT loader
     python benchmarks/training.py --source Dataset_BUSI_with_GT cost
 
@@ -11,7 +11,10 @@ Every fifth benign and malignant image, in order of number, is the test set; ima
 128x128, MONAI's U-Net of 1.6 M weights, batch 8, Adam 1e-3, DiceCE. ``speed`` takes all loops in turn,
 several rounds in one run, and prints medians as ratios; ``loader`` does the same for the loaders alone,
 without a network; ``cost`` gives the wall time of `train` with each method against Adam's, loader included;
-``dice`` trains both to the end on the same split.
+``dice`` trains both with several seeds and compares them: the same training and validation images, the
+same constant rate, no warm-up, the epoch of the best validation Dice, and one scoring for both: probabilities
+brought back to the image's own resolution, foreground from 0.5, no threshold chosen. It prints the difference
+with its 95 % interval over seeds and images.
 
 The loop to compare with: MONAI's dictionary transforms read, resize and scale the PNGs, then flip, turn and
 scale, change contrast and add noise; once reading the files in each epoch, once with CacheDataset.
@@ -49,7 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--optimizer", default="adam")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
@@ -63,8 +66,7 @@ def main() -> None:
         elif arguments.what == "cost":
             cost(data_root, work, arguments.rounds)
         else:
-            plain_dice(train, test, arguments.epochs, arguments.seed)
-            our_dice(data_root, work, arguments)
+            dice(train, test, data_root, work, arguments)
 
 
 def split(source: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -162,42 +164,89 @@ class PlainLoop:
             yield len(batch["image"])
 
 
-def plain_dice(train: list[dict[str, Any]], test: list[dict[str, Any]], epochs: int, seed: int) -> None:
-    """Train the plain loop and print its mean test Dice and wall time."""
-    from monai.transforms import Compose
+Items = list[dict[str, Any]]
 
-    started = time.perf_counter()
+
+def dice(train: Items, test: Items, data_root: Path, work: Path, arguments: argparse.Namespace) -> None:
+    """Train both loops with each seed, score them alike, and print the difference with its interval."""
+    from gcsam_med.metrics.seeds import crossed_effects
+
+    plain, ours = [], []
+    for seed in range(arguments.seeds):
+        started = time.perf_counter()
+        plain.append(plain_scores(train, test, arguments.epochs, seed))
+        between = time.perf_counter()
+        ours.append(our_scores(test, data_root, work, arguments, seed))
+        seconds = between - started, time.perf_counter() - between
+        print(
+            f"seed {seed}: MONAI loop {np.mean(plain[-1]):.3f} ({seconds[0]:.0f} s), train --optimizer "
+            f"{arguments.optimizer} {np.mean(ours[-1]):.3f} ({seconds[1]:.0f} s)",
+            flush=True,
+        )
+    difference = np.array(ours) - np.array(plain)
+    print(f"mean test Dice at the images' own resolution: {np.mean(plain):.3f} and {np.mean(ours):.3f}")
+    if len(difference) > 1:
+        low, high = crossed_effects(difference, np.arange(len(test))).mean.ci95 or (np.nan, np.nan)
+        print(f"difference {difference.mean():+.3f} (95 % CI {low:+.3f} to {high:+.3f}), {len(test)} images")
+
+
+def scores(probabilities: Iterator[np.ndarray], items: Items) -> np.ndarray:
+    """Dice of each image at its own resolution, foreground from a probability of 0.5."""
+    found = []
+    for probability, item in zip(probabilities, items, strict=True):
+        guess, truth = probability >= 0.5, union(item["mask"])[0] > 0
+        found.append(2 * (guess & truth).sum() / (guess.sum() + truth.sum()))
+    return np.array(found)
+
+
+def plain_scores(train: Items, test: Items, epochs: int, seed: int) -> np.ndarray:
+    """Train the plain loop and score its best validation epoch on the test images."""
+    from monai.transforms import Compose
+    from torch.nn.functional import interpolate
+
     torch.manual_seed(seed)
-    loop, loader = PlainLoop(), monai_loader(train, cached=False)
+    val = [item for place, item in enumerate(train) if place % 10 == 9]
+    loop, fixed = PlainLoop(), Compose(monai_transforms()[0])
+    loader = monai_loader([item for place, item in enumerate(train) if place % 10 != 9], cached=True)
+
+    def probabilities(items: Items) -> Iterator[np.ndarray]:
+        loop.network.eval()
+        for item in items:
+            case = fixed({"image": item["image"], "mask": item["mask"]})
+            with torch.inference_mode():
+                small = loop.network(case["image"].as_tensor()[None]).sigmoid()
+            shape = union(item["mask"]).shape[1:]
+            yield interpolate(small, shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+    best, kept = -1.0, loop.network.state_dict()
     for _ in range(epochs):
         for _ in loop.epoch(loader):
             pass
-    seconds = time.perf_counter() - started
-    fixed = Compose(monai_transforms()[0])
-    scores = []
-    loop.network.eval()
-    with torch.inference_mode():
-        for item in test:
-            case = fixed({"image": item["image"], "mask": item["mask"]})
-            guess, truth = loop.network(case["image"][None])[0] >= 0, case["mask"] > 0.5
-            scores.append(float(2 * (guess & truth).sum() / (guess.sum() + truth.sum())))
-    print(f"MONAI loop: mean test Dice {np.mean(scores):.3f} (at 128x128) after {seconds:.0f} s", flush=True)
+        found = float(scores(probabilities(val), val).mean())
+        if found > best:
+            best = found
+            kept = {name: value.clone() for name, value in loop.network.state_dict().items()}
+    loop.network.load_state_dict(kept)
+    return scores(probabilities(test), test)
 
 
 # --- Ours
 
 
-def our_dice(data_root: Path, work: Path, arguments: argparse.Namespace) -> None:
-    """Run `train` and `evaluate`, which prints Dice at the images' own resolution."""
-    out, started = work / "run", time.perf_counter()
+def our_scores(
+    test: Items, data_root: Path, work: Path, arguments: argparse.Namespace, seed: int
+) -> np.ndarray:
+    """Run `train` at the same constant rate and score it as the other loop is scored."""
+    from gcsam_med import load
+
+    out = work / f"run-{seed}"
     command = ["train", "--dataset", "busi", "--data-root", str(data_root), "--output", str(out), "-q"]
-    command += ["--optimizer", arguments.optimizer, "--epochs", str(arguments.epochs)]
-    gcsam_med([*command, "--seed", str(arguments.seed)])
-    print(
-        f"gcsam-med train --optimizer {arguments.optimizer}: {time.perf_counter() - started:.0f} s",
-        flush=True,
-    )
-    gcsam_med(["evaluate", str(out), "--data-root", str(data_root)])
+    command += ["--optimizer", arguments.optimizer, "--epochs", str(arguments.epochs), "--seed", str(seed)]
+    command += ["--lr", str(LR), "--batch-size", str(BATCH), "--patience", "0", "--device", "cpu"]
+    if code := gcsam_med([*command, "--set", "schedule=constant", "--set", "warmup_epochs=0"]):
+        raise SystemExit(code)
+    answers = load(out).predict_many([item["image"] for item in test])
+    return scores((answer.probability for answer in answers), test)
 
 
 def our_rate(data_root: Path, work: Path, *, whole_epoch: bool = False, **changes: Any) -> float:

@@ -21,7 +21,7 @@ from gcsam_med.metrics.operating_point import (
     dice_by_threshold,
     nearest_threshold,
 )
-from gcsam_med.metrics.segmentation import MaskPair
+from gcsam_med.metrics.segmentation import MaskPair, dice_of_counts
 from gcsam_med.metrics.summary import SegmentationCase, measure_case, segmentation_estimates
 from gcsam_med.metrics.table import SEGMENTATION, shown_in
 from gcsam_med.progress import Track, silent
@@ -60,7 +60,7 @@ def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, 
         per_class={name: _part(measured.cases, groups, labels == name, seeds, options) for name in names},
         cases=case_table(context, measured, how),
         rows=measured.rows,
-        policy=_policy(how, options, operating),
+        policy=_policy(how, options, operating) | _ceiling(measured, context.model.card.size),
         operating=operating,
         curves={} if context.pooled else {"sweep": curve},
         postprocessing={
@@ -161,6 +161,17 @@ def _policy(how: Measuring, options: EvaluateOptions, operating: Operating) -> d
     }
 
 
+def _ceiling(measured: Measured, size: int) -> dict[str, Any]:
+    """Say how well the truth itself survives the size at which images are stored."""
+    known = measured.ceiling[~np.isnan(measured.ceiling)]
+    if not len(known):
+        return {}
+    return {
+        "dice_ceiling": f"{known.mean():.3f}: mean Dice of the truth itself, stored at {size} x {size} "
+        "pixels and brought back"
+    }
+
+
 def offered(min_area: int) -> list[Postprocessing]:
     """Post-processing of `predict` whose effect is measured; dropping small regions if an area is given."""
     steps = [Postprocessing(largest_component=True), Postprocessing(fill_holes=True)]
@@ -233,6 +244,9 @@ class Measured:
     cases: list[SegmentationCase]  #: At the chosen threshold.
     #: ndarray of float, shape (n, BINS - 1): Dice at each threshold; NaN for a case without lesion.
     sweep: np.ndarray
+    #: ndarray of float, shape (n,): Dice of the truth itself, stored at the model's size and brought back;
+    #: NaN for a case without lesion.
+    ceiling: np.ndarray
     #: The same cases after each step that is `offered`, by its name.
     options: dict[str, list[SegmentationCase]]
 
@@ -251,7 +265,7 @@ def measure(
     data, rows = context.dataset, context.selection.rows
     cases: list[SegmentationCase] = []
     options: dict[str, list[SegmentationCase]] = {steps.name: [] for steps in offered(min_area)}
-    sweep = np.full((len(rows), BINS - 1), np.nan)
+    sweep, ceiling = np.full((len(rows), BINS - 1), np.nan), np.full(len(rows), np.nan)
     stream = network_outputs(context.model, data.images, rows, batch_size=batch_size, track=track)
     for i, (row, square) in enumerate(stream):
         truth, geometry = data.original_mask(row), data.geometry(row)
@@ -265,7 +279,10 @@ def measure(
             options[steps.name].append(one)
         if truth.any():
             sweep[i] = dice_by_threshold(probability, truth)
-    return Measured(rows, cases, sweep, options)
+            stored = geometry.restore(data.masks([row])[0].astype(np.float32)) >= DEFAULT_THRESHOLD
+            both, marked = np.count_nonzero(stored & truth), np.count_nonzero(stored)
+            ceiling[i] = dice_of_counts(both, marked, np.count_nonzero(truth))
+    return Measured(rows, cases, sweep, ceiling, options)
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
@@ -278,6 +295,7 @@ def joined(parts: Sequence[Measured]) -> Measured:
         rows[order],
         [cases[i] for i in order],
         np.concatenate([part.sweep for part in parts])[order],
+        np.concatenate([part.ceiling for part in parts])[order],
         {name: [those[i] for i in order] for name, those in options.items()},
     )
 

@@ -14,6 +14,7 @@ from gcsam_med.reporting.text import count
 
 FEW_GROUPS = 30
 FEW_OF_A_CLASS = 10
+MOST_SCALE = 1.2  # ratio of diagonals up to which pixels are taken as alike
 
 
 def notices(
@@ -36,6 +37,7 @@ def notices(
         *_missed(result),
         *_evaluated_before(context, former, logged),
         *_threshold(result),
+        *_scale(context, result),
         *_external(context),
         *_excluded(context),
         *_not_trained_on(context),
@@ -216,6 +218,22 @@ def _threshold(result: TaskResult) -> Iterator[Notice]:
             "default-threshold",
             "Threshold not chosen on validation",
             f"0.5 is used, because {operating.reason[:1].lower()}{operating.reason[1:].rstrip('.')}.",
+        )
+
+
+def _scale(context: EvaluationContext, result: TaskResult) -> Iterator[Notice]:
+    """Distances in pixels mean different lengths where images differ in size."""
+    if result.policy.get("distance_unit") != "px":
+        return
+    cases = context.dataset.manifest.iloc[result.rows]
+    diagonal = np.hypot(cases["height"].to_numpy(float), cases["width"].to_numpy(float))
+    if diagonal.max() > MOST_SCALE * diagonal.min():
+        yield Notice(
+            "pixel-distances",
+            "Distances in pixels",
+            f"Pixel spacings are not known, and the images' diagonals lie between {diagonal.min():.0f} and "
+            f"{diagonal.max():.0f} pixels, so a distance in pixels is not the same length in all of them. "
+            "HD95 is also given in percent of the diagonal.",
         )
 
 

@@ -177,6 +177,12 @@ def hd95(case: MaskPair) -> float | None:
     return hausdorff(case, 95.0)
 
 
+def hd95_of_diagonal(case: MaskPair) -> float | None:
+    """Return `hd95` as a share of the image's diagonal, in [0, 1]."""
+    distance = hd95(case)
+    return None if distance is None else distance / case.diagonal if case.diagonal else 0.0
+
+
 def assd(case: MaskPair) -> float | None:
     """Return the average symmetric surface distance, in the unit of the spacing.
 

@@ -47,9 +47,10 @@ class Metric:
     function: Callable[..., Any]
     better: Literal["higher", "lower", ""] = "higher"  #: Which direction is better; empty: neither.
     #: ``"share"`` is 0 to 1, ``"tolerance"`` a share at a distance, ``"relative"`` one of the true value;
+    #: ``"diagonal"`` one of the image's diagonal;
     #: ``""`` a number without a unit; distances and areas are in mm where the
     #: spacing is known, else in pixels.
-    unit: Literal["share", "tolerance", "distance", "area", "count", "relative", ""] = "share"
+    unit: Literal["share", "tolerance", "distance", "diagonal", "area", "count", "relative", ""] = "share"
     digits: int = 3  #: Decimals for people.
     #: Where it is shown beside ``metrics.json`` and the report's table of all metrics: as a column of
     #: ``cases.csv``, on the console, in the summary box, by subgroup, in the header of a model card, where
@@ -82,6 +83,7 @@ class Metric:
         text = {
             "distance": unit,
             "area": f"{unit}²",
+            "diagonal": "of the diagonal",
             "tolerance": f"within {policy.get('nsd_tolerance', 0):g} {unit}",
         }.get(self.unit)
         if self.of_positive:
@@ -123,6 +125,15 @@ SEGMENTATION: dict[str, Metric] = {
         digits=2,
         shown=("cases", "console", "summary", "subgroups", "card"),
         policy="larger of the two directed 95th percentiles of distances between outlines",
+    ),
+    "hd95_diagonal": Metric(
+        title="Relative HD95",
+        meaning="HD95 over the image's diagonal: comparable where images differ in scale.",
+        undefined=f"{_NO_LESION} An empty prediction on a lesion scores 100 %.",
+        kind="mean",
+        function=masks.hd95_of_diagonal,
+        better="lower",
+        unit="diagonal",
     ),
     "nsd": Metric(
         title="NSD",

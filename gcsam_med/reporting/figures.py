@@ -92,25 +92,68 @@ def size_dice(report: Report) -> Figure:
     return figure
 
 
-def bland_altman(report: Report) -> Figure:
-    """Difference against mean of predicted and true area, with bias and limits of agreement."""
+PROPORTIONAL = 0.5  # correlation of difference and mean
+
+
+def is_proportional(report: Report) -> bool:
+    """Whether the error of the area grows with the area so clearly that ratios tell more than differences."""
+    table = _areas(report, ratios=True)
+    mean, difference = _mean_and_difference(table)
+    spread = len(table) >= 10 and mean.std() > 0 and difference.std() > 0
+    return bool(spread and abs(np.corrcoef(mean, difference)[0, 1]) >= PROPORTIONAL)
+
+
+def _areas(report: Report, *, ratios: bool) -> pd.DataFrame:
     table = lesions(report)
-    mean = (table["area_predicted"] + table["area_truth"]) / 2
-    difference = table["area_predicted"] - table["area_truth"]
-    bias, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(table) > 1 else 0.0
+    return table[table["area_predicted"] > 0] if ratios else table
+
+
+def _mean_and_difference(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    predicted, truth = table["area_predicted"], table["area_truth"]
+    return (predicted + truth) / 2, predicted - truth
+
+
+def bland_altman(report: Report) -> Figure:
+    """Difference (or, where errors grow with the area, ratio) against mean of predicted and true area."""
+    ratios, unit = is_proportional(report), area_unit(report)
+    table = _areas(report, ratios=ratios)
+    mean, errors = _mean_and_difference(table)
+    if ratios:
+        errors = np.log(table["area_predicted"] / table["area_truth"])
+    bias, spread = float(errors.mean()), float(errors.std(ddof=1)) if len(table) > 1 else 0.0
+    # Logarithms are drawn as the ratios they stand for.
+    back, digits = (np.exp, ".2f") if ratios else (float, ",.0f")
+    low, high = back(bias - 1.96 * spread), back(bias + 1.96 * spread)
     figure, axes = new_figure(5.2, 3.6)
-    axes.plot(mean, difference, "o", color=COLOURS["series-1"], markersize=4, alpha=0.6, markeredgewidth=0)
-    axes.axhline(0, color=COLOURS["rule"], linewidth=1)
-    axes.axhline(bias, color=COLOURS["series-2"], linewidth=1.4, label=f"bias {bias:,.0f}")
-    for sign, text in ((-1, None), (1, f"limits of agreement {bias - 1.96 * spread:,.0f} to "
-                                       f"{bias + 1.96 * spread:,.0f}")):  # fmt: skip
-        axes.axhline(
-            bias + sign * 1.96 * spread, color=COLOURS["series-2"], linestyle="--", linewidth=1.1, label=text
-        )
-    unit = area_unit(report)
-    axes.set(xlabel=f"Mean of predicted and true area ({unit})", ylabel=f"Predicted - true area ({unit})")
+    axes.plot(
+        mean, np.exp(errors) if ratios else errors, "o", color=COLOURS["series-1"], markersize=4, alpha=0.6,
+        markeredgewidth=0,
+    )  # fmt: skip
+    axes.axhline(back(0.0), color=COLOURS["rule"], linewidth=1)
+    axes.axhline(back(bias), color=COLOURS["series-2"], linewidth=1.4, label=f"bias {back(bias):{digits}}")
+    for end, text in ((low, None), (high, f"limits of agreement {low:{digits}} to {high:{digits}}")):
+        axes.axhline(end, color=COLOURS["series-2"], linestyle="--", linewidth=1.1, label=text)
+    if ratios:
+        axes.set_yscale("log")
+    ylabel = "Predicted over true area" if ratios else f"Predicted - true area ({unit})"
+    axes.set(xlabel=f"Mean of predicted and true area ({unit})", ylabel=ylabel)
     axes.legend(loc="best")
     return figure
+
+
+def _bland_altman_caption(report: Report) -> str:
+    if not is_proportional(report):
+        return (
+            "Each mark is a lesion image. The bias is the mean difference; 95 % of differences are expected "
+            "between the limits of agreement if they are spread normally."
+        )
+    missed = len(lesions(report)) - len(_areas(report, ratios=True))
+    left = f" Images on which nothing was marked ({missed}) have no ratio and are left out." if missed else ""
+    return (
+        "Each mark is a lesion image. The error grows with the area, so ratios are shown on a logarithmic "
+        "axis: the bias is their geometric mean, and 95 % are expected between the limits if their "
+        f"logarithms are spread normally.{left}"
+    )
 
 
 def threshold_sweep(report: Report) -> Figure:
@@ -436,8 +479,7 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "bland_altman": FigureSpec(
         "Agreement of area (Bland-Altman)",
-        "Each mark is a lesion image. The bias is the mean difference; 95 % of differences are expected "
-        "between the limits of agreement if they are spread normally.",
+        _bland_altman_caption,
         bland_altman,
         _has_lesions,
         lambda r: f"Difference against mean of predicted and true area. {_value(r, 'area_error')}",

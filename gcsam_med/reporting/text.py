@@ -12,6 +12,9 @@ from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Pair
 from gcsam_med.reporting.report import Report
 
+# Units of shares that are written in percent, and how.
+PERCENT = {"relative": "+.0f", "diagonal": ".1f"}
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number: shares with three decimals, large numbers with fewer; a dash for None and NaN."""
@@ -35,7 +38,7 @@ def value(estimate: Estimate, unit: str = "") -> str:
     if estimate.value is None:
         return "–"
     if not is_proportion(estimate):
-        return _bare(estimate.value, estimate, unit) + (" %" if unit == "relative" else "")
+        return _bare(estimate.value, estimate, unit) + (" %" if unit in PERCENT else "")
     counted = estimate.value * estimate.n
     whole = f" ({round(counted)}/{estimate.n})" if abs(counted - round(counted)) < 1e-6 else ""
     return f"{_bare(estimate.value, estimate, unit)} %{whole}"
@@ -45,7 +48,7 @@ def interval(estimate: Estimate, unit: str = "") -> str:
     """Write the 95 % interval, e.g. ``0.701 to 0.842`` or ``67 to 95 %``; a dash where there is none."""
     if estimate.ci95 is None:
         return "–"
-    percent = " %" if is_proportion(estimate) or unit == "relative" else ""
+    percent = " %" if is_proportion(estimate) or unit in PERCENT else ""
     return f"{_ends(estimate, unit)}{percent}"
 
 
@@ -55,8 +58,8 @@ def _ends(estimate: Estimate, unit: str = "") -> str:
 
 def _bare(number_: float, estimate: Estimate, unit: str) -> str:
     """Write a value of a metric or an end of its interval, without a sign for percent."""
-    if unit == "relative":
-        return f"{100 * number_:+.0f}"
+    if unit in PERCENT:
+        return f"{100 * number_:{PERCENT[unit]}}"
     if is_proportion(estimate):
         return f"{100 * number_:.{1 if estimate.n >= 1000 else 0}f}"
     return number(number_)
@@ -91,11 +94,14 @@ def p_text(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def spread(metric: ArmMetric) -> str:
+def spread(metric: ArmMetric, unit: str = "") -> str:
     """Write a mean with its standard deviation over runs."""
     if not math.isfinite(metric.mean):
         return "–"
-    return number(metric.mean) + (f" ± {number(metric.sd)}" if math.isfinite(metric.sd) else "")
+    sd = math.isfinite(metric.sd)
+    if unit in PERCENT:
+        return f"{100 * metric.mean:{PERCENT[unit]}}" + (f" ± {100 * metric.sd:.1f} %" if sd else " %")
+    return number(metric.mean) + (f" ± {number(metric.sd)}" if sd else "")
 
 
 def arm_name(comparison: Comparison, arm: Arm) -> str:

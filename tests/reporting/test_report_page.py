@@ -6,10 +6,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from gcsam_med.datasets.prepared import open_prepared
+from gcsam_med.metrics.segmentation import MaskPair, dice
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.page import report_html
@@ -284,3 +286,36 @@ def test_methods_and_checklist_count_who_trained():
     )
     given = replace(report, data=replace(report.data, split_from="source"))
     assert "stratified by class" not in Page(report_html(given, [])).text
+
+
+def test_areas_are_compared_by_ratio_where_the_error_grows_with_the_area():
+    """Oracle: by construction, areas 30 % too large, and areas off by a constant."""
+    report = report_of("segmentation")
+    lesion = report.cases["dice"].notna()
+    rng = np.random.default_rng(0)
+    for error, proportional in ((lambda a: 0.3 * a, True), (lambda a: 20 + rng.normal(0, 5, len(a)), False)):
+        cases = report.cases.copy()
+        cases.loc[lesion, "area_predicted"] = cases["area_truth"] + error(cases["area_truth"])
+        found = next(d for d in draw_all(replace(report, cases=cases)) if d.key == "bland_altman")
+        assert ("ratios are shown" in found.caption) == proportional
+        assert ("bias 1.30" in found.svg) == proportional or not proportional
+
+
+def test_the_ceiling_of_the_resolution_and_the_scale_of_pixels_are_said():
+    """Oracle: the original masks, letterboxed to 32 pixels and brought back."""
+    report = report_of("segmentation")
+    dataset = open_prepared(trained_runs()["data"], "toy")
+    found = []
+    for row in dataset.rows("test"):
+        truth, geometry = dataset.original_mask(row), dataset.geometry(row)
+        if truth.any():
+            back = geometry.restore(geometry.place_mask(truth).astype(np.float32)) >= 0.5
+            found.append(dice(MaskPair(back, truth)))
+    assert report.policy["dice_ceiling"].startswith(f"{np.mean(found):.3f}: ")
+    text = Page(report_html(report, [])).text
+    assert f"Dice ceiling of this resolution: {np.mean(found):.3f}" in text
+    assert "Distances in pixels" in {n.title for n in report.notices}
+    hd95, of_diagonal = report.metrics["hd95"], report.metrics["hd95_diagonal"]
+    assert 0 < of_diagonal.value < 1
+    assert f"Relative HD95 (of the diagonal) {100 * of_diagonal.value:.1f} %" in text
+    assert hd95.n == of_diagonal.n

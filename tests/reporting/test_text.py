@@ -1,7 +1,8 @@
 import pytest
 
 from gcsam_med.metrics.intervals import Estimate
-from gcsam_med.reporting.text import brief, count, estimate_text, interval, number, value
+from gcsam_med.reporting.comparison import ArmMetric
+from gcsam_med.reporting.text import brief, count, estimate_text, interval, number, spread, value
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,12 @@ def test_a_relative_error_is_a_signed_percentage():
     error = Estimate(1.3, (-0.05, 2.0), 9, "BCa bootstrap")
     assert value(error, "relative") == "+130 %"
     assert interval(error, "relative") == "-5 to +200 %"
+
+
+def test_a_distance_over_the_diagonal_is_a_percentage():
+    """Oracle: by hand."""
+    error = Estimate(0.0523, (0.04, 0.1), 9, "BCa bootstrap")
+    assert value(error, "diagonal") == "5.2 %"
+    assert interval(error, "diagonal") == "4.0 to 10.0 %"
+    assert spread(ArmMetric((0.05, 0.07), 0.06, 0.0141), "diagonal") == "6.0 ± 1.4 %"
+    assert spread(ArmMetric((0.5, 0.7), 0.6, 0.141)) == "0.600 ± 0.141"
