@@ -38,7 +38,7 @@ from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_csv, read_json_or_empty
 from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, FoldFacts, ModelFacts, Report
-from gcsam_med.reporting.write import report_folder
+from gcsam_med.reporting.write import check_pdf, report_folder
 from gcsam_med.runs import RunFolder
 
 
@@ -81,6 +81,8 @@ def evaluate(
         If the model is damaged.
     """
     options = chosen(EvaluateOptions, options, split=split, **fields)
+    if options.pdf:  # said before the test set is looked at, which counts
+        check_pdf()
     context = _opened(Path(run), options)
     if output is None:
         name = _folder_name(context.dataset.info.name, context.part, context.external)

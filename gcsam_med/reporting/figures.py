@@ -117,9 +117,10 @@ def bland_altman(report: Report) -> Figure:
     """Difference (or, where errors grow with the area, ratio) against mean of predicted and true area."""
     ratios, unit = is_proportional(report), area_unit(report)
     table = _areas(report, ratios=ratios)
-    mean, errors = _mean_and_difference(table)
+    mean, difference = _mean_and_difference(table)
+    errors = difference.to_numpy(dtype=float)
     if ratios:
-        errors = np.log(table["area_predicted"] / table["area_truth"])
+        errors = np.log(table["area_predicted"].to_numpy(float) / table["area_truth"].to_numpy(float))
     bias, spread = float(errors.mean()), float(errors.std(ddof=1)) if len(table) > 1 else 0.0
     # Logarithms are drawn as the ratios they stand for.
     back, digits = (np.exp, ".2f") if ratios else (float, ",.0f")

@@ -111,19 +111,19 @@ def report_folder(folder: Path, doing: str) -> AbstractContextManager[Path]:
     return replacing(folder, ours, doing, advice, among_others=True)
 
 
-def to_pdf(html: str) -> bytes:
-    """Print a page of `report_html` to PDF, A4; nothing is fetched.
-
-    Raises
-    ------
-    MissingExtra
-        If WeasyPrint is not installed.
-    """
+def check_pdf() -> None:
+    """Raise `MissingExtra` if WeasyPrint is not installed."""
     try:
-        from weasyprint import HTML
-        from weasyprint.urls import URLFetcher
+        import weasyprint  # noqa: F401
     except (ImportError, OSError) as error:  # OSError: Pango is not there
         raise MissingExtra("Writing a PDF", "pdf") from error
+
+
+def to_pdf(html: str) -> bytes:
+    """Print a page of `report_html` to PDF, A4; nothing is fetched. Raises as `check_pdf`."""
+    check_pdf()
+    from weasyprint import HTML
+    from weasyprint.urls import URLFetcher
 
     return HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf()
 

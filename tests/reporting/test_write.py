@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from gcsam_med.errors import EnvironmentFault, MissingExtra
+from gcsam_med.evaluation import evaluate
 from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.page import report_html
 from gcsam_med.reporting.write import plain, to_pdf
-from tests.builders import report_of
+from tests.builders import copied_run, report_of
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "binary", "classes"])
@@ -55,7 +56,7 @@ def test_the_report_becomes_a_pdf_with_its_pictures():
     assert len(data) > 50_000
 
 
-def test_without_weasyprint_the_extra_is_named(monkeypatch):
+def test_without_weasyprint_the_extra_is_named(monkeypatch, tmp_path):
     """Oracle: the contract, exit code 3 and the command that installs it."""
     real = builtins.__import__
 
@@ -69,3 +70,7 @@ def test_without_weasyprint_the_extra_is_named(monkeypatch):
         to_pdf("<p>x</p>")
     assert caught.value.exit_code == 3
     assert "gcsam-med[pdf]" in caught.value.advice
+    run = copied_run(tmp_path, "binary")
+    with pytest.raises(MissingExtra):
+        evaluate(run, pdf=True, device="cpu")
+    assert not (run / "evaluations.jsonl").exists()  # a look that gave no report does not count
