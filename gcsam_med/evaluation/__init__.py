@@ -1,4 +1,4 @@
-"""From a trained run and a split to a report: figures with intervals, and everything a reader should know."""
+"""From a trained run and a split to a report: metrics with intervals, and everything a reader should know."""
 
 from gcsam_med.evaluation.evaluate import evaluate, evaluate_run, evaluation_folder
 

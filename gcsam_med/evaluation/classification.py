@@ -255,7 +255,7 @@ def _policy(
         "brier": "squared error of the positive class" if two else "summed over classes, 0 to 2",
         **{name: row.policy for name, row in CLASSIFICATION.items() if row.policy},
         "probabilities": (
-            "prob_ columns and all figures: as the network gives them; calibrated_ columns: after "
+            "prob_ columns and all metrics: as the network gives them; calibrated_ columns: after "
             "temperature scaling fitted on validation"
         ),
         "decision_curve": f"probabilities {which}" if two else None,

@@ -36,12 +36,12 @@ class EvaluationContext:
     model: TrainedModel  #: The network, in eval mode.
     calibration: CalibrationFile | None  #: Threshold and temperature of the model; None: run not finished.
     dataset: PreparedDataset  #: The cases.
-    split: Split  #: {"train", "val", "test"}: Which part of them.
+    split: Split  #: {"train", "val", "test"}: which part of them.
     selection: Selection  #: Rows that take part.
     #: The data set it was trained on (the same object unless external), where it is still as it was.
     home: PreparedDataset | None
     home_note: str  #: Why `home` is None.
-    #: Names in the order of figures: with two classes the second is the positive one.
+    #: Names in the order of the metrics: with two classes the second is the positive one.
     classes: tuple[str, ...]
     order: tuple[int, ...]  #: Column of the network's output for each of `classes`.
 
@@ -57,6 +57,11 @@ class EvaluationContext:
     def part(self) -> str:
         """Name of the part that is evaluated: the split, or ``folds``."""
         return "folds" if self.pooled else self.split
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether a threshold decides: that of a mask, or of two classes."""
+        return self.model.card.task == "segmentation" or len(self.classes) == 2
 
     @property
     def external(self) -> bool:
@@ -279,11 +284,8 @@ class TaskResult:
 
 def operating_point(context: EvaluationContext, options: EvaluateOptions) -> Operating:
     """Return the threshold: the one given, else the model's own, else 0.5 and why."""
-    fitted, several = (
-        context.calibration,
-        context.model.card.task == "classification" and len(context.classes) != 2,
-    )
-    if several:
+    fitted = context.calibration
+    if not context.has_threshold:
         return Operating(0.0, "the likeliest class is called", "default", 0, "more than two classes")
     if options.threshold is not None:
         return Operating(options.threshold, "given on the command line", "given", 0)

@@ -191,14 +191,13 @@ def _log(context: EvaluationContext, now: str) -> tuple[list[dict[str, Any]], di
 def _folds(context: EvaluationContext, result: TaskResult, options: EvaluateOptions) -> tuple[FoldFacts, ...]:
     """Describe each pooled model."""
     main = main_metric(context.model.card.task, len(context.classes))
-    several = context.model.card.task == "classification" and len(context.classes) != 2
     return tuple(
         FoldFacts(
             run=model.run.root.resolve().name,
             test="test split" if model.config.test_fold is None else f"fold {model.config.test_fold}",
             epoch=model.model.card.epoch,
             n_cases=len(model.selection.rows),
-            threshold=None if several else operating_point(model, options).threshold,
+            threshold=operating_point(model, options).threshold if context.has_threshold else None,
             main=result.estimate_part(np.isin(result.rows, model.selection.rows))[main],
         )
         for model in context.pooled

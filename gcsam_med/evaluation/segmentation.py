@@ -52,11 +52,11 @@ def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, 
     operating, curve = _transfer(context, operating_point(context, options), measured)
 
     groups, seeds = context.groups(measured.rows), np.random.SeedSequence(options.seed)
-    figures = _figures(measured.cases, groups, seeds, options)
+    metrics = _metrics(measured.cases, groups, seeds, options)
     labels = context.dataset.manifest["label"].to_numpy(dtype=str)[measured.rows]
     names = [name for name in context.dataset.info.classes if (labels == name).any()]
     return TaskResult(
-        metrics=figures,
+        metrics=metrics,
         per_class={name: _part(measured.cases, groups, labels == name, seeds, options) for name in names},
         cases=case_table(context, measured, how),
         rows=measured.rows,
@@ -64,20 +64,20 @@ def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, 
         operating=operating,
         curves={} if context.pooled else {"sweep": curve},
         postprocessing={
-            name: _main(_figures(cases, groups, seeds, options)) for name, cases in measured.options.items()
+            name: _main(_metrics(cases, groups, seeds, options)) for name, cases in measured.options.items()
         },
         estimate_part=lambda keep: _main(_part(measured.cases, groups, keep, seeds, options)),
         extra_columns=_size_thirds(measured, how),
     )
 
 
-def _figures(
+def _metrics(
     cases: list[SegmentationCase],
     groups: np.ndarray,
     seeds: np.random.SeedSequence,
     options: EvaluateOptions,
 ) -> dict[str, Estimate]:
-    # The same seed everywhere: figures of the same cases are resampled alike.
+    # The same seed everywhere: metrics of the same cases are resampled alike.
     rng = np.random.default_rng(seeds)
     return segmentation_estimates(cases, groups, rng, n_resamples=options.resamples)
 
@@ -90,11 +90,11 @@ def _part(
     options: EvaluateOptions,
 ) -> dict[str, Estimate]:
     chosen = [case for case, kept in zip(cases, keep, strict=True) if kept]
-    return _figures(chosen, groups[keep], seeds, options)
+    return _metrics(chosen, groups[keep], seeds, options)
 
 
-def _main(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    return {name: figures[name] for name in shown_in("subgroups", "segmentation")}
+def _main(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    return {name: metrics[name] for name in shown_in("subgroups", "segmentation")}
 
 
 def _transfer(
@@ -149,7 +149,7 @@ def _policy(how: Measuring, options: EvaluateOptions, operating: Operating) -> d
         "nsd_tolerance": how.tolerance,
         "threshold": operating.threshold,
         "empty_prediction_on_lesion": "Dice, IoU and NSD 0; distances: the image diagonal; counted as missed",
-        "normal_images": "no Dice or distance; they count in detection figures and nowhere else",
+        "normal_images": "no Dice or distance; they count in detection metrics and nowhere else",
         "lesion_found": "a predicted region overlaps it with IoU of at least 0.1, one to one",
         "smallest_lesion": how.smallest,
         "averaging": "mean over lesion images; lesion_sensitivity over lesions",
