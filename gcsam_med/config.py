@@ -204,6 +204,11 @@ class PrepareOptions(Options):
         "Empty masks of images without a class: refuse them, or call the images normal.",
         _CHECKED,
     )
+    inpaint_marks: bool = option(
+        False,
+        "Paint over text and calipers in grey images; the stored images before that are kept.",
+        _MADE,
+    )
     frames: Frames = option(
         "first", "Frames taken from multi-frame files: first, middle, all, or a number from 0.", _CHECKED
     )
@@ -238,7 +243,7 @@ class PrepareOptions(Options):
             "positive", "negative",
             "masks", "mask_suffix", "label_regex", "group_column", "target", "group_regex",
             "mask_values", "invert_masks",
-            "exif", "empty_masks",
+            "exif", "empty_masks", "inpaint_marks",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

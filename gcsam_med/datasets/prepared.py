@@ -442,13 +442,13 @@ class PlaneWriter:
     def __init__(self, path: Path, plane: tuple[int, ...]) -> None:
         self._file = path.open("wb")
         self._file.write(b"\0" * HEADER_BYTES)
-        self._plane = plane
+        self.plane = plane
         self.count = 0
 
     def append(self, plane: np.ndarray) -> None:
         """Write one plane."""
-        if plane.shape != self._plane or plane.dtype != np.uint8:
-            raise ValueError(f"expected a uint8 plane {self._plane}, got {plane.dtype} {plane.shape}")
+        if plane.shape != self.plane or plane.dtype != np.uint8:
+            raise ValueError(f"expected a uint8 plane {self.plane}, got {plane.dtype} {plane.shape}")
         self._file.write(np.ascontiguousarray(plane).data)
         self.count += 1
 
@@ -459,7 +459,7 @@ class PlaneWriter:
         with self._file:
             if kind is None:
                 self._file.seek(0)
-                shape = (self.count, *self._plane)
+                shape = (self.count, *self.plane)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(self._file, header)
                 if self._file.tell() != HEADER_BYTES:

@@ -11,7 +11,7 @@ import numpy as np
 from gcsam_med.datasets.prepared import SPLITS
 from gcsam_med.errors import Fault
 from gcsam_med.preparation.duplicates import Search
-from gcsam_med.preparation.scan import MARKS_SUSPICIOUS, Facts
+from gcsam_med.preparation.scan import Facts
 from gcsam_med.preparation.shortcuts import shortcuts
 from gcsam_med.preparation.splits import TEST_PARTS, Division
 
@@ -45,7 +45,7 @@ def build_audit(
     """
     several = [n for n in Counter(groups.tolist()).values() if n > 1]
     leaks = _leaks(facts, groups, division)
-    marks = _flagged(facts, "marks", MARKS_SUSPICIOUS)
+    marks = _flagged(facts, "marks", 1)
     coloured = [] if colour_expected else _flagged(facts, "colour", COLOURED)
     found_shortcuts = shortcuts(facts, groups)
     near = [p for p in search.pairs if p.kind == "near"]

@@ -58,6 +58,7 @@ from gcsam_med.preparation.store import (
     FINGERPRINTS,
     SOURCES,
     THUMBS,
+    WITH_MARKS,
     build_info,
     build_manifest,
     changes,
@@ -342,6 +343,7 @@ class _Work:
             frames=self.options.frames,
             rule=MaskRule(self.options.mask_values, self.options.invert_masks, self.options.exif != "ignore"),
             exif=self.options.exif,
+            inpaint=self.options.inpaint_marks,
             empty_masks=self.options.empty_masks,
             key=self.key,
         )
@@ -353,6 +355,7 @@ class _Work:
         with (
             PlaneWriter(folder / IMAGES, (*shape, 3) if job.channels == 3 else shape) as images,
             PlaneWriter(folder / MASKS, shape) as masks,
+            PlaneWriter(folder / WITH_MARKS, images.plane) as originals,
             PlaneWriter(folder / THUMBS, (THUMB, THUMB)) as thumbs,
         ):
             results = scan(self.listing.cases, job, self.options.workers)
@@ -364,11 +367,15 @@ class _Work:
                     if item.mask_png:
                         (folder / ORIGINAL_MASKS / f"{images.count:06d}.png").write_bytes(item.mask_png)
                     images.append(item.image)
+                    if item.original is not None:
+                        originals.append(item.original)
                     masks.append(blank if item.mask is None else item.mask)
                     thumbs.append(item.thumb)
                     facts.append(item.facts)
         if not any(f.has_mask for f in facts):
             (folder / MASKS).unlink()
+        if not job.inpaint:
+            (folder / WITH_MARKS).unlink()
         return facts, faults
 
     def _check_masks(self, facts: Sequence[Facts]) -> list[str]:

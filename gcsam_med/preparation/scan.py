@@ -36,6 +36,7 @@ from gcsam_med.images import (
     read_bytes,
 )
 from gcsam_med.metrics.regions import MIN_SHARE, specks
+from gcsam_med.preparation.marks import find_marks, inpaint
 from gcsam_med.preparation.privacy import keyed_id, patient_id
 from gcsam_med.reading import open_plain
 from gcsam_med.transforms.letterbox import Letterbox
@@ -43,14 +44,6 @@ from gcsam_med.transforms.letterbox import Letterbox
 EMPTY_HINT = " --empty-masks healthy takes such images as normal."
 THUMB = 128  # side of the thumbnails on which pairs are compared
 COLOUR_SPREAD = 32  # grey levels between channels from which a pixel counts as coloured
-
-# Characters, calipers and dotted lines are thin, bright, sharply bounded and small.
-STROKE = 7  # pixels; structures thinner than this stand out against an opening of this size
-STROKE_CONTRAST = 90
-STROKE_BRIGHTNESS = 150
-STROKE_MEAN_CONTRAST = 140
-MARK_SIDES = (6, 40)  # pixels
-MARKS_SUSPICIOUS = 5  # fewer occur by chance in tissue and as a machine's corner sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +83,11 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(grey).resize((THUMB, THUMB), Image.Resampling.BOX))
 
 
-def statistics(pixels: np.ndarray, grey: np.ndarray, mask: np.ndarray | None) -> dict[str, float]:
+def statistics(pixels: np.ndarray, grey: np.ndarray, mask: np.ndarray | None, marks: int) -> dict[str, float]:
     """Numbers that tell an unusual image or mask from the rest.
 
-    ``mean``, ``sd`` (0..255), ``black``, ``white``, ``colour`` (fractions of pixels), ``marks`` (count of
-    things like characters and calipers), and with a mask ``mask_fraction``, ``mask_parts``, ``mask_specks``,
+    ``mean``, ``sd`` (0..255), ``black``, ``white``, ``colour`` (fractions of pixels), ``marks`` (the count of
+    characters and calipers), and with a mask ``mask_fraction``, ``mask_parts``, ``mask_specks``,
     ``mask_at_edge``.
     """
     counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
@@ -106,7 +99,7 @@ def statistics(pixels: np.ndarray, grey: np.ndarray, mask: np.ndarray | None) ->
         "black": float(counts[:8].sum() / total),
         "white": float(counts[250:].sum() / total),
         "colour": colour_fraction(pixels),
-        "marks": float(burned_in_marks(grey)),
+        "marks": float(marks),
     }
     if mask is not None:
         values |= _mask_statistics(mask)
@@ -120,46 +113,6 @@ def colour_fraction(pixels: np.ndarray) -> float:
     red, green, blue = (pixels[..., i] for i in range(3))
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     return float((spread > COLOUR_SPREAD).mean())
-
-
-def burned_in_marks(grey: np.ndarray) -> int:
-    """Count small, thin, bright, sharply bounded structures: characters, caliper crosses, dotted lines."""
-    from scipy import ndimage
-
-    contrast = grey - _dilate(_erode(grey, STROKE), STROKE)
-    strokes = (contrast > STROKE_CONTRAST) & (grey > STROKE_BRIGHTNESS)
-    parts, n = ndimage.label(strokes, np.ones((3, 3), dtype=np.int8))
-    if n == 0:
-        return 0
-    flat = parts.ravel()
-    area = np.bincount(flat)[1:]
-    mean_contrast = np.bincount(flat, contrast.ravel())[1:] / area
-    sides = np.array([max(s.stop - s.start for s in box) for box in ndimage.find_objects(parts)])
-    low, high = MARK_SIDES
-    return int(
-        ((sides >= low) & (sides <= high) & (area >= 8) & (mean_contrast > STROKE_MEAN_CONTRAST)).sum()
-    )
-
-
-def _erode(image: np.ndarray, size: int) -> np.ndarray:
-    return _windowed(_windowed(image, size, 0, np.minimum, 255), size, 1, np.minimum, 255)
-
-
-def _dilate(image: np.ndarray, size: int) -> np.ndarray:
-    return _windowed(_windowed(image, size, 0, np.maximum, 0), size, 1, np.maximum, 0)
-
-
-def _windowed(image: np.ndarray, size: int, axis: int, best: np.ufunc, outside: int) -> np.ndarray:
-    """Running minimum or maximum along an axis, by doubling: log2(size) vectorised passes."""
-    pad = [(0, 0), (0, 0)]
-    pad[axis] = (size // 2, size // 2)
-    run = np.moveaxis(np.pad(image, pad, constant_values=outside), axis, 0)
-    width = 1
-    while width < size:
-        step = min(width, size - width)
-        run = best(run[:-step], run[step:])
-        width += step
-    return np.moveaxis(run, 0, axis)
 
 
 def _mask_statistics(mask: np.ndarray) -> dict[str, float]:
@@ -195,6 +148,7 @@ class ScanJob:
     rule: MaskRule = field(default_factory=MaskRule)  #: What is foreground in a mask file.
     empty_masks: Literal["refuse", "healthy"] = "refuse"  #: Of images without a class.
     exif: Literal["refuse", "apply", "ignore"] = "refuse"  #: Where image and mask are turned otherwise.
+    inpaint: bool = False  #: Whether text and calipers are painted over in grey images.
     key: bytes | None = None  #: Key for ids of private sources; None for public ones.
 
 
@@ -226,6 +180,7 @@ class Scanned:
 
     facts: Facts  #: What is kept.
     image: np.ndarray  #: Letterboxed: (size, size) or (size, size, 3).
+    original: np.ndarray | None  #: As `image`, before marks were painted over; None where they are left.
     mask: np.ndarray | None  #: Letterboxed: (size, size), 0 or 1.
     mask_png: bytes  #: The mask at its original resolution, 1-bit PNG; empty without a mask.
     thumb: np.ndarray  #: (128, 128), for comparing pairs.
@@ -451,6 +406,10 @@ def _scanned(
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     height, width = grey.shape
     letterbox = Letterbox(height, width, job.size)
+    n_marks, marks = find_marks(grey)
+    original = letterbox.place_image(pixels) if job.inpaint else None
+    if job.inpaint and n_marks and job.channels == 1:
+        pixels = inpaint(grey, marks)
     case_id, patient = case.name, case.patient
     if job.key is not None:
         case_id = keyed_id(job.key, "case", case_id)
@@ -470,13 +429,14 @@ def _scanned(
         mask_sha256=mask_sha256,
         pixel_sha256=hashlib.sha256(content).hexdigest(),
         fingerprint=fingerprint(grey),
-        statistics=statistics(picture.pixels, grey, mask),
+        statistics=statistics(picture.pixels, grey, mask, n_marks),
         attributes={**_device(picture), **case.attributes},
         notes=picture.notes + (("single-valued",) if grey.min() == grey.max() else ()),
     )
     return Scanned(
         facts=facts,
         image=letterbox.place_image(pixels),
+        original=original,
         mask=None if mask is None else letterbox.place_mask(mask),
         mask_png=b"" if mask is None else _png(mask),
         thumb=thumbnail(grey),

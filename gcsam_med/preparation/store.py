@@ -37,12 +37,13 @@ from gcsam_med.preparation.splits import Division
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import faults, read_csv, read_json
 
+WITH_MARKS = "images_with_marks.npy"  # the images before --inpaint-marks
 THUMBS = "thumbs.npy"  # (cases, 128, 128) uint8, for comparing pairs, also with other data sets
 
 
 def keep_rows(folder: Path, rows: np.ndarray) -> None:
     """Remove all cases but `rows` (ascending) from the pixel files of a folder that is being written."""
-    for name in (IMAGES, MASKS, THUMBS):
+    for name in (IMAGES, WITH_MARKS, MASKS, THUMBS):
         path = folder / name
         if not path.exists():
             continue

@@ -484,6 +484,26 @@ def test_an_image_turned_by_exif_beside_a_mask_that_is_not(root: Path, tmp_path:
     np.testing.assert_array_equal(turned, thumbs["ignore"])
 
 
+def test_marks_are_painted_over_on_request_and_what_was_there_is_kept(root: Path, tmp_path: Path) -> None:
+    """Oracle: a cross drawn on every image; a set prepared without the option."""
+    source = layouts.busi(root)
+    for path in source.rglob("*).png"):
+        pixels = np.asarray(Image.open(path)) // 2
+        pixels[20, 14:27] = pixels[14:27, 20] = 255
+        layouts.save(path, pixels)
+    plain = prepare("busi", source, tmp_path, size=56, folds=3, name="plain").dataset
+    dataset = prepare("busi", source, tmp_path, size=56, folds=3, inpaint_marks=True).dataset
+    assert dataset.info.options["inpaint_marks"] is True
+    rows = np.arange(dataset.info.n_cases)
+    kept = np.load(dataset.root / "images_with_marks.npy")
+    np.testing.assert_array_equal(kept, plain.images(rows))
+    assert not (plain.root / "images_with_marks.npy").exists()
+    cross = np.s_[:, 28, 16:25]  # row 20 of 40 lies at 28 of 56
+    assert (kept[cross] == 255).all()
+    assert dataset.images(rows)[cross].max() < 200
+    np.testing.assert_array_equal(dataset.masks(rows), plain.masks(rows))
+
+
 def test_masks_given_as_images_are_refused(root: Path, tmp_path: Path) -> None:
     """Two values only: no picture."""
     for i in range(12):

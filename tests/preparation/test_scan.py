@@ -8,10 +8,9 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from gcsam_med.preparation import scan as features
+from gcsam_med.preparation import marks as features
+from gcsam_med.preparation.marks import find_marks, inpaint
 from gcsam_med.preparation.scan import (
-    MARKS_SUSPICIOUS,
-    burned_in_marks,
     colour_fraction,
     fingerprint,
     statistics,
@@ -53,8 +52,16 @@ def test_characters_and_calipers_are_counted_and_tissue_is_not() -> None:
     for x, y in ((100, 80), (180, 120)):
         pen.line([(x - 6, y), (x + 6, y)], fill=255)
         pen.line([(x, y - 6), (x, y + 6)], fill=255)
-    assert burned_in_marks(np.asarray(image)) >= MARKS_SUSPICIOUS
-    assert burned_in_marks(tissue) == 0
+    drawn = np.asarray(image)
+    count, where = find_marks(drawn)
+    assert count >= 10
+    assert find_marks(tissue) == (0, pytest.approx(np.zeros(tissue.shape)))
+    changed = drawn != tissue
+    assert where[changed].mean() > 0.8
+    painted = inpaint(drawn, where)
+    assert np.abs(painted[changed].astype(int) - tissue[changed]).mean() < 15
+    far = ~ndimage.binary_dilation(where, iterations=8)
+    np.testing.assert_array_equal(painted[far], drawn[far])
 
 
 def test_statistics_of_a_known_image() -> None:
@@ -65,7 +72,7 @@ def test_statistics_of_a_known_image() -> None:
     pixels[:10, :20] = (200, 0, 0)
     mask = np.zeros((20, 40), dtype=bool)
     mask[:4, :5] = mask[10:12, 30:40] = True
-    found = statistics(pixels, grey, mask)
+    found = statistics(pixels, grey, mask, 3)
     assert found["mean"] == 127.5
     assert found["sd"] == 127.5
     assert (found["black"], found["white"], found["colour"]) == (0.5, 0.5, 0.25)
