@@ -149,6 +149,8 @@ class LiveView(Callback):
             return ""
         config, here = self.begin.plan.config, time.monotonic() - self.since
         done = event.row["epoch"] - self.begin.first_step / self.begin.steps_per_epoch
+        if done <= 0:  # resumed between an epoch's last step and its validation
+            return ""
         left = here / done * (config.epochs - event.row["epoch"])
         if config.max_minutes is not None:
             left = min(left, max(0.0, 60 * config.max_minutes - here))
