@@ -355,10 +355,10 @@ def widened_z(resamples: Resamples, alpha: float = 0.05) -> float:
 
     Student's quantile, stretched because a resample of G groups varies by (G - 1) / G too little.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     stretch = np.sqrt(resamples.n_groups / (resamples.n_groups - 1))
-    return float(stretch * t.ppf(1 - alpha / 2, max(resamples.n_groups - resamples.n_strata, 1)))
+    return float(stretch * stdtrit(max(resamples.n_groups - resamples.n_strata, 1), 1 - alpha / 2))
 
 
 def bootstrap_p(point: float, replicates: Floats, resamples: Resamples, statistic: Statistic) -> float:
@@ -385,7 +385,7 @@ def _intervals(
     point: float, replicates: Floats, resamples: Resamples, statistic: Statistic
 ) -> tuple[Callable[[float], tuple[float, float]], str]:
     """Return the interval as a function of alpha, and its kind."""
-    from scipy.stats import norm
+    from scipy.special import ndtr, ndtri
 
     share_below = (np.mean(replicates < point) + np.mean(replicates <= point)) / 2
     acceleration = _acceleration(statistic, resamples)
@@ -394,13 +394,13 @@ def _intervals(
     def interval_at(alpha: float) -> tuple[float, float]:
         z = widened_z(resamples, alpha)
         if acceleration is not None and bca:
-            bias = norm.ppf(share_below)
+            bias = ndtri(share_below)
             ends = bias + np.array([-z, z])
             # Past 1 the BCa map folds back on itself; no acceleration of a real data set comes near.
             steep = np.maximum(1 - acceleration * ends, 1e-3)
-            levels = norm.cdf(bias + ends / steep)
+            levels = ndtr(bias + ends / steep)
         else:
-            levels = norm.cdf([-z, z])
+            levels = ndtr([-z, z])
         low, high = np.quantile(replicates, levels)
         return float(low), float(high)
 

@@ -223,8 +223,8 @@ def _settled(result: Result, case: Case) -> Result:
 def _in_order(chunks: Sequence[Sequence[Case]], job: ScanJob, count: int) -> Iterator[list[Result]]:
     """Results in order with few tasks under way, so that memory stays flat.
 
-    Where a decoder takes its process down with it, the cases at hand are read again one by one, each in a
-    process of its own, so that the bad file is named and the others are kept.
+    Where a decoder takes its process down with it, the cases at hand are read again one by one, so that the
+    bad file is named and the others are kept.
     """
     left = deque(chunks)
     while left:
@@ -244,15 +244,21 @@ def _in_order(chunks: Sequence[Sequence[Case]], job: ScanJob, count: int) -> Ite
                 left.extendleft(again for again, _ in reversed(pending))
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-        yield [_alone(case, job) for case in chunk]
+        yield _one_by_one(chunk, job)
 
 
-def _alone(case: Case, job: ScanJob) -> Result:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(scan_case, case, job).result()
-        except BrokenProcessPool:
-            return [Fault(case.image, "crash", "reading it crashed the decoder or ran out of memory.")]
+def _one_by_one(cases: Sequence[Case], job: ScanJob) -> list[Result]:
+    """Read cases in one process, and in a new one after a crash."""
+    results: list[Result] = []
+    while len(results) < len(cases):
+        with _pool(1) as pool:
+            try:
+                for case in cases[len(results) :]:
+                    results.append(pool.submit(scan_case, case, job).result())
+            except BrokenProcessPool:
+                reason = "reading it crashed the decoder or ran out of memory."
+                results.append([Fault(cases[len(results)].image, "crash", reason)])
+    return results
 
 
 def _pool(count: int) -> ProcessPoolExecutor:

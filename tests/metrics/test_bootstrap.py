@@ -29,7 +29,7 @@ def grouped(rng, n_groups=30):
     return group, rng.normal(size=n_groups)[group] + rng.normal(size=len(group))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 10**6), st.booleans())
 def test_weighted_ranks_equal_scikit_learn(seed, ties):
     """Oracle: scikit-learn with sample_weight, whole and zero weights, with and without ties."""
@@ -208,14 +208,16 @@ def test_interval_of_a_mean_covers_the_truth(n_groups):
     truth = 0.95 * stats.beta.mean(4, 1.5)
     rng = np.random.default_rng(n_groups)
     by_group = by_image = 0
-    for _ in range(1000):
+    for number in range(1000):
         group, dice = dice_like_study(rng, n_groups)
-        low, high = bootstrap_mean(dice, resample_groups(group, rng, n_resamples=1000)).ci95
+        low, high = bootstrap_mean(dice, resample_groups(group, rng, n_resamples=500)).ci95
         by_group += low <= truth <= high
-        low, high = bootstrap_mean(dice, resample_groups(np.arange(len(dice)), rng, n_resamples=1000)).ci95
-        by_image += low <= truth <= high
+        if number < 300:
+            images = resample_groups(np.arange(len(dice)), rng, n_resamples=500)
+            low, high = bootstrap_mean(dice, images).ci95
+            by_image += low <= truth <= high
     assert 0.93 <= by_group / 1000 <= 0.97
-    assert by_image / 1000 < 0.91
+    assert by_image / 300 < 0.91
 
 
 @pytest.mark.slow
@@ -228,7 +230,7 @@ def test_interval_of_an_auc_covers_the_truth():
         label = rng.permutation(np.arange(40) < 16)
         group = np.repeat(np.arange(40), rng.integers(1, 5, 40))
         score = 1.2 * label[group] + 0.8 * rng.normal(size=40)[group] + 0.6 * rng.normal(size=len(group))
-        draws = resample_groups(group, rng, strata=label[group], n_resamples=1000)
+        draws = resample_groups(group, rng, strata=label[group], n_resamples=500)
         low, high = auc_estimate(label[group], score, draws).ci95
         covered += low <= truth <= high
     assert 0.93 <= covered / 1000 <= 0.97

@@ -20,7 +20,7 @@ def split(pairs):
     return np.array([t for t, _ in pairs]), np.array([s for _, s in pairs])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CASES)
 def test_points_hold_the_areas(pairs):
     """Oracle: the area under the ROC points is the AUC, that under the PR steps the average precision."""
@@ -40,7 +40,7 @@ def test_points_hold_the_areas(pairs):
         assert roc.specificity[i] == pytest.approx(1 - called[~truth].mean())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CASES, st.integers(0, 10**6))
 def test_sensitivity_at_90_specificity_is_the_best_threshold_tried(pairs, seed):
     """Oracle: every score tried as a threshold, and calling nothing, in the data and in a resample."""

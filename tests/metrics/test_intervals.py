@@ -9,7 +9,7 @@ from scipy import stats
 from gcsam_med.metrics.intervals import proportion, wilson
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 500), st.data())
 def test_wilson_equals_scipy(n, data):
     """Oracle: scipy.stats.binomtest(...).proportion_ci(method='wilson')."""

@@ -20,7 +20,7 @@ def reached(truth, p, threshold):
     return called[truth].mean(), 1 - called[~truth].mean()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CASES, st.sampled_from([None, ("sensitivity", 0.9), ("sensitivity", 1.0), ("specificity", 0.8)]))
 def test_no_threshold_does_better(pairs, wish):
     """Oracle: every score, and one above all, tried as a threshold under the rule."""

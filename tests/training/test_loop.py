@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.training import Callback, EpochEnd, Start, make_plan, resume, train
 from tests.builders import make_prepared, reseal
+from tests.reliability.kills import tiny_network
 
 
 def settings(data_root: Path, **changes: object) -> RunConfig:
@@ -33,10 +35,11 @@ def settings(data_root: Path, **changes: object) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("data")
     make_prepared(root, n=36, size=32)
-    return root
+    with tiny_network():
+        yield root
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -107,13 +110,11 @@ def test_seeds_differ(data_root: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_optimizer_lowers_the_loss(optimizer: str, data_root: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    train(
-        settings(data_root, optimizer=optimizer, epochs=4, augment=False, lr=3e-3), tmp_path / "r", recorder
-    )
+    config = settings(data_root, model="tiny", optimizer=optimizer, epochs=4, augment=False, lr=3e-3)
+    train(config, tmp_path / "r", recorder)
     losses = [float(e.row["train_loss"]) for e in recorder.epochs]
     assert losses[-1] < losses[0]
 
@@ -121,12 +122,12 @@ def test_each_optimizer_lowers_the_loss(optimizer: str, data_root: Path, tmp_pat
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_loss_trains_its_task(loss: str, data_root: Path, tmp_path: Path) -> None:
     task = LOSSES[loss].task
+    model = "tiny" if task == "segmentation" else None
     recorder = Recorder()
-    train(
-        settings(data_root, task=task, loss=loss, epochs=4, augment=False, optimizer="adam", lr=1e-3),
-        tmp_path / "r",
-        recorder,
+    config = settings(
+        data_root, task=task, model=model, loss=loss, epochs=3, augment=False, optimizer="adam", lr=1e-3
     )
+    train(config, tmp_path / "r", recorder)
     losses = [float(e.row["train_loss"]) for e in recorder.epochs]
     assert losses[-1] < losses[0]
 
