@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.classification import CalledCases, check_probabilities, check_scores
+from gcsam_med.metrics.classification import CalledCases, check_probabilities, check_scores, missing_class
 from gcsam_med.metrics.intervals import Estimate, Resamples, function_of_sums, replicate, widened_z
 
 Floats = npt.NDArray[np.float64]
@@ -102,8 +103,7 @@ def calibration_error_estimate(cases: CalledCases) -> Estimate:
 
 def _largest_by_chance(contributions: Floats, resamples: Resamples, level: float) -> float:
     """Quantile of the error that perfect probabilities would show: group sums with signs drawn at random."""
-    by_group = np.zeros((resamples.n_groups, contributions.shape[1] - 1))
-    np.add.at(by_group, resamples.group, contributions[:, :-1])
+    by_group = resamples.sums(contributions[:, :-1])
     rng = np.random.default_rng(resamples.seed)
     errors = np.empty(resamples.n_resamples)
     for i in range(resamples.n_resamples):
@@ -161,19 +161,15 @@ def log_odds(prob: npt.ArrayLike) -> Floats:
     return logits[:, 1] - logits[:, 0]
 
 
-def _regression(positive: Bools, odds: Floats, group: Ints, *, slope: bool) -> tuple[float, float]:
-    """Return coefficient and standard error (by groups) of a logistic regression of the truth on log-odds.
-
-    The slope beside a free intercept, or the intercept while the slope is 1.
-    """
+def _logistic(positive: Bools, odds: Floats, *, slope: bool, **fit: Any) -> Any:
+    """Regress the truth on log-odds (logistic): intercept and slope, or the intercept beside slope 1."""
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
 
     ones = np.ones_like(odds)
     columns = np.column_stack([ones, odds]) if slope else ones[:, None]
     model = GLM(positive.astype(float), columns, family=Binomial(), offset=None if slope else odds)
-    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": group})
-    return float(fitted.params[-1]), float(fitted.bse[-1])
+    return model.fit(**fit)
 
 
 def _regression_estimate(cases: CalledCases, *, slope: bool) -> Estimate:
@@ -181,16 +177,17 @@ def _regression_estimate(cases: CalledCases, *, slope: bool) -> Estimate:
 
     positive, odds, group = cases.labels == 1, log_odds(cases.prob), cases.resamples.group
     n, n_groups = len(positive), cases.resamples.n_groups
-    if positive.all() or not positive.any():
-        return Estimate.undefined(f"no {'negative' if positive.any() else 'positive'} cases", n)
+    if missing_class(positive):
+        return Estimate.undefined(missing_class(positive), n)
     if slope and not overlap(positive, odds):
         return Estimate.undefined("the probabilities separate the classes completely", n)
-    value, error = _regression(positive, odds, group, slope=slope)
+    fitted = _logistic(positive, odds, slope=slope, cov_type="cluster", cov_kwds={"groups": group})
+    value, error = float(fitted.params[-1]), float(fitted.bse[-1])
     if n_groups < 3:
         return Estimate(value, None, n, "none", "too few groups")
     half = float(t.ppf(0.975, n_groups - 1)) * error
-    units = "cases" if n_groups == n else "groups"
-    return Estimate(value, (value - half, value + half), n, f"robust logistic regression, {n_groups} {units}")
+    method = f"robust logistic regression, {cases.resamples.units}"
+    return Estimate(value, (value - half, value + half), n, method)
 
 
 def overlap(positive: Bools, score: Floats) -> bool:
@@ -221,14 +218,10 @@ def fit_logistic(positive: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[float, f
     Unlike a temperature it also shifts, which undoes class weights of the loss. None where the validation
     cases do not pin it down: separated completely, or a slope that is not positive.
     """
-    from statsmodels.genmod.families import Binomial
-    from statsmodels.genmod.generalized_linear_model import GLM
-
     truth, odds = np.asarray(positive, dtype=bool), log_odds(prob)
     if not overlap(truth, odds):
         return None
-    columns = np.column_stack([np.ones_like(odds), odds])
-    intercept, slope = GLM(truth.astype(float), columns, family=Binomial()).fit().params
+    intercept, slope = _logistic(truth, odds, slope=True).params
     return (float(intercept), float(slope)) if slope > 0 else None
 
 
@@ -301,8 +294,7 @@ def decision_curve(
     low = high = np.full(len(t), np.nan)
     if resamples is not None and resamples.n_groups > 1 and len(t):
         levels = norm.cdf(np.array([-1.0, 1.0]) * widened_z(resamples))
-        sums = np.zeros((resamples.n_groups, len(t) + 1))
-        np.add.at(sums, resamples.group, np.column_stack([benefit.T, np.ones(len(truth))]))
+        sums = resamples.sums(np.column_stack([benefit.T, np.ones(len(truth))]))
         drawn = np.concatenate([weights @ sums for weights in resamples.weights()])
         low, high = np.quantile(drawn[:, :-1] / drawn[:, -1:], levels, axis=0)
     return DecisionCurve(t, benefit.mean(axis=1), prevalence - (1 - prevalence) * odds, low, high)

@@ -182,11 +182,21 @@ class Resamples:
         """Number of groups, G."""
         return len(self.stratum)
 
+    @property
+    def units(self) -> str:
+        """What is drawn, in words: ``96 groups``, or ``96 cases`` where each is a group of its own."""
+        return f"{self.n_groups} {'cases' if self.n_groups == len(self.group) else 'groups'}"
+
     def __str__(self) -> str:
         """Return the draws in words, as the method of an estimate names them."""
-        units = f"{self.n_groups} {'cases' if self.n_groups == len(self.group) else 'groups'}"
         strata = f" in {self.n_strata} strata" if self.n_strata > 1 else ""
-        return f"{self.n_resamples} resamples of {units}{strata}"
+        return f"{self.n_resamples} resamples of {self.units}{strata}"
+
+    def sums(self, contributions: Floats) -> Floats:
+        """Add what each case contributes, [N, K], by group, [G, K]."""
+        by_group = np.zeros((self.n_groups, contributions.shape[1]))
+        np.add.at(by_group, self.group, contributions)
+        return by_group
 
     @property
     def n_strata(self) -> int:
@@ -308,8 +318,7 @@ def function_of_sums(
     c = np.asarray(contributions, dtype=np.float64)
     if c.ndim != 2 or len(c) != len(resamples.group) or not np.isfinite(c).all():
         raise ValueError(f"Expected finite contributions [{len(resamples.group)}, K], got {c.shape}.")
-    by_group = np.zeros((resamples.n_groups, c.shape[1]))
-    np.add.at(by_group, resamples.group, c)
+    by_group = resamples.sums(c)
     return lambda weights: f(weights @ by_group)
 
 

@@ -20,6 +20,7 @@ from gcsam_med.metrics.classification import (
     call_classes,
     check_probabilities,
     confusion_matrix,
+    missing_class,
     one_vs_rest,
 )
 from gcsam_med.metrics.intervals import (
@@ -30,6 +31,7 @@ from gcsam_med.metrics.intervals import (
     bootstrap,
     bootstrap_mean,
     function_of_sums,
+    group_index,
     proportion,
     resample_groups,
     weighted,
@@ -100,9 +102,9 @@ def segmentation_estimates(
     only : collection of str, optional
         Names of the metrics wanted. Default: all that the cases hold.
     """
-    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    if not len(cases) or len(group) != len(cases):
-        raise ValueError(f"{len(group)} groups do not fit {len(cases)} cases (at least one is needed).")
+    if not len(cases):
+        raise ValueError("There is no case to evaluate.")
+    group = group_index(groups, len(cases))
     normal = np.array([case.normal for case in cases])
     chosen = {"lesion": ~normal, "normal": normal, "all": np.ones_like(normal)}
     draws: dict[tuple[str, bytes], Resamples] = {}
@@ -177,7 +179,7 @@ def classification_estimates(
     labels, p = check_probabilities(y_true, prob)
     if not len(labels):
         raise ValueError("There is no case to evaluate.")
-    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    group = group_index(groups, len(labels))
     stratified = resample_groups(group, rng, strata=labels, n_resamples=n_resamples)
     whole = resample_groups(group, rng, n_resamples=n_resamples)
     n_classes = p.shape[1]
@@ -279,10 +281,7 @@ def _one_class(row: Metric, cases: CalledCases, k: int) -> Estimate:
         statistic = _of_confusion(truth, call, 2, lambda table: function(one_vs_rest(table, 1)), resamples)
     else:
         statistic = weighted(row.function(truth, cases.prob[:, k]), resamples)
-    missing = (
-        "" if truth.any() and not truth.all() else f"no {'negative' if truth.any() else 'positive'} cases"
-    )
-    return _with_reason(statistic, resamples, missing)
+    return _with_reason(statistic, resamples, missing_class(truth))
 
 
 def _several_classes(row: Metric, cases: CalledCases) -> Estimate:

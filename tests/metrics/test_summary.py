@@ -41,7 +41,8 @@ def test_values_equal_the_point_metrics_and_lie_in_their_intervals(n_classes, pe
     groups = [f"p{i // per_group}" for i in range(120)]
     overall, per_class = classification_estimates(y, prob, groups, rng(), n_resamples=300)
     expected, expected_classes = classification_metrics(y, prob)
-    assert set(overall) == {*expected, "ece"}
+    of_two = {"calibration_slope", "calibration_intercept"} if n_classes == 2 else set()
+    assert set(overall) == {*expected, "ece", *of_two}
     for got, want in zip((overall, *per_class), (expected, *expected_classes), strict=True):
         for name, value in want.items():
             assert got[name].value == pytest.approx(value), name
@@ -96,8 +97,10 @@ def test_bad_input_is_refused():
         classification_estimates([0, 1], [[0.5, 0.5], [np.nan, 0.5]], [0, 1], rng())
     with pytest.raises(ValueError, match="no case"):
         classification_estimates(np.empty(0, int), np.empty((0, 2)), [], rng())
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="no case"):
         segmentation_estimates([], [], rng())
+    with pytest.raises(ValueError, match="do not fit"):
+        segmentation_estimates([measure_case(MaskPair(EMPTY, EMPTY))], [0, 1], rng())
 
 
 def test_segmentation_counts_lesions_misses_and_normals():
