@@ -277,6 +277,21 @@ def _extras() -> Iterator[Check]:
             yield Check(f"extra {extra}", ", ".join(f"{name} {_version_of(name)}" for name, _ in needed))
 
 
+def _cuda_device(number: int) -> Check:
+    import torch
+
+    from gcsam_med.devices import free_memory, pick_precision
+    from gcsam_med.training.batches import RESIDENT_SHARE
+
+    device, facts = torch.device("cuda", number), torch.cuda.get_device_properties(number)
+    resident = RESIDENT_SHARE * free_memory(device) / GIGA
+    use = (
+        f"train uses {pick_precision('auto', device)}, captures its steps, and keeps a split of up to "
+        f"{resident:.1f} GB on it"
+    )
+    return Check(f"device cuda:{number}", f"{facts.name}, {facts.total_memory / GIGA:.0f} GB; {use}")
+
+
 def _devices() -> Iterator[Check]:
     try:
         import torch
@@ -290,10 +305,7 @@ def _devices() -> Iterator[Check]:
         yield Check("PyTorch", "computes wrongly", "missing", "Install torch anew.")
     yield Check("device cpu", f"{torch.get_num_threads()} threads")
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        facts = torch.cuda.get_device_properties(i)
-        memory = facts.total_memory / GIGA
-        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
-        yield Check(f"device cuda:{i}", f"{facts.name}, {memory:.0f} GB, {bf16}")
+        yield _cuda_device(i)
     if torch.backends.mps.is_available():
         yield Check("device mps", "Apple GPU")
     if not torch.cuda.is_available() and _has_nvidia_driver():

@@ -220,7 +220,8 @@ def _say_plan(event: Start) -> None:
         f"{config.model} ({event.parameters / 1e6:.1f} M weights, {event.initial}) with {config.optimizer}, "
         f"lr {config.lr:g}"
         + (f", rho {config.rho}" if config.optimizer not in {"adam", "adamw", "sgd"} else "")
-        + f", batch {config.batch_size}, {config.loss} loss, {config.precision} on {event.device}",
+        + f", batch {config.batch_size}, {config.loss} loss, {config.precision} on {event.device}"
+        + (f", {event.execution}" if event.execution else ""),
     ]
     if config.task == "classification":
         counts = ", ".join(f"{name} {n}" for name, n in zip(plan.classes, plan.class_counts(), strict=True))

@@ -40,6 +40,13 @@ class MicroBatch(NamedTuple):
     share: float
 
 
+def fits_on(device: torch.device, plan: Plan, rows: np.ndarray) -> bool:
+    """Whether the stored images and targets of some rows are to be kept on a GPU."""
+    info = plan.dataset.info
+    case_bytes = info.size**2 * (info.channels + (plan.task == "segmentation"))
+    return device.type == "cuda" and len(rows) * case_bytes <= RESIDENT_SHARE * free_memory(device)
+
+
 class StoredCases:
     """Stored images and targets of some rows: on the GPU if they fit, else read from disk when asked for.
 
@@ -59,8 +66,7 @@ class StoredCases:
         self.rows, self.place = rows, np.full(info.n_cases, -1)
         self.place[rows] = np.arange(len(rows))
         self.resident: tuple[Tensor, Tensor] | None = None
-        case_bytes = info.size**2 * (info.channels + (plan.task == "segmentation"))
-        if device.type == "cuda" and len(rows) * case_bytes <= RESIDENT_SHARE * free_memory(device):
+        if fits_on(device, plan, rows):
             self.keep()
 
     def keep(self) -> None:

@@ -27,6 +27,7 @@ class Start:
     steps_per_epoch: int  #: Steps of an epoch.
     first_step: int  #: 0, or the step at which it is resumed.
     initial: str  #: Where the first weights come from, e.g. ``"random"``.
+    execution: str = ""  #: How it uses a GPU, in a few words; empty on other devices.
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class TextLog(Callback):
         self._write(
             f"start at step {event.first_step}: {config.task}, {config.model} ({event.initial}), "
             f"{config.optimizer}, {len(event.plan.train_rows)} training and {len(event.plan.val_rows)} "
-            f"validation cases, {event.device}"
+            f"validation cases, {event.device}" + (f", {event.execution}" if event.execution else "")
         )
         for warning in event.plan.warnings:
             self._write(f"warning: {warning}")

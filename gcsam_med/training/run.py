@@ -37,6 +37,7 @@ from gcsam_med.training.resume import (
     restore,
 )
 from gcsam_med.training.state import TrainingState
+from gcsam_med.training.steps import how_it_runs
 
 __all__ = ["TrainingResult", "resume", "train", "train_folds"]
 
@@ -292,6 +293,7 @@ def _train(
                 plan=plan,
                 folder=run.root,
                 device=str(parts.device),
+                execution=how_it_runs(plan, parts.device, parts.fabric.world_size),
                 parameters=sum(p.numel() for p in parts.network.parameters() if p.requires_grad),
                 steps_per_epoch=steps_per_epoch,
                 first_step=state.step,

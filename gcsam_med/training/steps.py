@@ -9,8 +9,9 @@ import torch
 from gcsam_med.config import RunConfig
 from gcsam_med.optim import StepResult, training_step
 from gcsam_med.optim.capture import CapturedSteps, CaptureError
-from gcsam_med.training.batches import MicroBatch
+from gcsam_med.training.batches import MicroBatch, fits_on
 from gcsam_med.training.build import Parts
+from gcsam_med.training.plan import Plan
 
 
 def why_not_captured(config: RunConfig, device: torch.device, processes: int) -> str:
@@ -26,6 +27,16 @@ def why_not_captured(config: RunConfig, device: torch.device, processes: int) ->
     if config.precision == "fp16":
         return "fp16 scales the loss"
     return ""
+
+
+def how_it_runs(plan: Plan, device: torch.device, processes: int) -> str:
+    """How a run uses a GPU, in a few words; empty on other devices."""
+    if device.type != "cuda":
+        return ""
+    why_not = why_not_captured(plan.config, device, processes)
+    steps = f"steps not captured: {why_not}" if why_not else "steps captured in CUDA graphs"
+    place = "on the device" if fits_on(device, plan, plan.train_rows) else "read ahead from disk"
+    return f"{steps}, images {place}"
 
 
 class Steps:
