@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gcsam_med.errors import GcsamMedError, InputError
+from gcsam_med.files import SEAL, sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,10 +123,16 @@ def read_json(
     """Read a JSON file that must fit a schema: a pydantic model, or a type such as ``dict[str, float]``.
 
     `advice` says what to do if the file is missing, damaged or foreign; `fault` is the error to raise, an
-    `InputError` (exit code 2) or a `CheckpointError` (4); `most` is the largest size in bytes.
+    `InputError` (exit code 2) or a `CheckpointError` (4); `most` is the largest size in bytes. A seal (see
+    `files.sealed`) is checked and taken away.
     """
     with faults(path, advice, fault):
-        return validate(parse_json(read_plain(path, most, follow=False)), schema)
+        content = parse_json(read_plain(path, most, follow=False))
+        seal = content.pop(SEAL, None) if isinstance(content, dict) else None
+        found = validate(content, schema)
+        if seal is not None and sealed(content)[SEAL] != seal:
+            raise ValueError("it was changed since it was written")
+        return found
 
 
 def read_json_or_empty(path: Path, *, most: int = MOST_JSON) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
         result = read_json(run.result_file, dict[str, Any], "")
         if not all(math.isfinite(float(result[key])) for key in ("epochs", "steps", "seconds")):
             raise ValueError("result.json")
-        cases = _cases(folder / "cases.csv", metrics["task"])
+        cases = _cases(folder / "cases.csv", metrics["task"], metrics["cases_sha256"])
         measured = run.sharpness / "sharpness.json"
         sharpness = read_json(measured, dict[str, Any], "") if measured.is_file() else {}
         if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
@@ -144,6 +145,7 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         **known,
         "policy": stated,
         "synthetic": bool(metrics["synthetic"]),
+        "cases_sha256": str(metrics["cases_sha256"]),
         "run": known_run,
         "metrics": {name: {"value": value} for name, value in values.items()},
     }
@@ -153,9 +155,11 @@ def _given_threshold(operating: Mapping[str, Any]) -> float | None:
     return None if operating.get("chosen_on") == "validation" else operating.get("threshold")
 
 
-def _cases(path: Path, task: str) -> pd.DataFrame:
+def _cases(path: Path, task: str, sha256: str) -> pd.DataFrame:
     """Content of ``cases.csv`` by case id; its numbers lie in 0 to 1, or are empty where they may be."""
     content = read_plain(path, _MOST_BYTES)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError("cases.csv is not that of metrics.json")
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     for column in ("case_id", "group_id", "label"):
         table[column] = [plain_cell(value) for value in table[column]]

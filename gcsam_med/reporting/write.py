@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med.config import Language, Name, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
-from gcsam_med.files import replacing, write_durably
+from gcsam_med.files import replacing, sealed, write_durably
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reading import faults, read_json, validate
 from gcsam_med.reporting.comparison import Comparison
@@ -42,10 +43,12 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False, language: L
         If the folder cannot be written to, or the extra for PDF is not installed.
     """
     drawn = draw_all(report)
+    cases = frame_to_csv(report.cases).encode()
+    metrics = metrics_json(report) | {"cases_sha256": hashlib.sha256(cases).hexdigest()}
     content = {
         "report.html": report_html(report, drawn, language=language).encode(),
-        "metrics.json": _json(metrics_json(report)),
-        "cases.csv": frame_to_csv(report.cases).encode(),
+        "metrics.json": _json(sealed(metrics)),
+        "cases.csv": cases,
         **_pictures(drawn),
         **{f"tables/{name}.csv": table.encode() for name, table in _tables(report).items()},
     }

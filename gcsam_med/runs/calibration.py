@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import write_durably
+from gcsam_med.files import sealed, write_json
 from gcsam_med.metrics.operating_point import THRESHOLDS
 from gcsam_med.reading import read_json
 
@@ -75,8 +75,7 @@ def positive_class(card: ModelCard, fitted: CalibrationFile | None) -> str | Non
 
 def save_calibration(folder: Path, calibration: CalibrationFile) -> None:
     """Write ``calibration.json`` into a model folder."""
-    text = calibration.model_dump_json(by_alias=True, indent=2) + "\n"
-    write_durably(folder / CALIBRATION, text.encode())
+    write_json(folder / CALIBRATION, sealed(calibration.model_dump(mode="json", by_alias=True)))
 
 
 def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | None:

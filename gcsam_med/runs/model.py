@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.files import write_durably
+from gcsam_med.files import sealed, write_durably
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import faults, read_json, read_plain
 from gcsam_med.transforms.preprocessing import Preprocessing
@@ -176,7 +177,8 @@ def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> Model
     # Two files cannot be replaced in one instant. Until the card is there, the former weights stay; from then
     # on, the reader takes the incoming ones, whether or not they have moved to their place yet.
     write_durably(folder / INCOMING, data)
-    write_durably(folder / CARD, (written.model_dump_json(by_alias=True, indent=2) + "\n").encode())
+    content = sealed(written.model_dump(mode="json", by_alias=True))
+    write_durably(folder / CARD, (json.dumps(content, indent=2) + "\n").encode())
     (folder / INCOMING).replace(folder / WEIGHTS)
     return written
 

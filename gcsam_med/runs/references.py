@@ -16,8 +16,9 @@ Neither can notice a rare disease on a usual image: no flag is no proof.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -26,7 +27,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import write_durably
+from gcsam_med.files import SEAL, sealed, write_durably, write_json
 from gcsam_med.reading import faults, parse_json, read_json, read_safetensors, validate
 from gcsam_med.runs.calibration import MAKE_AGAIN
 from gcsam_med.transforms.letterbox import Letterbox
@@ -144,7 +145,7 @@ def fit_intensities(
 
 def save_intensities(folder: Path, reference: IntensityReference) -> None:
     """Write ``training_images.json`` into a model folder."""
-    write_durably(folder / INTENSITY_FILE, (reference.model_dump_json(by_alias=True) + "\n").encode())
+    write_json(folder / INTENSITY_FILE, sealed(reference.model_dump(mode="json", by_alias=True)))
 
 
 def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | None:
@@ -171,6 +172,7 @@ class _FeatureFacts(BaseModel):
     rest: float = Field(gt=0)
     limit: float = Field(gt=0)
     weights_sha256: str
+    arrays_sha256: str
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,15 @@ def save_features(folder: Path, features: FeatureReference) -> None:
         "weights_sha256": features.weights_sha256,
     }
     whole = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
-    write_durably(folder / FEATURE_FILE, save(whole, {"training_features": json.dumps(facts)}))
+    facts |= {"arrays_sha256": _digest(whole)}
+    write_durably(folder / FEATURE_FILE, save(whole, {"training_features": json.dumps(sealed(facts))}))
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape}\n".encode() + arrays[name].tobytes())
+    return digest.hexdigest()
 
 
 def load_features(folder: Path, weights_sha256: str) -> FeatureReference | None:
@@ -257,7 +267,10 @@ def load_features(folder: Path, weights_sha256: str) -> FeatureReference | None:
         return None
     arrays, metadata = read_safetensors(path, MAKE_AGAIN, fault=CheckpointError, most=MOST_FEATURE_BYTES)
     with faults(path, MAKE_AGAIN, CheckpointError):
-        facts = validate(parse_json(metadata.get("training_features", "")), _FeatureFacts)
+        said = parse_json(metadata.get("training_features", ""))
+        facts = validate(said, _FeatureFacts)
+        if sealed(said)[SEAL] != said.get(SEAL) or _digest(arrays) != facts.arrays_sha256:
+            raise ValueError("it was changed since it was written")
         if arrays.keys() != {"mean", "axes", "variance"}:
             raise ValueError("it should hold mean, axes and variance")
         mean, axes, variance = arrays["mean"], arrays["axes"], arrays["variance"]

@@ -16,7 +16,15 @@ from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, l
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
-from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably
+from gcsam_med.files import (
+    is_leftover,
+    locked,
+    make_folder,
+    remove_leftovers,
+    sealed,
+    write_durably,
+    write_json,
+)
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_card, load_model
 from gcsam_med.runs.calibration import load_calibration
@@ -348,7 +356,7 @@ def _finish(plan: Plan, run: RunFolder, result: TrainingResult, device: torch.de
     model = load_model(run.model, device)
     if not run.finished or load_calibration(run.model, model.card.weights_sha256) is None:
         calibrate(run, model, plan.config, plan.dataset)
-    write_durably(run.result_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+    write_json(run.result_file, sealed(result.to_json()))
 
 
 def _result(plan: Plan, state: TrainingState, run: RunFolder) -> TrainingResult:

@@ -148,13 +148,16 @@ def resign(folder: Path) -> None:
     """Make the card accept the weights file as it is now."""
     path = folder / "model.json"
     values = json.loads(path.read_text())
+    del values["seal"]
     values["weights_sha256"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     path.write_text(json.dumps(values))
 
 
 def edit_card(folder: Path, **values: object) -> None:
     path = folder / "model.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    content = json.loads(path.read_text())
+    del content["seal"]
+    path.write_text(json.dumps({**content, **values}))
 
 
 def other_weights(folder: Path) -> None:

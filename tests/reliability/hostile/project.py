@@ -52,7 +52,9 @@ class Project:
 
     def set(self, path: Path, **values: object) -> None:
         """Change fields of a JSON file."""
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+        content = json.loads(path.read_text())
+        content.pop("seal", None)
+        path.write_text(json.dumps({**content, **values}))
 
     def column(self, name: str, value: object) -> None:
         """Set a cell of the manifest's rows of the test split, and of the first row."""
@@ -74,6 +76,7 @@ class Project:
         path.write_text(info.model_dump_json(by_alias=True))
         for path in (self.root / "runs").rglob("*.json"):
             self.edit(path, lambda text: text.replace(former, info.content_sha256))
+            self.set(path)
 
 
 Arguments = list[str]
