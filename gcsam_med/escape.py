@@ -17,6 +17,25 @@ def printable(text: str) -> str:
     )
 
 
+# A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection).
+FORMULA_STARTS = ("=", "+", "-", "@", "|", "%")
+
+
+def csv_cell(text: str) -> str:
+    """Put an apostrophe before text that a spreadsheet would run."""
+    return f"'{text}" if _is_formula(text) else text
+
+
+def plain_cell(text: str) -> str:
+    """Undo `csv_cell`."""
+    return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
+
+
+def _is_formula(text: str) -> bool:
+    # Apostrophes in front are looked through, so that text which has its own comes back as it was.
+    return text.lstrip().lstrip("'").lstrip().startswith(FORMULA_STARTS)
+
+
 def markdown(value: Any) -> Any:
     """Escape text for Markdown, in a paragraph or a table: no HTML, link, code or line of its own.
 

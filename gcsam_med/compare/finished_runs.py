@@ -15,9 +15,9 @@ import pandas as pd
 from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import MACHINE_FIELDS, RunConfig
 from gcsam_med.errors import InputError
+from gcsam_med.escape import plain_cell
 from gcsam_med.files import is_name
 from gcsam_med.reading import read_json, read_plain
-from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import RunFolder, load_card
 

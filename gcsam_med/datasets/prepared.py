@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gcsam_med.config import Name, check_name
 from gcsam_med.errors import InputError
+from gcsam_med.escape import plain_cell
 from gcsam_med.reading import faults, open_plain, read_csv, read_json, read_plain, validate
 from gcsam_med.transforms.letterbox import Letterbox
 
@@ -506,7 +507,7 @@ def _read_info(root: Path) -> DatasetInfo:
 
 def _read_manifest(root: Path, info: DatasetInfo) -> pd.DataFrame:
     path = root / MANIFEST
-    table = read_csv(path, [], _AGAIN, most=MOST_MANIFEST_BYTES)
+    table = read_csv(path, [], _AGAIN, most=MOST_MANIFEST_BYTES).map(plain_cell).rename(columns=plain_cell)
     needed = {"case_id", "group_id", "label", "split", "fold", "height", "width", "pixel_spacing", "has_mask"}
     missing = sorted(needed - set(table.columns))
     if missing or len(table) != info.n_cases:

@@ -67,6 +67,7 @@ from gcsam_med.preparation.store import (
     read_sources,
     record_sources,
     write_fingerprints,
+    write_table,
 )
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import open_plain, read_json_or_empty
@@ -315,7 +316,7 @@ class _Work:
                 colour_expected=info.modality == "photo",
                 private=self.spec.private,
             )
-            manifest.to_csv(folder / MANIFEST, index=False)
+            write_table(folder / MANIFEST, manifest)
             info = with_fingerprint(folder, info)
             write_fingerprints(folder / FINGERPRINTS, facts)
             keys = [content_key(f.source_sha256, f.case_id) for f in facts]

@@ -31,6 +31,7 @@ from gcsam_med.datasets.prepared import (
 )
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import InputError
+from gcsam_med.escape import csv_cell, plain_cell
 from gcsam_med.preparation.privacy import keyed_id
 from gcsam_med.preparation.scan import Facts, Fingerprint
 from gcsam_med.preparation.splits import Division
@@ -271,6 +272,12 @@ def _counted(paths: list[str], verb: str, name_files: bool) -> str:
     return f"{len(paths)} file{'s' if len(paths) > 1 else ''} {verb}" + (f" ({shown})" if name_files else "")
 
 
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV in which no text is a formula; `plain_cell` gives the texts back."""
+    text = {c: table[c].map(csv_cell) for c in table if table[c].dtype.kind not in "biuf"}
+    table.assign(**text).rename(columns=csv_cell).to_csv(path, index=False)
+
+
 FINGERPRINTS = "fingerprints.csv"
 HASHES = ("dhash", "phash", "dhash_mirrored", "phash_mirrored")
 
@@ -282,7 +289,7 @@ def write_fingerprints(path: Path, facts: Sequence[Facts]) -> None:
         | {c: f"{getattr(f.fingerprint, c):016x}" for c in HASHES}
         for f in facts
     ]
-    pd.DataFrame(rows).to_csv(path, index=False)
+    write_table(path, pd.DataFrame(rows))
 
 
 def read_fingerprints(path: Path) -> tuple[list[str], list[str], list[Fingerprint]]:
@@ -296,4 +303,5 @@ def read_fingerprints(path: Path) -> tuple[list[str], list[str], list[Fingerprin
         ]
         if any(not 0 <= value < 2**64 for found in prints for value in astuple(found)):
             raise ValueError("a hash has more than 64 bits")
-    return table["case_id"].tolist(), table["pixel_sha256"].tolist(), prints
+    names = [plain_cell(text) for text in table["case_id"]]
+    return names, table["pixel_sha256"].tolist(), prints

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-# A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection).
-FORMULA_STARTS = ("=", "+", "-", "@", "|", "%")
+from gcsam_med.escape import csv_cell
+
 # Tabs and line ends make some spreadsheets look for a formula after them; no name needs any of these.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
@@ -33,15 +33,8 @@ def safe_cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
-        text = _CONTROL.sub(" ", value)
-        return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+        return csv_cell(_CONTROL.sub(" ", value))
     return str(value)
-
-
-def plain_cell(text: str) -> str:
-    """Undo the apostrophe of `safe_cell` in a cell that was read back."""
-    inner = text.removeprefix("'")
-    return inner if text != inner and inner.lstrip().startswith(FORMULA_STARTS) else text
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -18,13 +18,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gcsam_med.errors import InputError
+from gcsam_med.escape import plain_cell
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.evaluation.gallery import grad_cam
 from gcsam_med.evaluation.subgroups import subgroup_columns
 from gcsam_med.metrics.table import METRICS
 from gcsam_med.reading import read_csv
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines
-from gcsam_med.reporting.tables import plain_cell
 from gcsam_med.reporting.text import number, plain_value
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import network_outputs

@@ -20,13 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med.datasets.table import REVIEW as REMARKS
 from gcsam_med.errors import InputError
+from gcsam_med.escape import plain_cell
 from gcsam_med.files import locked, make_folder, write_durably
 from gcsam_med.images import decode_frames, read_bytes, read_mask
 from gcsam_med.images.read import natural
 from gcsam_med.inference.inputs import MASKS, OVERLAYS, find_input, safe_name
 from gcsam_med.inference.predict import SETTINGS
 from gcsam_med.reading import read_csv, read_json_or_empty
-from gcsam_med.reporting.tables import plain_cell, to_csv
+from gcsam_med.reporting.tables import to_csv
 from gcsam_med.view.library import PREDICTIONS
 
 REVIEW, CORRECTED, IMAGES = "review.csv", "masks-corrected", "images-reviewed"
