@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import shutil
 import socket
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +20,6 @@ from typing import Any, BinaryIO
 from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.escape import printable
 
-SEAL = "seal"
 MOST_NAME = 100
 """Characters of a name, see `is_name`; it may have twice as many bytes, which is what file systems count."""
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
@@ -65,18 +63,6 @@ def write_durably(path: Path, data: bytes) -> None:
 def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
     """Write finite JSON durably."""
     write_durably(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
-
-
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Add a hash of a JSON object to it, so that a reader knows a file that was changed; see `read_json`.
-
-    It guards against accidents and tired hands, not against whoever computes the hash anew.
-    """
-    plain = {name: value for name, value in content.items() if name != SEAL}
-    # As read again from a file: tuples are lists there, and keys are texts.
-    again = json.loads(json.dumps(plain, allow_nan=False))
-    digest = hashlib.sha256(json.dumps(again, sort_keys=True).encode()).hexdigest()
-    return plain | {SEAL: digest}
 
 
 def _open_new(path: Path) -> BinaryIO:

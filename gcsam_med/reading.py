@@ -11,6 +11,7 @@ No other module opens a file for reading (``tests/test_reading.py``).
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import math
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gcsam_med.errors import GcsamMedError, InputError
-from gcsam_med.files import SEAL, sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ Fault = type[GcsamMedError]
 MOST_JSON, MOST_TABLE, MOST_LINES = 64 * 2**20, 4 * 2**30, 256 * 2**20
 """Bounds in bytes of JSON and YAML, of a table, and of a file of lines."""
 MOST_LEVELS, MOST_YAML_LEVELS = 100, 20
+SEAL = "seal"
 _NOT_PLAIN = "it is not a plain file"
 
 
@@ -124,7 +125,7 @@ def read_json(
 
     `advice` says what to do if the file is missing, damaged or foreign; `fault` is the error to raise, an
     `InputError` (exit code 2) or a `CheckpointError` (4); `most` is the largest size in bytes. A seal (see
-    `files.sealed`) is checked and taken away.
+    `sealed`) is checked and taken away.
     """
     with faults(path, advice, fault):
         content = parse_json(read_plain(path, most, follow=False))
@@ -133,6 +134,18 @@ def read_json(
         if seal is not None and sealed(content)[SEAL] != seal:
             raise ValueError("it was changed since it was written")
         return found
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a hash of a JSON object to it, so that a reader knows a file that was changed; see `read_json`.
+
+    It guards against accidents and tired hands, not against whoever computes the hash anew.
+    """
+    plain = {name: value for name, value in content.items() if name != SEAL}
+    # As read again from a file: tuples are lists there, and keys are texts.
+    again = json.loads(json.dumps(plain, allow_nan=False))
+    digest = hashlib.sha256(json.dumps(again, sort_keys=True).encode()).hexdigest()
+    return plain | {SEAL: digest}
 
 
 def read_json_or_empty(path: Path, *, most: int = MOST_JSON) -> dict[str, Any]:
