@@ -274,8 +274,11 @@ def _counted(paths: list[str], verb: str, name_files: bool) -> str:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV in which no text is a formula; `plain_cell` gives the texts back."""
-    text = {c: table[c].map(csv_cell) for c in table if table[c].dtype.kind not in "biuf"}
-    table.assign(**text).rename(columns=csv_cell).to_csv(path, index=False)
+    written = table.rename(columns=csv_cell)
+    for column in written.columns:
+        if written[column].dtype.kind not in "biuf":
+            written[column] = written[column].map(csv_cell)
+    written.to_csv(path, index=False)
 
 
 FINGERPRINTS = "fingerprints.csv"

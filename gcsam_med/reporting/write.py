@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med.config import Language, Name, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
-from gcsam_med.files import replacing, sealed, write_durably
+from gcsam_med.files import replacing, write_durably
 from gcsam_med.metrics.intervals import Estimate
-from gcsam_med.reading import faults, read_json, validate
+from gcsam_med.reading import faults, read_json, sealed, validate
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_comparison

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import sealed, write_json
+from gcsam_med.files import write_json
 from gcsam_med.metrics.operating_point import THRESHOLDS
-from gcsam_med.reading import read_json
+from gcsam_med.reading import read_json, sealed
 
 if TYPE_CHECKING:
     from gcsam_med.runs.model import ModelCard

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.files import sealed, write_durably
+from gcsam_med.files import write_durably
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import faults, read_json, read_plain
+from gcsam_med.reading import faults, read_json, read_plain, sealed
 from gcsam_med.transforms.preprocessing import Preprocessing
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import SEAL, sealed, write_durably, write_json
-from gcsam_med.reading import faults, parse_json, read_json, read_safetensors, validate
+from gcsam_med.files import write_durably, write_json
+from gcsam_med.reading import SEAL, faults, parse_json, read_json, read_safetensors, sealed, validate
 from gcsam_med.runs.calibration import MAKE_AGAIN
 from gcsam_med.transforms.letterbox import Letterbox
 

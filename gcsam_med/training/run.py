@@ -16,16 +16,9 @@ from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, l
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
-from gcsam_med.files import (
-    is_leftover,
-    locked,
-    make_folder,
-    remove_leftovers,
-    sealed,
-    write_durably,
-    write_json,
-)
+from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably, write_json
 from gcsam_med.optim import OPTIMIZERS
+from gcsam_med.reading import sealed
 from gcsam_med.runs import RunFolder, load_card, load_model
 from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.batches import Batches
