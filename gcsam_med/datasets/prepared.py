@@ -256,7 +256,7 @@ class PreparedDataset:
     info : DatasetInfo
         Facts about the whole.
     manifest : pandas.DataFrame
-        One row a case; row i is plane i of the pixel files. ``label`` is a class name or ``""``.
+        One row for each case; row i is plane i of the pixel files. ``label`` is a class name or ``""``.
 
     deep : bool
         Read all bytes to compare their hashes with those that `prepare` recorded, also of files whose size

@@ -1,4 +1,4 @@
-"""A table with a row an image: ``image``, and as far as known ``mask``, ``label``, ``group``, ``split``.
+"""A table with a row for each image: ``image``, and where known ``mask``, ``label``, ``group``, ``split``.
 
 CSV in any usual encoding and with any usual delimiter, or .xlsx. ``mask`` may name several files with ``;``
 between them; an empty cell, or ``NA``, means that there is no mask. ``group`` says what must stay together

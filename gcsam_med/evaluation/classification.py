@@ -269,7 +269,7 @@ def _policy(
 def _case_table(
     context: EvaluationContext, evaluated: Predictions, calls: np.ndarray, calibrated: np.ndarray | None
 ) -> pd.DataFrame:
-    """Return ``cases.csv``: one row a case, in manifest order."""
+    """Return ``cases.csv``: one row for each case, in manifest order."""
     manifest = context.dataset.manifest.iloc[evaluated.rows]
     table = pd.DataFrame(
         {column: manifest[column].to_numpy(dtype=str) for column in ("case_id", "group_id", "label")}

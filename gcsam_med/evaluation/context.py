@@ -278,7 +278,7 @@ class TaskResult:
     confusion: np.ndarray | None = None
     calibration: Calibration | None = None
     postprocessing: Mapping[str, Estimates] = field(default_factory=dict)
-    #: Further subgroups that are not in the manifest, one value a case; empty text means none.
+    #: Further subgroups that are not in the manifest, one value for each case; empty text means none.
     extra_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

@@ -301,7 +301,7 @@ def joined(parts: Sequence[Measured]) -> Measured:
 
 
 def case_table(context: EvaluationContext, measured: Measured, how: Measuring) -> pd.DataFrame:
-    """Return ``cases.csv``: one row a case, in manifest order."""
+    """Return ``cases.csv``: one row for each case, in manifest order."""
     manifest = context.dataset.manifest.iloc[measured.rows]
     table = pd.DataFrame(
         {

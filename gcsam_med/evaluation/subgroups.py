@@ -66,13 +66,13 @@ def _joined(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _columns(context: EvaluationContext, result: TaskResult) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each attribute with one text a case; empty where the case belongs to no part."""
+    """Yield each attribute with one text for each case; empty where the case belongs to no part."""
     yield from result.extra_columns.items()
     yield from subgroup_columns(context.dataset.manifest.iloc[result.rows])
 
 
 def subgroup_columns(manifest: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each attribute of a manifest that makes subgroups, with one text a case."""
+    """Yield each attribute of a manifest that makes subgroups, with one text for each case."""
     for column in manifest.columns:
         if column in BOOKKEEPING or column.endswith("_sha256"):
             continue

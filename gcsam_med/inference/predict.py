@@ -59,7 +59,7 @@ class Predicted:
     """What `predict` did."""
 
     folder: Path  #: Where everything is.
-    rows: list[dict[str, Any]]  #: One an image, as in ``predictions.csv``.
+    rows: list[dict[str, Any]]  #: One for each image, as in ``predictions.csv``.
     faults: tuple[Fault, ...]  #: Inputs that could not be used.
     renamed: int  #: Inputs whose stem others share too.
     resumed: int  #: Inputs that had been done before.
@@ -289,7 +289,7 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], 
 class Journal:
     """What was predicted so far, so that a stopped prediction can be resumed.
 
-    A first JSON line holds the settings that determine the results, then there is one line an input, with the
+    A first JSON line holds the settings that determine the results, then one line for each input, with the
     hashes of its files. An input whose files are not what its line says (deleted, cut by a power loss,
     written anew for another input of the same name) is done again.
 

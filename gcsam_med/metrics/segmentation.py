@@ -243,7 +243,7 @@ def undetected(case: MaskPair) -> list[bool]:
 
 
 def lesions_found(case: MaskPair) -> list[bool]:
-    """Return a flag a lesion: whether it is found."""
+    """Return a flag for each lesion: whether it is found."""
     return [i < case.detection.found for i in range(case.detection.lesions)]
 
 

@@ -1,4 +1,4 @@
-"""NETWORKS: one row a network, and the one function that builds from it.
+"""NETWORKS: one row for each network, and the one function that builds from it.
 
 Segmentation networks are MONAI's, classification networks torchvision's. To add one, add a row: `target` is
 the import path of its class, which is called with ``in_channels``, ``out_channels``, the row's options and

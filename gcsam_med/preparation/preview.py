@@ -24,7 +24,7 @@ def preview(
     split: Split = "train",
     seed: int = 0,
 ) -> Path:
-    """Write a PNG with a row a case: the stored image, then `variants` transforms of it, masks outlined.
+    """Write a PNG with a row for each case: the stored image, then `variants` of it, masks outlined.
 
     `cases`, of those that take part in training, are drawn from `split` by `seed`, which also determines
     the transforms.

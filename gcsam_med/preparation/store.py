@@ -76,7 +76,7 @@ MAX_TEXT_VALUES = 20
 def build_manifest(
     facts: Sequence[Facts], group_ids: Sequence[str], division: Division, *, private: bool
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Build the manifest, a row a case: contract columns, hashes, then attributes.
+    """Build the manifest, a row for each case: contract columns, hashes, then attributes.
 
     Of private sources file names are left out, and text columns that may name people; those columns' names
     are returned too.
@@ -286,7 +286,7 @@ HASHES = ("dhash", "phash", "dhash_mirrored", "phash_mirrored")
 
 
 def write_fingerprints(path: Path, facts: Sequence[Facts]) -> None:
-    """Write one row a case: case id, hash of the pixels, perceptual hashes in hex."""
+    """Write one row for each case: case id, hash of the pixels, perceptual hashes in hex."""
     rows = [
         {"case_id": f.case_id, "pixel_sha256": f.pixel_sha256}
         | {c: f"{getattr(f.fingerprint, c):016x}" for c in HASHES}

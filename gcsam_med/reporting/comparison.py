@@ -16,7 +16,7 @@ MIN_SEEDS = 3  # for a verdict
 class ArmMetric:
     """A metric of an arm over its runs."""
 
-    #: One a run, in the order of the arm's runs; NaN where a run leaves it undefined.
+    #: One for each run, in the order of the arm's runs; NaN where a run leaves it undefined.
     values: tuple[float, ...]
     #: mean, sd: Over the runs that define it; sd is NaN for a single one.
     mean: float

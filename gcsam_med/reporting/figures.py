@@ -32,7 +32,7 @@ def area_unit(report: Report) -> str:
 
 
 def dice_distribution(report: Report) -> Figure:
-    """Dice of every lesion image, by class: box, and a dot a case."""
+    """Dice of every lesion image, by class: box, and a dot for each case."""
     table = lesions(report)
     parts = [
         (str(name) or "all", part["dice"].to_numpy()) for name, part in table.groupby("label", sort=True)

@@ -147,7 +147,7 @@ class Calibration:
     after: Estimates
     logistic: Estimates
     logistic_fit: tuple[float, float] | None  #: Intercept and slope of the logistic recalibration.
-    #: curve_before, curve_after: Columns ``predicted, observed, low, high, n``: one row a bin of the
+    #: curve_before, curve_after: Columns ``predicted, observed, low, high, n``: one row for each bin of the
     #: reliability diagram.
     curve_before: pd.DataFrame
     curve_after: pd.DataFrame | None
@@ -190,7 +190,7 @@ class Report:
     data: DataFacts  #: The data.
     metrics: Estimates  #: Named as in ``metrics.json``.
     per_class: Mapping[str, Estimates]  #: The same for each class.
-    cases: pd.DataFrame  #: One row a case, columns as in ``cases.csv``.
+    cases: pd.DataFrame  #: One row for each case, columns as in ``cases.csv``.
     #: How each metric was computed: resolution, unit, tolerance, empty masks, threshold, intervals.
     policy: Mapping[str, Any]
     operating: Operating  #: The threshold.
@@ -204,7 +204,7 @@ class Report:
     folds: tuple[FoldFacts, ...] = ()  #: The models, where the test folds of several are pooled.
     #: Segmentation: what each option of `predict` would do to the main metrics.
     postprocessing: Mapping[str, Estimates] = field(default_factory=dict)
-    history: pd.DataFrame | None = None  #: The training, a row an epoch.
+    history: pd.DataFrame | None = None  #: The training, a row for each epoch.
     #: environment, config, audit: Where and how it was trained, and what was found in the data.
     environment: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -286,7 +286,7 @@ def plain(value: Any) -> Any:
 
 
 def _comparison_csv(comparison: Comparison) -> str:
-    """One row a run, with its metrics."""
+    """One row for each run, with its metrics."""
     keys = list(dict.fromkeys(k for arm in comparison.arms for k in arm.metrics))
     rows = [
         [

@@ -27,7 +27,7 @@ class RunFolder:
 
     @property
     def history_file(self) -> Path:
-        """One row an epoch."""
+        """One row for each epoch."""
         return self.root / "history.csv"
 
     @property

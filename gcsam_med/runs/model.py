@@ -76,7 +76,7 @@ class ModelCard(BaseModel):
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if not len(self.mean) == len(self.std) == self.in_channels:
-            raise ValueError("mean and std should have one number a channel")
+            raise ValueError("mean and std should have one number for each channel")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes should be distinct")
         return self

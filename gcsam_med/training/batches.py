@@ -114,7 +114,7 @@ class StoredCases:
 
 
 class _Epoch(NamedTuple):
-    """What is the same for an epoch, on the device; a row a case in the epoch's order."""
+    """What is the same for an epoch, on the device; a row for each case in the epoch's order."""
 
     places: Tensor | None  #: Where the cases stand among the resident ones.
     draws: Tensor | None  #: Random numbers of the augmentation.

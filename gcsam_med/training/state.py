@@ -159,7 +159,7 @@ def _card(plan: Plan, state: TrainingState) -> ModelCard:
 
 
 def write_history(path: Path, rows: Sequence[Row]) -> None:
-    """Write one row an epoch; the file is whole at any time."""
+    """Write one row for each epoch; the file is whole at any time."""
     if not rows:
         return
     text = io.StringIO()

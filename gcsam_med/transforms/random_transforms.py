@@ -23,7 +23,7 @@ BEND_POINTS = 6
 """Control points of a bend along each side: folds of about a sixth of the image, as tissue makes them."""
 
 Draws = np.ndarray
-"""One number a case, float32, shape (B,)."""
+"""One number for each case, float32, shape (B,)."""
 
 
 class Batch(TypedDict):
@@ -55,13 +55,13 @@ class CaseRandom(np.random.RandomState):
         return _mix(self.keys + _counter(self.count))
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Draws:  # type: ignore[override]
-        """Draw from low..high, one number a case."""
+        """Draw from low..high, one number for each case."""
         del size
         part = (self.bits() >> np.uint64(11)) * 2.0**-53
         return (low + (high - low) * part).astype(np.float32)
 
     def rand(self, *size: int) -> Draws:  # type: ignore[override]
-        """Draw from 0..1, one number a case."""
+        """Draw from 0..1, one number for each case."""
         del size
         return self.uniform()
 

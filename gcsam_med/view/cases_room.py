@@ -60,7 +60,7 @@ class OpenedEvaluation:
     threshold: float  #: Of the evaluation, for a mask.
     policy: Mapping[str, Any]  #: How it was measured.
     flags: Sequence[tuple[str, ...]]  #: What is wrong with each case.
-    subgroups: Mapping[str, np.ndarray]  #: By attribute, one text a case.
+    subgroups: Mapping[str, np.ndarray]  #: By attribute, one text for each case.
 
     def label(self, place: int) -> str:
         """Say in a line how a case went."""
