@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +71,7 @@ def sharpness_command(
 ) -> None:
     """Measure how sharp the minimum is: Hessian eigenvalues and trace, worst loss within rho, landscape."""
     from gcsam_med.evaluation.flatness import measure_sharpness
-    from gcsam_med.files import write_durably
+    from gcsam_med.files import write_durably, write_json
     from gcsam_med.reporting.figures import loss_lines, loss_surface
     from gcsam_med.reporting.style import look, to_png
     from gcsam_med.runs import RunFolder
@@ -83,7 +82,7 @@ def sharpness_command(
         content = measure_sharpness(root, options, track=console.track)
         folder = output / content["run"] if output else RunFolder(root).sharpness
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / "sharpness.json", (json.dumps(content, indent=1) + "\n").encode())
+        write_json(folder / "sharpness.json", content, indent=1)
         with look():
             if content["line"]:
                 write_durably(folder / "line.png", to_png(loss_lines([content])))
@@ -126,6 +125,9 @@ def show_report(report: Report) -> None:
 
 
 def _show_sharpness(found: list[dict[str, Any]]) -> None:
+    def written(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)  # not finite
+
     sample = found[0]["sample"]
     console.table(
         f"Loss of {sample['cases']} {sample['split']} cases ({sample['loss']})",
@@ -133,13 +135,14 @@ def _show_sharpness(found: list[dict[str, Any]]) -> None:
         [
             (
                 one["run"],
-                f"{one['loss']:.4f}",
-                f"{one['hessian']['largest'][0]:.3g} ± {one['hessian']['largest_errors'][0]:.1g}",
-                f"{one['hessian']['trace']:.3g} ± {one['hessian']['trace_standard_error']:.1g}",
-                f"{one['worst_loss']['increase']:.4g}",
+                written(one["loss"], ".4f"),
+                f"{written(h['largest'][0], '.3g')} ± {written(h['largest_errors'][0], '.1g')}",
+                f"{written(h['trace'], '.3g')} ± {written(h['trace_standard_error'], '.1g')}",
+                written(one["worst_loss"]["increase"], ".4g"),
                 f"{one['worst_loss']['rho']:g}",
             )
             for one in found
+            for h in [one["hessian"]]
         ],
         result=True,
     )

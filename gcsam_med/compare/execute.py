@@ -5,7 +5,6 @@ Each of these does what is left and skips what is there, so any of them continue
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -23,7 +22,7 @@ from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.flatness import measure_sharpness
-from gcsam_med.files import locked, write_durably
+from gcsam_med.files import locked, write_json
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
@@ -107,8 +106,7 @@ def finish_run(
             folder.root, SHARPNESS, track=track, batch_size=run.config.batch_size, **where
         )
         folder.sharpness.mkdir(exist_ok=True)
-        content = json.dumps(measured, indent=1) + "\n"
-        write_durably(folder.sharpness / "sharpness.json", content.encode())
+        write_json(folder.sharpness / "sharpness.json", measured, indent=1)
 
 
 def is_evaluated(run: RunFolder, split: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,7 +13,7 @@ from pydantic import BaseModel, Field
 from gcsam_med.config import CompareOptions, Name, RunConfig, load_config
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError, unknown_name
-from gcsam_med.files import write_durably
+from gcsam_med.files import write_json
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reading import read_json
 from gcsam_med.runs import RunFolder
@@ -64,7 +63,7 @@ class StudyPlan:
             ],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self.folder / PLAN_FILE, (json.dumps(content, indent=1) + "\n").encode())
+        write_json(self.folder / PLAN_FILE, content, indent=1)
 
 
 def make_study_plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,12 @@ from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.progress import Track, silent
+from gcsam_med.reporting.write import plain
 
 if TYPE_CHECKING:
     import torch
 
-    from gcsam_med.metrics.hessian import Landscape, Objective
+    from gcsam_med.metrics.hessian import Objective
 
 
 def measure_sharpness(
@@ -75,7 +75,7 @@ def measure_sharpness(
     spectrum = hessian_spectrum(objective, options.eigenvalues, seed=options.seed, track=track)
     trace = hessian_trace(objective, options.trace_samples, seed=options.seed, track=track)
     worst = worst_loss(objective, rho, seed=options.seed, track=track)
-    return {
+    content = {
         "schema": 1,
         "run": context.run.root.resolve().name,
         "optimizer": context.model.card.optimizer,
@@ -87,7 +87,7 @@ def measure_sharpness(
         "hessian": {
             "largest": list(spectrum.largest),
             "largest_errors": list(spectrum.largest_errors),
-            "smallest": _finite(spectrum.smallest),
+            "smallest": spectrum.smallest,
             "trace": trace.value,
             "trace_standard_error": trace.standard_error,
             "trace_samples": trace.samples,
@@ -97,9 +97,11 @@ def measure_sharpness(
             "increase": worst.increase,
             "increase_first_order": worst.first_order,
         },
-        "line": _landscape(line),
-        "surface": _landscape(surface),
+        "line": line and {"positions": line.positions.tolist(), "losses": line.losses.tolist()},
+        "surface": surface and {"positions": surface.positions.tolist(), "losses": surface.losses.tolist()},
     }
+    measured: dict[str, Any] = plain(content)
+    return measured
 
 
 def _sample(context: EvaluationContext, options: SharpnessOptions) -> np.ndarray:
@@ -157,17 +159,3 @@ def _loss_name(context: EvaluationContext) -> str:
 def _own_rho(context: EvaluationContext) -> float:
     rho = context.config.rho
     return float(rho) if isinstance(rho, float | int) and rho > 0 else 0.05
-
-
-def _landscape(landscape: Landscape | None) -> dict[str, Any] | None:
-    if landscape is None:
-        return None
-    losses = landscape.losses.tolist()
-    return {
-        "positions": landscape.positions.tolist(),
-        "losses": [[_finite(v) for v in row] if isinstance(row, list) else _finite(row) for row in losses],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
