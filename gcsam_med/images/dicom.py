@@ -98,13 +98,23 @@ def decode_dicom(
 
 
 @contextmanager
-def _quietly(name: str) -> Iterator[None]:
-    """Turn every failure into an `ImageFault`, and keep pydicom from printing values of tags."""
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from printing values of tags that it finds odd."""
     logger = logging.getLogger("pydicom")
     former, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = former
+
+
+@contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    """Turn every failure into an `ImageFault`, and keep pydicom from printing values of tags."""
+    try:
+        with quiet_pydicom():
             yield
     except ImageFault:
         raise
@@ -113,8 +123,6 @@ def _quietly(name: str) -> Iterator[None]:
     except Exception as error:
         # Codecs and parsers raise nearly anything on damaged data, and their texts may quote tags.
         raise _fault(error, name) from None
-    finally:
-        logger.disabled = former
 
 
 def _fault(error: Exception, name: str) -> ImageFault:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +14,7 @@ from PIL import Image
 from gcsam_med.errors import InputError, MissingExtra
 from gcsam_med.files import make_folder, write_durably
 from gcsam_med.images import Frames, read_bytes
-from gcsam_med.images.dicom import is_dicom, pixel_spacing
+from gcsam_med.images.dicom import is_dicom, pixel_spacing, quiet_pydicom
 from gcsam_med.images.picture import chosen_frames
 from gcsam_med.inference.ensemble import Ensemble
 from gcsam_med.inference.inputs import Input
@@ -169,10 +166,12 @@ class DicomOutput:
 
     def __call__(self, item: Input, rows: Rows) -> Rows:
         """Write the objects of an input; one that allows none gets a note."""
+        import pydicom
+
         good = [row for row in rows if row["status"] == "ok"]
         if not good:
             return rows
-        with _quiet_pydicom():
+        with pydicom.config.disable_value_validation(), quiet_pydicom():
             source = read_source(item.load(), Path(item.label).name)
             if isinstance(source, str):
                 return [_with_note(row, f"no DICOM object: {source}") for row in rows]
@@ -205,21 +204,6 @@ class DicomOutput:
         name = f"{kind}/{item.name}.dcm"
         write_durably(self.folder / name, data.getvalue())
         return name
-
-
-@contextmanager
-def _quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom and highdicom from printing values of tags that they find odd."""
-    import pydicom
-
-    logger = logging.getLogger("pydicom")
-    former, logger.disabled = logger.disabled, True
-    try:
-        with pydicom.config.disable_value_validation(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = former
 
 
 def _read(path: Path) -> np.ndarray:
