@@ -13,6 +13,7 @@ from gcsam_med.escape import markdown
 from gcsam_med.inference.export.exported_run import ExportedRun, describe
 from gcsam_med.inference.inputs import KINDS
 from gcsam_med.metrics.table import METRICS, shown_in
+from gcsam_med.reporting.report import SPLIT_NOTICES
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 TASKS = {"segmentation": "image-segmentation", "classification": "image-classification"}
 GROUPS = {
     "patient": "All images of one patient lie on one side of the split.",
-    "near-duplicate": "Patients are not known. Near-duplicate images lie on one side of the split; unlike "
-    "images of one patient may lie on both.",
-    "image": "The split is by image: near-duplicates and images of one patient may lie on both sides, and "
-    "metrics on the test split are too good.",
+    **{kind: notice.text for kind, notice in SPLIT_NOTICES.items()},
 }
 
 
