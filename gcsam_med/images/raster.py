@@ -70,11 +70,16 @@ def decode_raster(
     """
     with _opened(data, name) as image:
         kind, n_frames = str(image.format).lower(), int(getattr(image, "n_frames", 1))
+        halved = _is_halved(image)
         turned = int(image.getexif().get(EXIF_ORIENTATION) or 1)
+        wanted = chosen_frames(frames, n_frames, name)
+        page = _page(image, wanted[0], name, upright=upright, halved=halved)
     several = ("multi-frame",) if n_frames > 1 and frames != "all" else ()
-    for frame in chosen_frames(frames, n_frames, name):
-        with _opened(data, name) as image:
-            pixels, notes = _page(image, frame, name, upright=upright)
+    for frame in wanted:
+        if frame != wanted[0]:
+            with _opened(data, name) as image:
+                page = _page(image, frame, name, upright=upright, halved=halved)
+        pixels, notes = page
         yield Picture(pixels, kind, notes=notes + several, frame=frame, n_frames=n_frames, turned=turned)
 
 
@@ -97,10 +102,10 @@ def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
     with _opened(data, name) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageFault("several-pages", name, "a mask should be one picture, but has several pages.")
-        lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
+        lossy, halved = image.format in ("JPEG", "JPEG2000", "WEBP"), _is_halved(image)
         turned = ImageOps.exif_transpose(image) if rule.upright else image
         alpha = np.asarray(turned.getchannel("A")) if "A" in image.getbands() else None
-        pixels, _ = _page(image, 0, name, upright=rule.upright)
+        pixels, _ = _page(image, 0, name, upright=rule.upright, halved=halved)
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
     if rule.values == "alpha":
         if alpha is None:
@@ -117,7 +122,12 @@ def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
 
 def _are_labels(grey: np.ndarray, top: int) -> bool:
     """Tell a map of label numbers (0, 1, 2, ...) from a picture."""
-    return top <= LARGEST_LABEL or (top < MOST_LABELS and len(np.unique(grey)) == top + 1)
+    return top <= LARGEST_LABEL or (top < MOST_LABELS and _n_values(grey) == top + 1)
+
+
+def _n_values(grey: np.ndarray) -> int:
+    """How many different values a grey image of 8 bits has."""
+    return int(np.count_nonzero(np.bincount(grey.ravel(), minlength=256)))
 
 
 def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy: bool) -> None:
@@ -126,7 +136,7 @@ def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy:
     if alpha is not None and grey.min() == top and alpha.min() < 128 <= alpha.max():
         said = "the mask has one colour; its outline is in the transparency."
         raise ImageFault("alpha", name, said, "--mask-values alpha takes it from there.")
-    if top <= LARGEST_LABEL or len(np.unique(grey)) <= 2 or _are_labels(grey, top):
+    if top <= LARGEST_LABEL or _n_values(grey) <= 2 or _are_labels(grey, top):
         return
     between = (grey > 0.1 * top) & (grey < 0.9 * top)
     if between.mean() > MOST_BETWEEN:
@@ -153,8 +163,8 @@ def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy:
 
 
 def orientation(data: bytes) -> int:
-    """The EXIF orientation of a picture: 1 (or absent) is upright."""
-    with _opened(data, "") as image:
+    """The EXIF orientation of a picture that can be read: 1 (or absent) is upright."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return int(image.getexif().get(EXIF_ORIENTATION) or 1)
 
 
@@ -186,12 +196,18 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
         raise ImageFault(reason, name, detail, "Copy the file again from its source.") from None
 
 
-def _page(image: Image.Image, frame: int, name: str, *, upright: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+def _is_halved(image: Image.Image) -> bool:
+    """Whether Pillow will keep only the upper half of 16-bit colours; to be asked before it loads any."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _page(
+    image: Image.Image, frame: int, name: str, *, upright: bool, halved: bool
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """8-bit grey (H, W) or colour (H, W, 3) of one page, and notes."""
     if frame:
         image.seek(frame)
     check_size(*image.size, name)
-    deep_colour = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
     seen = ImageOps.exif_transpose(image) if upright else image
     mode = seen.mode
@@ -208,7 +224,7 @@ def _page(image: Image.Image, frame: int, name: str, *, upright: bool) -> tuple[
         return np.asarray(seen.getchannel(0)), ("alpha-dropped",)
     alpha = mode in ("RGBA", "RGBa", "RGBX")
     colour = np.asarray(seen)[..., :3] if alpha else np.asarray(seen.convert("RGB"))
-    if deep_colour and colour.max() < 2 ** (BIT_DEPTHS[-2] - 8):
+    if halved and colour.max() < 2 ** (BIT_DEPTHS[-2] - 8):
         # Pillow keeps the upper half of each 16-bit word: a picture of 12 bits would be nearly black.
         raise ImageFault(
             "deep-colour",

@@ -99,7 +99,8 @@ def _without_specks(
 def specks(mask: Mask, min_pixels: float) -> int:
     """Count the components of fewer pixels."""
     labels, count = components(mask)
-    return count - _without_specks(labels, count, min_pixels)[1]
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return int((sizes < min_pixels).sum()) if min_pixels > 1 else 0
 
 
 def diameters(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:

@@ -42,7 +42,9 @@ def find_marks(grey: np.ndarray) -> tuple[int, np.ndarray]:
         near = np.setdiff1d(strokes[ndimage.maximum_filter(crosses, NUMBER_BESIDE)], 0)
         sides = [[s.stop - s.start for s in places[number - 1]] for number in near]
         small = near[[max(side) <= HEIGHTS[1] for side in sides]]
-        where |= around & (contrast > FAINT_CONTRAST) | np.isin(strokes, small)
+        chosen_strokes = np.zeros(len(places) + 1, dtype=bool)
+        chosen_strokes[small] = True
+        where |= around & (contrast > FAINT_CONTRAST) | chosen_strokes[strokes]
     return found, where
 
 

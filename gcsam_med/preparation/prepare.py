@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -62,10 +62,13 @@ from gcsam_med.preparation.store import (
     build_info,
     build_manifest,
     changes,
+    hashes_of,
     is_prepared,
     keep_rows,
     read_sources,
     record_sources,
+    stamps_of,
+    unchanged_files,
     write_fingerprints,
     write_table,
 )
@@ -157,10 +160,11 @@ def prepare(
             negative_classes=listing.negative or spec.negative_classes,
             mask_target=listing.mask_target or spec.mask_target,
         )
+        stamps = {} if archive_sha256 else stamps_of(listing)
         if former is not None:
-            differences += changes(
-                former, record_sources(listing, key, track=track), name_files=not spec.private
-            )
+            known = {} if options.force else unchanged_files(former, stamps, key)
+            now = record_sources(listing, key, known=known, track=track)
+            differences += changes(former, now, name_files=not spec.private)
             if not differences and not options.force:
                 return _as_it_was(target)
         listing = replace(listing, notes=(*listing.notes, *([unknown] if unknown else [])))
@@ -168,7 +172,7 @@ def prepare(
         for note in (*listing.notes, *([roles.note] if roles.note else [])):
             tell(note)
         work = _Work(spec, options, listing, roles, name, recorded, key)
-        outcome = work.run(target, archive_sha256, track)
+        outcome = work.run(target, archive_sha256, stamps, track)
     return replace(outcome, changes=tuple(differences))
 
 
@@ -268,7 +272,7 @@ class _Work:
     recorded: dict[str, Any]
     key: bytes | None
 
-    def run(self, target: Path, archive_sha256: str, track: Track) -> Outcome:
+    def run(self, target: Path, archive_sha256: str, stamps: Mapping[str, str], track: Track) -> Outcome:
         """Do all steps and put the result in its place."""
         with replacing(target, is_prepared, f"preparing '{self.name}'", _OTHER_NAME) as folder:
             facts, faults = self._read(folder, track)
@@ -280,6 +284,7 @@ class _Work:
                 )
             if not facts:
                 raise DataFaults("Not one image can be used; nothing was changed.", faults)
+            hashes = hashes_of(facts)
             search = self._search(folder, facts, track)
             warnings_before = self._check_masks(facts)
             facts, no_patient = self._without_placeholder(facts)
@@ -321,7 +326,8 @@ class _Work:
             write_fingerprints(folder / FINGERPRINTS, facts)
             keys = [content_key(f.source_sha256, f.case_id) for f in facts]
             write_split_file(folder / SPLIT_FILE, self.name, keys, group_ids, division)
-            record_sources(self.listing, self.key, archive_sha256).write(folder / SOURCES)
+            sources = record_sources(self.listing, self.key, archive_sha256, stamps=stamps, known=hashes)
+            sources.write(folder / SOURCES)
             write_json(folder / AUDIT, audit)
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())

@@ -167,6 +167,7 @@ class Facts:
     #: source_sha256, mask_sha256: Of the files' bytes.
     source_sha256: str
     mask_sha256: str
+    mask_files: tuple[str, ...]  #: SHA-256 of each mask file.
     pixel_sha256: str  #: Of the decoded pixels: equal for exact duplicates whatever the file format.
     fingerprint: Fingerprint  #: Perceptual hashes.
     statistics: dict[str, float]  #: See `gcsam_med.preparation.scan.statistics`.
@@ -286,7 +287,7 @@ def scan_case(case: Case, job: ScanJob) -> Result:
         faults.append(Fault(case.image, fault.reason, f"{fault.detail} {fault.advice}".strip()))
     sizes = {p.pixels.shape[:2] for p in pictures}
     size = sizes.pop() if len(sizes) == 1 else None
-    union, mask_sha256, mask_faults = _mask_union(case, job, size, pictures[0].turned if pictures else 1)
+    union, digests, mask_faults = _mask_union(case, job, size, pictures[0].turned if pictures else 1)
     faults += mask_faults
     healthy = case.label in job.empty_mask_classes or (job.empty_masks == "healthy" and not case.label)
     if union is not None and not union.any() and not healthy and not faults:
@@ -296,7 +297,7 @@ def scan_case(case: Case, job: ScanJob) -> Result:
     faults += [found for picture in pictures if (found := _picture_fault(case, job, picture))]
     if faults:
         return faults
-    return [_scanned(case, job, picture, union, source_sha256, mask_sha256) for picture in pictures]
+    return [_scanned(case, job, picture, union, source_sha256, digests) for picture in pictures]
 
 
 def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
@@ -330,16 +331,17 @@ def _read_inside(root: Path, relative: str) -> bytes:
 
 def _mask_union(
     case: Case, job: ScanJob, expected: tuple[int, int] | None, turned: int
-) -> tuple[np.ndarray | None, str, list[Fault]]:
-    """Union of the case's masks, the hash of their files, and what is wrong with them."""
+) -> tuple[np.ndarray | None, tuple[str, ...], list[Fault]]:
+    """Union of the case's masks, the hash of each file, and what is wrong with them."""
     if case.runs is not None:
         return _from_runs(case, expected)
     union: np.ndarray | None = None
-    digest, faults = hashlib.sha256(), []
+    digests: list[str] = []
+    faults: list[Fault] = []
     for path in case.masks:
         try:
             data = _read_inside(job.root, path)
-            digest.update(hashlib.sha256(data).digest())
+            digests.append(hashlib.sha256(data).hexdigest())
             mask = decode_mask(data, path, job.rule)
             if job.exif == "refuse" and turned != orientation(data):
                 raise ImageFault(
@@ -354,26 +356,26 @@ def _mask_union(
             union = mask if union is None else union | mask
         except ImageFault as fault:
             faults.append(Fault(path, fault.reason, f"{fault.detail} {fault.advice}".strip()))
-    return union, digest.hexdigest() if case.masks else "", faults
+    return union, tuple(digests), faults
 
 
-def _from_runs(case: Case, size: tuple[int, int] | None) -> tuple[np.ndarray | None, str, list[Fault]]:
+def _from_runs(
+    case: Case, size: tuple[int, int] | None
+) -> tuple[np.ndarray | None, tuple[str, ...], list[Fault]]:
     """Draw a mask from its run lengths; also their hash, and what is wrong with them."""
     if size is None:
-        return None, "", []
-    union, sha256 = (
-        np.zeros(math.prod(size), dtype=bool),
-        hashlib.sha256(repr(case.runs).encode()).hexdigest(),
-    )
+        return None, (), []
+    union = np.zeros(math.prod(size), dtype=bool)
+    digests = (hashlib.sha256(repr(case.runs).encode()).hexdigest(),)
     for text in case.runs or ():
         words = text.split()
         steps = np.array(words if all(map(str.isdecimal, words)) else [-1]).astype(np.int64)
         if len(steps) % 2 or (steps < 0).any() or steps.sum() > len(union):
             said = f"its run lengths are no mask of {size[1]} x {size[0]} pixels."
-            return None, sha256, [Fault(case.image, "bad-runs", said)]
+            return None, digests, [Fault(case.image, "bad-runs", said)]
         inside = np.repeat(np.arange(len(steps)) % 2 == 1, steps)
         union[: len(inside)] |= inside
-    return np.ascontiguousarray(union.reshape(size[::-1]).T), sha256, []
+    return np.ascontiguousarray(union.reshape(size[::-1]).T), digests, []
 
 
 def _fit(mask: np.ndarray, expected: tuple[int, int], path: str, policy: MaskSize) -> np.ndarray:
@@ -404,7 +406,7 @@ def _scanned(
     picture: Picture,
     mask: np.ndarray | None,
     source_sha256: str,
-    mask_sha256: str,
+    mask_digests: tuple[str, ...],
 ) -> Scanned:
     grey = picture.grey
     pixels = grey if job.channels == 1 else picture.pixels
@@ -432,7 +434,8 @@ def _scanned(
         spacing=picture.spacing or case.spacing,
         has_mask=mask is not None,
         source_sha256=source_sha256,
-        mask_sha256=mask_sha256,
+        mask_sha256=_together(mask_digests),
+        mask_files=mask_digests if case.masks else (),
         pixel_sha256=hashlib.sha256(content).hexdigest(),
         fingerprint=fingerprint(grey),
         statistics=statistics(picture.pixels, grey, mask, n_marks),
@@ -447,6 +450,11 @@ def _scanned(
         mask_png=b"" if mask is None else _png(mask),
         thumb=thumbnail(grey),
     )
+
+
+def _together(digests: tuple[str, ...]) -> str:
+    """One hash of several; empty of none."""
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest() if digests else ""
 
 
 def _device(picture: Picture) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -192,6 +193,9 @@ class Sources:
     #: A digest of what the listing says of each case (label, patient, split, attributes, ...).
     cases: dict[str, str] = field(default_factory=dict)
     archive_sha256: str = ""  #: Of the archive that the files came in, or empty.
+    #: Size and time of the last change of each file when it was hashed; a file that still has both is not
+    #: read again. Empty for archives.
+    stamps: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
@@ -207,16 +211,59 @@ def read_sources(path: Path) -> Sources | None:
 
 
 def record_sources(
-    listing: Listing, key: bytes | None, archive_sha256: str = "", track: Track = silent
+    listing: Listing,
+    key: bytes | None,
+    archive_sha256: str = "",
+    *,
+    stamps: Mapping[str, str] | None = None,
+    known: Mapping[str, str] | None = None,
+    track: Track = silent,
 ) -> Sources:
-    """Hash all that a listing names; with a private source's key, names and digests become keyed hashes."""
-    files, cases = hash_files(listing, track), case_digests(listing.cases)
+    """Hash all that a listing names; with a private source's key, names and digests become keyed hashes.
+
+    `stamps` are those of `stamps_of`, taken before the files were read; `known` are hashes by path of files
+    that need not be read again.
+    """
+    files, cases = hash_files(listing, known or {}, track), case_digests(listing.cases)
+    stamps = dict(stamps or {})
     if key is not None:
         files = {keyed_id(key, "file", path): digest for path, digest in files.items()}
+        stamps = {keyed_id(key, "file", path): stamp for path, stamp in stamps.items()}
         cases = {
             keyed_id(key, "name", name): keyed_id(key, "digest", digest) for name, digest in cases.items()
         }
-    return Sources(files, cases, archive_sha256)
+    return Sources(files, cases, archive_sha256, stamps)
+
+
+def stamps_of(listing: Listing) -> dict[str, str]:
+    """Size and time of the last change of each file that a listing names and that is there."""
+    found = {}
+    for path in _files_of(listing):
+        with contextlib.suppress(OSError):
+            state = (listing.root / path).stat()
+            found[path] = f"{state.st_size}:{state.st_mtime_ns}"
+    return found
+
+
+def unchanged_files(former: Sources, stamps: Mapping[str, str], key: bytes | None) -> dict[str, str]:
+    """Hashes, from a former run, of the files that have the size and time that they had then."""
+    names = {path: path if key is None else keyed_id(key, "file", path) for path in stamps}
+    same = (path for path, stamp in stamps.items() if former.stamps.get(names[path]) == stamp)
+    return {path: former.files[names[path]] for path in same if former.files.get(names[path])}
+
+
+def hashes_of(facts: Iterable[Facts]) -> dict[str, str]:
+    """Hashes by path of the files that were read whole for their facts."""
+    found: dict[str, str] = {}
+    for f in facts:
+        if f.case.raw is None:
+            found[f.case.image] = f.source_sha256
+        found.update(zip(f.case.masks, f.mask_files, strict=True))
+    return found
+
+
+def _files_of(listing: Listing) -> list[str]:
+    return sorted({path for case in listing.cases for path in (case.image, *case.masks)})
 
 
 def case_digests(cases: Iterable[Case]) -> dict[str, str]:
@@ -229,10 +276,13 @@ def case_digests(cases: Iterable[Case]) -> dict[str, str]:
     }
 
 
-def hash_files(listing: Listing, track: Track = silent) -> dict[str, str]:
-    """Hash all files of a listing, several at once."""
-    paths = sorted({path for case in listing.cases for path in (case.image, *case.masks)})
-    return dict(zip(paths, track(_digests(listing.root, paths), "Checking files", len(paths)), strict=True))
+def hash_files(listing: Listing, known: Mapping[str, str], track: Track = silent) -> dict[str, str]:
+    """Hash the files of a listing that are not `known`, several at once; give the hashes of all."""
+    paths = _files_of(listing)
+    left = [path for path in paths if path not in known]
+    digests = track(_digests(listing.root, left), "Checking files", len(left)) if left else ()
+    found = {**known, **dict(zip(left, digests, strict=True))}
+    return {path: found[path] for path in paths}
 
 
 def _digests(root: Path, paths: Sequence[str]) -> Iterator[str]:

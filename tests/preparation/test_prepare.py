@@ -21,7 +21,7 @@ from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import DataFaults, Fault, InputError
 from gcsam_med.images import read_image, read_mask
-from gcsam_med.preparation import Outcome, prepare
+from gcsam_med.preparation import Outcome, prepare, store
 from gcsam_med.preparation import scan as scanning
 from gcsam_med.preparation.scan import ScanJob, scan
 from gcsam_med.transforms.letterbox import Letterbox
@@ -502,6 +502,27 @@ def test_marks_are_painted_over_on_request_and_what_was_there_is_kept(root: Path
     assert (kept[cross] == 255).all()
     assert dataset.images(rows)[cross].max() < 200
     np.testing.assert_array_equal(dataset.masks(rows), plain.masks(rows))
+
+
+def test_an_unchanged_source_is_not_read_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is any file hashed twice by the first run; oracle: the files that are opened for their hash."""
+    source = layouts.busi(root, (4, 4, 4))
+    hashed: list[str] = []
+    original = store.sha256_of
+    monkeypatch.setattr(store, "sha256_of", lambda path: hashed.append(path.name) or original(path))
+    assert prepare("busi", source, tmp_path, size=32, folds=3).fresh
+    assert not prepare("busi", source, tmp_path, size=32, folds=3).fresh
+    assert hashed == []
+    image = source / "benign" / "benign (1).png"
+    image.touch()
+    assert not prepare("busi", source, tmp_path, size=32, folds=3).fresh
+    assert hashed == ["benign (1).png"]
+    layouts.save(image, layouts.speckle(99))
+    again = prepare("busi", source, tmp_path, size=32, folds=3)
+    assert (again.fresh, again.changes) == (True, ("1 file changed (benign/benign (1).png)",))
+    assert not prepare("busi", source, tmp_path, size=32, folds=3).fresh
 
 
 def test_masks_given_as_images_are_refused(root: Path, tmp_path: Path) -> None:
