@@ -62,7 +62,9 @@ def _bare(number_: float, estimate: Estimate, unit: str) -> str:
         return f"{100 * number_:{PERCENT[unit]}}"
     if is_proportion(estimate):
         return f"{100 * number_:.{1 if estimate.n >= 1000 else 0}f}"
-    return number(number_)
+    # An interval's ends have as many decimals as its larger one.
+    largest = max((abs(x) for x in (estimate.value, *(estimate.ci95 or ())) if x is not None), default=0.0)
+    return number(number_, 1 if largest >= 10 else 3)
 
 
 def estimate_text(estimate: Estimate) -> str:
