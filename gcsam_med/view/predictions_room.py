@@ -147,7 +147,7 @@ class PredictionsRoom:
 
     async def save(self, request: Request) -> Response:
         """Keep a verdict or a comment."""
-        body = await _body(request, MOST_REMARK)
+        body = await body_of(request, MOST_REMARK)
         return await _in_thread(self._save, request, body)
 
     def _save(self, request: Request, body: bytes) -> Response:
@@ -160,7 +160,7 @@ class PredictionsRoom:
 
     async def save_mask(self, request: Request) -> Response:
         """Keep a corrected mask, a bit a pixel."""
-        body = await _body(request, 8 * 2**20)
+        body = await body_of(request, 8 * 2**20)
         return await _in_thread(self._save_mask, request, body)
 
     def _save_mask(self, request: Request, body: bytes) -> Response:
@@ -188,7 +188,7 @@ async def _in_thread(work: Any, *arguments: Any) -> Response:
     return answer
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def body_of(request: Request, most: int) -> bytes:
     """Read a request's body of at most `most` bytes, whatever its header says."""
     parts, size = [], 0
     async for part in request.stream():

@@ -109,7 +109,9 @@ def chart(
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers around a range, about four of them."""
-    span = (high - low) or abs(high) or 1.0
+    if low == high:  # one value: put it in the middle
+        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+    span = high - low
     step: float = 10.0 ** math.floor(math.log10(span / 3))
     step *= next(m for m in (1, 2, 5, 10) if span / (m * step) <= 4)
     start = math.floor(low / step)

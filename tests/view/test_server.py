@@ -20,6 +20,7 @@ from gcsam_med.config import RunConfig, dump_config
 from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.view.library import Library, find_target
 from gcsam_med.view.rooms import routes
+from gcsam_med.view.runs_room import chart
 from gcsam_med.view.server import application, listen
 
 BASE, TOKEN = "http://127.0.0.1:8000", "of-this-test"
@@ -133,6 +134,14 @@ def test_what_a_request_names_is_no_path(tmp_path, key):
     page.get("/", params={"token": TOKEN})
     for room in ("runs", "reports", "static"):
         assert page.get(f"/{room}/{key}").status_code == 404
+
+
+def test_a_curve_of_one_epoch_is_drawn():
+    """Oracle: the value lies between the ticks."""
+    drawn = chart("Loss", {"a": ([1.0], [1.0])}, ["a"])
+    ((_, y),) = drawn.lines[0].marks
+    heights = [at for at, _ in drawn.y_ticks]
+    assert min(heights) < y < max(heights)
 
 
 def test_nothing_to_view_is_told(tmp_path, monkeypatch):

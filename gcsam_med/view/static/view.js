@@ -437,3 +437,33 @@ class Review extends Viewer {
 }
 
 if (viewer) viewer.controls = viewer.dataset.review ? new Review(viewer) : new Viewer(viewer);
+
+// Try: a file is sent as it is, by a drop or a choice; its name serves messages only.
+const trial = document.querySelector("form.try");
+if (trial) {
+  const say = (text) => { trial.querySelector("[data-status]").textContent = text; };
+  const send = async (file) => {
+    if (!file) return;
+    say("Asking the network ...");
+    try {
+      const { answer } = await ask(`/try/${trial.elements.run.value}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/octet-stream", "X-File-Name": encodeURIComponent(file.name) },
+        body: file,
+      });
+      location = answer;
+    } catch (error) {
+      say(error.message);
+    }
+  };
+  trial.elements.file.addEventListener("change", (event) => send(event.target.files[0]));
+  trial.addEventListener("submit", (event) => event.preventDefault());
+  const drop = trial.querySelector(".drop");
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", name === "dragover");
+      if (name === "drop") send(event.dataTransfer.files[0]);
+    });
+  }
+}
