@@ -152,7 +152,7 @@ def _policy(how: Measuring, options: EvaluateOptions, operating: Operating) -> d
         "normal_images": "no Dice or distance; they count in detection metrics and nowhere else",
         "lesion_found": "a predicted region overlaps it with IoU of at least 0.1, one to one",
         "smallest_lesion": how.smallest,
-        "averaging": "mean over lesion images; lesion_sensitivity over lesions",
+        "averaging": "mean over lesion images; lesions found over lesions",
         **{name: row.policy for name, row in SEGMENTATION.items() if row.policy},
         "intervals": "95 %, named beside each metric; bootstrap draws whole groups",
         "n_resamples": options.resamples,

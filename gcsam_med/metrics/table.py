@@ -203,7 +203,7 @@ SEGMENTATION: dict[str, Metric] = {
     "area_error_relative": Metric(
         title="Relative area error",
         meaning="Mean of the area error over the true area.",
-        undefined=f"{_NO_LESION} An empty prediction on a lesion is -1.",
+        undefined=f"{_NO_LESION} An empty prediction on a lesion is -100 %.",
         kind="mean",
         function=masks.relative_area_error,
         better="",

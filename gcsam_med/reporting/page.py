@@ -188,4 +188,9 @@ def _case_table(cases: pd.DataFrame) -> tuple[list[str], str, list[list[str]]]:
         [text.number(v) if isinstance(v, float) else "–" if v is None else str(v) for v in cases[c].tolist()]
         for c in shown
     ]
-    return [c.replace("_", " ") for c in shown], kinds, [list(row) for row in zip(*columns, strict=True)]
+    units = {"hd95": "distance_unit", "area_truth": "area_unit", "area_predicted": "area_unit"}
+    titles = [
+        c.replace("_", " ") + (f" ({cases[units[c]].iloc[0]})" if c in units and len(cases) else "")
+        for c in shown
+    ]
+    return titles, kinds, [list(row) for row in zip(*columns, strict=True)]

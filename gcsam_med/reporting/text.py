@@ -157,9 +157,10 @@ def columns_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
 
 
 def brief(estimate: Estimate, unit: str = "") -> str:
-    """Write a metric and its interval for a cell: ``0.771 (0.701 to 0.842)``."""
-    alone = value(estimate, unit)
-    return alone if estimate.ci95 is None else f"{alone.split(' (')[0]} ({interval(estimate, unit)})"
+    """Write metric and interval for a cell: ``0.771 (0.701 to 0.842)``, ``86 % (43/50; 74 to 93 %)``."""
+    alone, _, whole = value(estimate, unit).partition(" (")
+    inner = [whole.removesuffix(")")] * bool(whole) + [interval(estimate, unit)] * (estimate.ci95 is not None)
+    return f"{alone} ({'; '.join(inner)})" if inner else alone
 
 
 def stacked(estimate: Estimate) -> str:

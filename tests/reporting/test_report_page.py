@@ -245,7 +245,7 @@ def test_an_audit_of_any_layout_is_shown():
     assert (
         "Share of test images with a duplicate in training under a random split by image 0.25" in parsed.text
     )
-    assert "Conflicting labels 2" in parsed.text
+    assert "Show Conflicting labels (2)" in parsed.text
     assert "note all well" in parsed.text
     assert ["first", "pair", "why"] in parsed.rows
     assert ["a", "x, y", "\N{EN DASH}"] in parsed.rows

@@ -37,7 +37,7 @@ def test_proportions_are_percentages_with_their_counts():
     assert estimate_text(share) == "86 % (43/50; 95 % CI 74 to 93)"
     assert value(share) == "86 % (43/50)"
     assert interval(share) == "74 to 93 %"
-    assert brief(share) == "86 % (74 to 93 %)"
+    assert brief(share) == "86 % (43/50; 74 to 93 %)"
     assert value(Estimate(0.8126, (0.8, 0.83), 1100, "Wilson")) == "81.3 %"
     assert (
         estimate_text(Estimate(1.0, None, 4, "Wilson", "one group")) == "100 % (4/4; no interval: one group)"
