@@ -413,6 +413,7 @@ CLASSIFICATION: dict[str, Metric] = {
         unit="",
         shown=("calibration",),
         overall="two classes",
+        of_positive=True,
         depends_on_prevalence=True,
     ),
     "calibration_intercept": Metric(
@@ -425,6 +426,7 @@ CLASSIFICATION: dict[str, Metric] = {
         unit="",
         shown=("calibration",),
         overall="two classes",
+        of_positive=True,
         depends_on_prevalence=True,
     ),
     "sensitivity_at_90_specificity": Metric(
