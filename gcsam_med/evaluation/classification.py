@@ -114,7 +114,7 @@ def evaluate_classification(context: EvaluationContext, options: EvaluateOptions
         per_class=dict(zip(context.classes, by_class, strict=True)),
         cases=_case_table(context, evaluated, calls, calibrated),
         rows=evaluated.rows,
-        policy=_policy(context, options, operating, which),
+        policy=_policy(context, options, operating, which, calibrated=calibrated is not None),
         operating=_transfer(context, operating, evaluated),
         curves=_curves(context, evaluated, use, groups, options),
         confusion=confusion_matrix(evaluated.labels, calls, len(context.classes)),
@@ -244,7 +244,12 @@ def _reliability(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarr
 
 
 def _policy(
-    context: EvaluationContext, options: EvaluateOptions, operating: Operating, which: str
+    context: EvaluationContext,
+    options: EvaluateOptions,
+    operating: Operating,
+    which: str,
+    *,
+    calibrated: bool,
 ) -> dict[str, Any]:
     two = len(context.classes) == 2
     return {
@@ -254,10 +259,8 @@ def _policy(
         "averaging": "of the positive class" if two else "macro: mean over classes; accuracy over cases",
         "brier": "squared error of the positive class" if two else "summed over classes, 0 to 2",
         **{name: row.policy for name, row in CLASSIFICATION.items() if row.policy},
-        "probabilities": (
-            "prob_ columns and all metrics: as the network gives them; calibrated_ columns: after "
-            "temperature scaling fitted on validation"
-        ),
+        "probabilities": "prob_ columns and all metrics: as the network gives them"
+        + ("; calibrated_ columns: after temperature scaling fitted on validation" if calibrated else ""),
         "decision_curve": f"probabilities {which}" if two else None,
         "prevalence": options.prevalence,
         "intervals": "95 %, named beside each metric; bootstrap and DeLong by whole groups",

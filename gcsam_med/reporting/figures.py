@@ -455,8 +455,8 @@ def _decision_caption(report: Report) -> str:
     found = report.data.classes[positive]
     which = report.policy.get("decision_curve") or "probabilities as the network gives them"
     return (
-        f"{n} cases, {found} {positive} (prevalence {found / max(n, 1):.0%}); {which}. Net benefit weighs "
-        "true against false positives at the odds of the threshold probability; the band is its 95 % "
+        f"{n} cases, {found} {positive} (prevalence {100 * found / max(n, 1):.0f} %); {which}. Net benefit "
+        "weighs true against false positives at the odds of the threshold probability; the band is its 95 % "
         "interval at each threshold. Where the model's line is not above both others, it is of no use for a "
         "decision at that threshold; at another prevalence the curves differ."
     )

@@ -57,7 +57,7 @@ def test_calibration_is_told_as_tripod_asks(binary, tmp_path):
     assert (curve["low"] <= curve["model"] + 1e-12).all()
     page = write_report(report, tmp_path)[0].read_text()
     assert "Calibration slope" in page
-    assert f"{len(truth)} cases, {int(truth.sum())} malignant (prevalence {truth.mean():.0%})" in page
+    assert f"{len(truth)} cases, {int(truth.sum())} malignant (prevalence {100 * truth.mean():.0f} %)" in page
 
 
 def test_the_contract_s_files_and_names(segmentation, tmp_path):
