@@ -7,7 +7,7 @@ read it. Nothing but `train` and `gcsam-med calibrate` changes it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -19,6 +19,7 @@ from gcsam_med.reading import read_json, sealed
 if TYPE_CHECKING:
     from gcsam_med.runs.model import ModelCard
 
+T = TypeVar("T")
 CALIBRATION = "calibration.json"
 MAKE_AGAIN = "Make it again with: gcsam-med calibrate RUN"
 
@@ -86,8 +87,10 @@ def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | Non
     CheckpointError
         If the file is damaged.
     """
-    path = folder / CALIBRATION
-    if not path.exists():
-        return None
-    found = read_json(path, CalibrationFile, MAKE_AGAIN, fault=CheckpointError)
-    return found if found.weights_sha256 == weights_sha256 else None
+    found = read_fitted(folder / CALIBRATION, CalibrationFile)
+    return found if found is not None and found.weights_sha256 == weights_sha256 else None
+
+
+def read_fitted(path: Path, schema: type[T]) -> T | None:
+    """Read a JSON file that `calibrate` writes; None where there is none, `CheckpointError` if damaged."""
+    return read_json(path, schema, MAKE_AGAIN, fault=CheckpointError) if path.exists() else None

@@ -28,8 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med.errors import CheckpointError
 from gcsam_med.files import write_durably, write_json
-from gcsam_med.reading import SEAL, faults, parse_json, read_json, read_safetensors, sealed, validate
-from gcsam_med.runs.calibration import MAKE_AGAIN
+from gcsam_med.reading import SEAL, faults, parse_json, read_safetensors, sealed, validate
+from gcsam_med.runs.calibration import MAKE_AGAIN, read_fitted
 from gcsam_med.transforms.letterbox import Letterbox
 
 if TYPE_CHECKING:
@@ -156,11 +156,8 @@ def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | 
     CheckpointError
         If the file is damaged.
     """
-    path = folder / INTENSITY_FILE
-    if not path.exists():
-        return None
-    reference = read_json(path, IntensityReference, MAKE_AGAIN, fault=CheckpointError)
-    return reference if reference.dataset_sha256 == dataset_sha256 else None
+    reference = read_fitted(folder / INTENSITY_FILE, IntensityReference)
+    return reference if reference is not None and reference.dataset_sha256 == dataset_sha256 else None
 
 
 class _FeatureFacts(BaseModel):
