@@ -12,6 +12,7 @@ import pytest
 
 from gcsam_med.errors import InputError
 from gcsam_med.files import recover, replacing, write_durably
+from tests.reliability.crashes import changes_of, launch, wait
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
@@ -170,3 +171,39 @@ def test_what_a_killed_process_left_is_cleared_or_brought_back(tmp_path: Path) -
     assert (tmp_path / "a" / "content").read_text() == "of a"
     recover(tmp_path / "a.b")
     assert names(tmp_path) == {"a", "a.b"}
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_kill_before_any_change_leaves_one_whole_version(tmp_path: Path, others: bool) -> None:
+    """Killed before each single change of the file system. Oracle: both files are of one version, and the
+    next run gives the new one and leaves nothing. Beside files of others the move itself may be cut: then
+    the next run ends it.
+    """
+
+    def write(content: str) -> None:
+        with replacing(target, is_ours, "writing", among_others=others) as work:
+            (work / "content").write_text(content)
+            (work / MARK).write_text(content)
+
+    target, log = tmp_path / "place" / "set", tmp_path / "log"
+    target.parent.mkdir()
+    set_of(target, "{}")
+    expected = {MARK, "content"}
+    if others:
+        (target / "notes.txt").write_text("mine")
+        expected |= {"notes.txt"}
+    changes = changes_of(lambda: write("first"), target.parent, log)
+    former = "first"
+    assert changes >= 5
+    for number in range(1, changes + 1):
+        new = f"version {number}"
+        killed = launch(lambda new=new: write(new), target.parent, log, number)
+        assert wait(killed) != 0
+        recover(target)
+        there = {(target / name).read_text() for name in (MARK, "content")}
+        assert there in ({former}, {new}), number
+        write(new)
+        former = new
+        assert (target / "content").read_text() == new
+        assert names(target) == expected, number
+        assert names(target.parent) == {"set"}, number

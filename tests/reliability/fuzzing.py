@@ -223,7 +223,8 @@ def attempt(sound: Project, place: Path, kind: str, verb: str, number: int) -> t
     shutil.copytree(sound.root, place)
     project = Project(place)
     for file in [*place.rglob("config.yaml"), place / "study" / "study.json"]:
-        file.write_text(file.read_text().replace(str(sound.root), str(place)))
+        if file.is_file():
+            file.write_text(file.read_text().replace(str(sound.root), str(place)))
     how = tamper(place / KINDS[kind][0], random.Random(f"{kind} {number}")) if number >= 0 else ""
     os.chdir(place)
     arguments = (COMMANDS | MORE)[verb](project)
@@ -232,11 +233,21 @@ def attempt(sound: Project, place: Path, kind: str, verb: str, number: int) -> t
 
 
 def fuzz(
-    sound: Project, place: Path, kind: str, count: int, said: Callable[[], str], *, seconds: int = 60
+    sound: Project,
+    place: Path,
+    kind: str,
+    count: int,
+    said: Callable[[], str],
+    *,
+    seconds: int = 60,
+    verbs: int | None = None,
 ) -> list[Finding]:
-    """Tamper `count` times with a kind of file; `said` gives what was printed since it was last asked."""
+    """Tamper `count` times with a kind of file, for each command that reads it (or the first `verbs`).
+
+    `said` gives what was printed since it was last asked.
+    """
     found = []
-    for verb in KINDS[kind][1].split():
+    for verb in KINDS[kind][1].split()[:verbs]:
         whole = attempt(sound, place, kind, verb, -1)
         said()
         assert whole[0] == 0, (kind, verb, whole)

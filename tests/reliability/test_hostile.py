@@ -21,6 +21,7 @@ from PIL import Image
 from gcsam_med.cli import run as command
 from gcsam_med.training import train
 from tests.builders import make_prepared, picture
+from tests.reliability.fuzzing import fuzz
 from tests.reliability.hostile.cases import CASES
 from tests.reliability.hostile.project import COMMANDS, Project
 from tests.reliability.kills import Trial, tiny_network
@@ -114,6 +115,19 @@ def _check_what_was_written(project: Project) -> None:
                 continue  # the hostile input itself: we write tables that can be read
             cells = [*table.columns, *table.to_numpy().ravel()]
             assert not [c for c in cells if c.startswith(("=", "@")) or "\x1b" in c], path
+
+
+@pytest.mark.parametrize(
+    "kind", ["calibration.json", "model.json", "result.json", "cases.csv", "config.yaml"]
+)
+def test_a_file_that_was_changed_at_random_gives_no_other_answer(
+    kind: str, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the answer of the sound project, or a refusal. `scripts/fuzz.py` tries all kinds."""
+    monkeypatch.chdir(tmp_path)
+    said = lambda: "".join(capfd.readouterr())  # noqa: E731
+    found = fuzz(Project(sound), tmp_path / "changed", kind, 2, said, verbs=1)
+    assert found == []
 
 
 def test_there_are_enough(request: pytest.FixtureRequest) -> None:

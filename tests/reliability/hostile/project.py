@@ -75,8 +75,9 @@ class Project:
         info = with_fingerprint(self.toy, DatasetInfo.model_validate_json(path.read_bytes()))
         path.write_text(info.model_dump_json(by_alias=True))
         for path in (self.root / "runs").rglob("*.json"):
-            self.edit(path, lambda text: text.replace(former, info.content_sha256))
-            self.set(path)
+            if former in path.read_text():
+                self.edit(path, lambda text: text.replace(former, info.content_sha256))
+                self.set(path)
 
 
 Arguments = list[str]
