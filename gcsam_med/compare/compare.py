@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.execute import run_here, states
@@ -15,8 +18,10 @@ from gcsam_med.compare.plan import StudyPlan, make_study_plan
 from gcsam_med.config import CompareOptions, PathLike, chosen
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
+from gcsam_med.evaluation.gallery import draw_compared
 from gcsam_med.progress import Track, silent
-from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.comparison import ComparedCase, Comparison
+from gcsam_med.reporting.text import readable_arm
 from gcsam_med.reporting.write import write_comparison
 from gcsam_med.training import Callback
 
@@ -106,7 +111,77 @@ def compare_runs(folders: Sequence[PathLike], options: CompareOptions) -> Compar
 
 def _compared(finished: list[FinishedRun], options: CompareOptions) -> Comparison:
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return compare(finished, title=_title(finished[0]), created=created, n_resamples=options.resamples)
+    found = compare(finished, title=_title(finished[0]), created=created, n_resamples=options.resamples)
+    folders = {run.name: run.root for run in finished if run.root is not None}
+    return replace(found, folders=folders, shown_cases=shown_cases(found, finished))
+
+
+def shown_cases(found: Comparison, finished: Sequence[FinishedRun]) -> tuple[ComparedCase, ...]:
+    """Draw six cases as each arm's first run answers them; none if the data are not at hand.
+
+    Those that gain and lose most from the reference to the last arm of its network, mean over the runs, and
+    the median. Dice counts, or the probability of the true class.
+    """
+    arms = [[run for run in finished if run.name in arm.runs] for arm in found.arms_of(found.models[0])]
+    if len(arms) < 2 or any(run.root is None for runs in arms for run in runs):
+        return ()
+    scores = [_mean_scores(runs, found.main_metric) for runs in (arms[0], arms[-1])]
+    gains = (scores[1] - scores[0]).dropna().sort_values(kind="stable")
+    chosen = [("largest loss", name) for name in gains.index[:3] if gains[name] < 0]
+    chosen += [("largest gain", name) for name in gains.index[:-3:-1] if gains[name] > 0]
+    chosen += [("median difference", name) for name in gains.index[[len(gains) // 2]]] if len(gains) else []
+    chosen = list({name: kind for kind, name in reversed(chosen)}.items())[::-1]
+    names = [str(name) for name, _ in chosen]
+    first = [runs[0] for runs in arms]
+    try:
+        drawn = [
+            draw_compared(
+                run.root,
+                found.split,
+                names,
+                run.metrics["policy"].get("threshold"),
+                data_root=run.config.data_root,
+                device="cpu",
+            )
+            for run in first
+            if run.root is not None
+        ]
+    except (InputError, KeyError):
+        return ()
+    labels = first[0].cases["label"].astype(str)
+    return tuple(
+        ComparedCase(
+            kind,
+            str(name),
+            labels[name],
+            tuple(
+                (
+                    readable_arm(arm.name),
+                    pictures[str(name)],
+                    _answer(run.cases.loc[[name]], found.task),
+                )
+                for arm, run, pictures in zip(found.arms_of(found.models[0]), first, drawn, strict=True)
+            ),
+        )
+        for name, kind in chosen
+    )
+
+
+def _mean_scores(runs: Sequence[FinishedRun], metric: str) -> pd.Series:
+    def score(cases: pd.DataFrame) -> pd.Series:
+        if metric == "dice":
+            return pd.to_numeric(cases["dice"], errors="coerce")
+        return pd.Series({name: float(case[f"prob_{case['label']}"]) for name, case in cases.iterrows()})
+
+    return pd.concat([score(run.cases) for run in runs], axis=1).mean(axis=1, skipna=False)
+
+
+def _answer(row: pd.DataFrame, task: str) -> str:
+    case = row.iloc[0]
+    if task == "segmentation":
+        return f"Dice {float(case['dice']):.2f}"
+    called = str(case["predicted"])
+    return f"{called}, probability {float(case[f'prob_{called}']):.2f}"
 
 
 def _title(first: FinishedRun) -> str:

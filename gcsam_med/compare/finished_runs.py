@@ -38,6 +38,7 @@ class FinishedRun:
     result: Mapping[str, Any]  #: Content of ``result.json``.
     sharpness: Mapping[str, Any]  #: Content of ``sharpness.json``; empty where it was not measured.
     looks: int  #: Lines of the run's evaluation log for this split.
+    root: Path | None = None  #: Its folder.
 
     @property
     def replicate(self) -> tuple[int, int | None]:
@@ -109,7 +110,7 @@ def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
         if card.weights_sha256 != metrics["run"]["weights_sha256"]:
             raise InputError(f"The evaluation in {folder} is of other weights than the run has now.")
         metrics["run"]["trained_on_sha256"] = card.dataset_sha256
-        return FinishedRun(name, arm, run.config_of(card), metrics, cases, result, sharpness, looks)
+        return FinishedRun(name, arm, run.config_of(card), metrics, cases, result, sharpness, looks, run.root)
     except InputError as error:
         raise InputError(error.message, "Make it again with: gcsam-med evaluate " + str(run.root)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,15 +5,18 @@ The last is Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.evaluation.context import EvaluationContext, TaskResult
+from gcsam_med.evaluation.context import EvaluationContext, TaskResult, open_evaluation, operating_point
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.drawing import PREDICTION, TRUTH, draw_outlines, to_rgb
 from gcsam_med.reporting.report import Exhibit
@@ -36,19 +39,24 @@ def gallery(context: EvaluationContext, result: TaskResult, track: Track = silen
     if not len(places):
         return ()
     drawn: dict[int, np.ndarray] = {}
+    with_heat: set[int] = set()
     for one in context.models:
         mine = places[np.isin(result.rows[places], one.selection.rows)]
         if len(mine) and segmentation:
             drawn |= _draw_masks(one, result, mine, _threshold(one, context, result), track)
         elif len(mine):
-            drawn |= _draw_calls(one, result, mine)
+            pictures, heat = _draw_calls(one, result, mine)
+            drawn |= pictures
+            with_heat |= set(pictures) if heat else set()
     exhibits = []
     for kind, place in chosen:
         case = result.cases.iloc[place]
         caption = _mask_caption(case) if segmentation else _call_caption(case)
         label = str(case["label"])
         alt = f"{kind}: image {case['case_id']}, {label or 'no label'}. {caption}"
-        exhibits.append(Exhibit(kind, str(case["case_id"]), label, caption, drawn[place], alt))
+        exhibits.append(
+            Exhibit(kind, str(case["case_id"]), label, caption, drawn[place], alt, place in with_heat)
+        )
     return tuple(exhibits)
 
 
@@ -116,14 +124,46 @@ def _draw_masks(
         shape = picture.shape[:2]
         mask = context.dataset.geometry(row).restore(square) >= threshold
         truth = context.dataset.original_mask(row)
-        drawn[int(place)] = draw_outlines(
+        outlined = draw_outlines(
             picture, [(_fit(truth, shape), TRUTH, False), (_fit(mask, shape), PREDICTION, True)]
         )
+        drawn[int(place)] = beside(picture, outlined)
     return drawn
 
 
-def _draw_calls(context: EvaluationContext, result: TaskResult, places: np.ndarray) -> dict[int, np.ndarray]:
-    """Draw each image, and beside it what raised the score of the predicted class."""
+def beside(*pictures: np.ndarray) -> np.ndarray:
+    """Put pictures of one height beside each other, uint8 (h, w, 3), a grey line between them."""
+    gap = np.full((len(pictures[0]), 6, 3), 128, np.uint8)
+    return np.concatenate([part for p in pictures for part in (gap, to_rgb(p))][1:], axis=1)
+
+
+def draw_compared(
+    run_root: Path, split: str, cases: Sequence[str], threshold: float | None = None, **where: Any
+) -> dict[str, np.ndarray]:
+    """Draw cases of a split as a run answers them, at its own threshold; `where` as in `open_evaluation`.
+
+    A segmentation's picture holds both outlines, a classification's is the image alone.
+    """
+    context = open_evaluation(run_root, split, **where)
+    place = {name: i for i, name in enumerate(context.dataset.manifest["case_id"].astype(str))}
+    rows = np.array([place[name] for name in cases], dtype=np.int64)
+    if context.model.card.task == "classification":
+        return {name: view(context.dataset, row) for name, row in zip(cases, rows, strict=True)}
+    threshold = operating_point(context, EvaluateOptions(threshold=threshold)).threshold
+    stream = network_outputs(context.model, context.dataset.images, rows)
+    drawn = {}
+    for name, (row, square) in zip(cases, stream, strict=True):
+        picture = view(context.dataset, row)
+        mask = context.dataset.geometry(row).restore(square) >= threshold
+        truth, answer = (_fit(m, picture.shape[:2]) for m in (context.dataset.original_mask(row), mask))
+        drawn[name] = draw_outlines(picture, [(truth, TRUTH, False), (answer, PREDICTION, True)])
+    return drawn
+
+
+def _draw_calls(
+    context: EvaluationContext, result: TaskResult, places: np.ndarray
+) -> tuple[dict[int, np.ndarray], bool]:
+    """Draw each image, and beside it, if the map is fine enough, what raised the score of its class."""
     import torch
 
     drawn = {}
@@ -131,16 +171,33 @@ def _draw_calls(context: EvaluationContext, result: TaskResult, places: np.ndarr
     classes = context.model.card.classes
     called = [classes.index(str(name)) for name in result.cases["predicted"].iloc[places]]
     batch = context.model.tensor(context.dataset.images(rows))
-    cams = grad_cam(context.model.network, batch, torch.tensor(called, device=batch.device))
+    cams = grad_cam(
+        context.model.network, batch, torch.tensor(called, device=batch.device), _lesion_side(context)
+    )
     for i, (place, row) in enumerate(zip(places, rows, strict=True)):
         picture = to_rgb(view(context.dataset, int(row)))
         if cams is not None:
-            gap = np.full((picture.shape[0], 6, 3), 128, np.uint8)
-            picture = np.concatenate(
-                [picture, gap, _heat(context.dataset, int(row), picture, cams[i])], axis=1
-            )
+            heat = _heat(context.dataset, int(row), picture, cams[i])
+            picture = beside(picture, heat, _colour_bar(len(picture)))
         drawn[int(place)] = picture
-    return drawn
+    return drawn, cams is not None
+
+
+def _lesion_side(context: EvaluationContext) -> float:
+    """Side of a square as large as the median lesion, in stored pixels; infinite without masks."""
+    if not context.dataset.info.has_masks:
+        return math.inf
+    rows = context.selection.rows[:: math.ceil(len(context.selection.rows) / 200)]
+    areas = np.array([context.dataset.masks([row]).sum() for row in rows])
+    return float(np.sqrt(np.median(areas[areas > 0]))) if (areas > 0).any() else math.inf
+
+
+def _colour_bar(height: int) -> np.ndarray:
+    """The colours of the maps from 0, below, to 1: uint8 (height, 14, 3)."""
+    import matplotlib as mpl
+
+    column = mpl.colormaps["inferno"](np.linspace(1, 0, height))[:, None, :3] * 255
+    return np.repeat(column.astype(np.uint8), 14, axis=1)
 
 
 def view(dataset: PreparedDataset, row: int) -> np.ndarray:
@@ -211,8 +268,12 @@ def last_spatial_layer(network: nn.Module, batch: torch.Tensor) -> nn.Module | N
     return last[0] if last else None
 
 
-def grad_cam(network: nn.Module, batch: torch.Tensor, classes: torch.Tensor) -> np.ndarray | None:
-    """Return which parts of each image raise the score of a class, float32 (B, S, S), None without a map.
+def grad_cam(
+    network: nn.Module, batch: torch.Tensor, classes: torch.Tensor, largest_cell: float = math.inf
+) -> np.ndarray | None:
+    """Return which parts of each image raise the score of a class, float32 (B, S, S).
+
+    None if the network keeps no map, or one whose cells are larger than `largest_cell` pixels of the image.
 
     Values lie in [0, 1], each image by its own maximum (0 where nothing raises the score). `batch` holds
     standardized images (B, C, S, S), `classes` the class of each to explain, int64 (B,). The network is in
@@ -239,6 +300,8 @@ def grad_cam(network: nn.Module, batch: torch.Tensor, classes: torch.Tensor) -> 
             (gradient,) = torch.autograd.grad(score, kept[-1])
     finally:
         hook.remove()
+    if batch.shape[-1] / kept[-1].shape[-1] > largest_cell:
+        return None
     weight = gradient.mean(dim=(2, 3), keepdim=True)
     cam = (weight * kept[-1].detach()).sum(dim=1, keepdim=True).clamp_(min=0)
     cam = functional.interpolate(cam.float(), size=batch.shape[-2:], mode="bilinear", align_corners=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reporting.report import Notice
@@ -104,6 +107,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class ComparedCase:
+    """One case as each arm's first run answers it."""
+
+    kind: str  #: ``largest gain``, ``largest loss`` or ``median``.
+    #: case_id, label: Which case.
+    case_id: str
+    label: str
+    pictures: tuple[tuple[str, np.ndarray, str], ...]  #: Name of the arm, uint8 picture, what it answered.
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything a comparison found."""
 
@@ -127,6 +141,9 @@ class Comparison:
     created: str  #: UTC time in ISO form.
     #: Units, tolerance and positive class, from the policy of the evaluations.
     policy: Mapping[str, Any] = field(default_factory=dict)
+    #: folders, shown_cases: Where the runs are, by name, and cases to look at. For the page only.
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    shown_cases: tuple[ComparedCase, ...] = ()
 
     @property
     def shown(self) -> tuple[Pair, ...]:

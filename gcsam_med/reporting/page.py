@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -115,16 +118,32 @@ def report_html(
     return render("report.html.j2", context)
 
 
-def comparison_html(comparison: Comparison, drawn: Sequence[Drawn], *, language: Language = "en") -> str:
-    """Write ``comparison.html``; see `report_html`."""
+def comparison_html(
+    comparison: Comparison, drawn: Sequence[Drawn], folder: Path | None = None, *, language: Language = "en"
+) -> str:
+    """Write ``comparison.html``; see `report_html`. It links to the runs' reports if `folder` is its own."""
     title = METRICS[comparison.task][comparison.main_metric].title
     context = {
         "comparison": comparison,
         "drawn": {d.key: d.inline() for d in drawn},
         "plain_words": plain_words.of_comparison(comparison, title, language),
+        "reports": {} if folder is None else _report_links(comparison, folder),
         **_notices(comparison.notices),
     }
     return render("comparison.html.j2", context)
+
+
+def _report_links(comparison: Comparison, folder: Path) -> dict[str, str]:
+    """Addresses of the runs' reports relative to the comparison, where there are any."""
+    pages = {
+        name: root / "evaluation" / comparison.split / "report.html"
+        for name, root in comparison.folders.items()
+    }
+    return {
+        name: quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
+        for name, page in pages.items()
+        if page.is_file()
+    }
 
 
 def predictions_html(

@@ -178,6 +178,7 @@ class Exhibit:
     caption: str  #: What is to be seen, with its metrics.
     image: np.ndarray  #: ndarray of uint8, shape (H, W, 3): The image with its outlines.
     alt: str  #: The same in words.
+    heat: bool = False  #: Whether a map of what raised the score of the class stands beside the image.
 
 
 @dataclass(frozen=True)

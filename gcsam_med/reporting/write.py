@@ -61,7 +61,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, language: Language
     """Write ``comparison.html``, ``.json``, ``.csv`` and ``figures/``; see `write_report`."""
     drawn = draw_comparison(comparison)
     content = {
-        "comparison.html": comparison_html(comparison, drawn, language=language).encode(),
+        "comparison.html": comparison_html(comparison, drawn, folder, language=language).encode(),
         "comparison.json": _json(comparison_json(comparison)),
         "comparison.csv": _comparison_csv(comparison).encode(),
         **_pictures(drawn),
@@ -259,7 +259,9 @@ def metrics_json(report: Report) -> dict[str, Any]:
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Return the content of ``comparison.json``: only JSON types, no NaN."""
-    content: dict[str, Any] = {"schema": SCHEMA, **plain(comparison)}
+    bare = dataclasses.replace(comparison, folders={}, shown_cases=())
+    content: dict[str, Any] = {"schema": SCHEMA, **plain(bare)}
+    del content["folders"], content["shown_cases"]
     for arm in content["arms"]:
         del arm["lines"]
     for pair, given in zip(content["pairs"], comparison.pairs, strict=True):
