@@ -62,6 +62,8 @@ def test_every_run_is_there_and_compared(study):
     rows = pd.read_csv(study / "comparison.csv")
     assert sorted(rows["run"]) == sorted(p.name for p in (study / "runs").iterdir())
     page = (study / "comparison.html").read_text()
+    assert "The same cases in each arm" in page
+    assert 'href="runs/' in page
     assert "Synthetic images" in page
     assert "<script" not in page
     for figure in ("arms", "differences", "cost"):

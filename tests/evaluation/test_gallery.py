@@ -34,7 +34,11 @@ def test_weights_and_gradients_are_left_alone():
     """Oracle: the state before."""
     network = build_network("resnet18", task="classification", in_channels=1, outputs=2, size=64).eval()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    grad_cam(network, torch.randn(2, 1, 64, 64), torch.tensor([0, 1]))
+    batch = torch.randn(2, 1, 64, 64)
+    grad_cam(network, batch, torch.tensor([0, 1]))
+    # The last map of ResNet-18 has a cell for every 32 pixels.
+    assert grad_cam(network, batch, torch.tensor([0, 1]), largest_cell=31) is None
+    assert grad_cam(network, batch, torch.tensor([0, 1]), largest_cell=32) is not None
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     assert not any(m._forward_hooks for m in network.modules())
