@@ -67,7 +67,12 @@ def train_command(
     elif config is None and not any(key.startswith("dataset") for key in [*settings, *(sets or ())]):
         raise _no_dataset(Path(settings.get("data_root", "data")))
     if folds is not None:
-        _train_folds(folds, resume, output=output, config=config, sets=sets or (), **settings)
+        if folds != "all" or resume is not None or extend or again:
+            raise ConfigError(
+                f"--folds takes 'all', without --resume, --extend and --again; it got '{folds}'.",
+                "To train one fold: --test-fold N. Called again, --folds all resumes what is unfinished.",
+            )
+        _train_folds(output=output, config=config, sets=sets or (), **settings)
         return
     with LiveView() as view:
         if resume is not None:
@@ -85,17 +90,10 @@ def train_command(
         )
 
 
-def _train_folds(folds: str, resume: Path | None, **given: Any) -> None:
+def _train_folds(**given: Any) -> None:
     from gcsam_med import training
     from gcsam_med.cli.live import LiveView
 
-    if folds != "all" or resume is not None:
-        raise ConfigError(
-            f"--folds takes 'all', but got '{folds}'."
-            if folds != "all"
-            else "--folds goes without --resume.",
-            "To train one fold: --test-fold N. Calling train --folds all again resumes what is unfinished.",
-        )
     with LiveView() as view:
         outcomes = training.train_folds(callback=view, **given)
     if int(os.environ.get("RANK", "0")) == 0:
