@@ -29,7 +29,7 @@ def datasets() -> Iterable[str]:
 
 def prepared() -> Iterable[str]:
     """Prepared data sets under the default data root."""
-    return (path.parent.name for path in Path("data/prepared").glob("*/dataset.json"))
+    return (path.parent.name for path in Path("data/prepared").glob("[!.]*/dataset.json"))
 
 
 def runs() -> Iterable[str]:

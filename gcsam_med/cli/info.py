@@ -358,7 +358,7 @@ def _prepared_sets(data_root: Path) -> list[dict[str, Any]]:
     except ImportError:  # a required package is missing; the check of packages names it
         return []
     rows = []
-    for info_file in sorted((data_root / "prepared").glob(f"*/{INFO}")):
+    for info_file in sorted((data_root / "prepared").glob(f"[!.]*/{INFO}")):
         name = info_file.parent.name
         try:
             info = PreparedDataset(info_file.parent).info

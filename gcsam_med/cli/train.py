@@ -118,7 +118,7 @@ def _say_if_finished(run: Path, *, extend: bool) -> None:
 
 def _no_dataset(data_root: Path) -> ConfigError:
     """Say which prepared data sets there are."""
-    there = sorted(path.parent.name for path in (data_root / "prepared").glob("*/dataset.json"))
+    there = sorted(path.parent.name for path in (data_root / "prepared").glob("[!.]*/dataset.json"))
     if there:
         return ConfigError(
             f"train needs a data set; prepared are: {', '.join(there)}.",

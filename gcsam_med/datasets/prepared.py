@@ -483,7 +483,7 @@ def open_prepared(data_root: Path, name: str, *, deep: bool = False) -> Prepared
     root = prepared_root(data_root, name)
     if not (root / INFO).is_file():
         parent = root.parent
-        there = sorted(p.parent.name for p in parent.glob(f"*/{INFO}")) if parent.is_dir() else []
+        there = sorted(p.parent.name for p in parent.glob(f"[!.]*/{INFO}")) if parent.is_dir() else []
         near = difflib.get_close_matches(name.lower(), there, n=2, cutoff=0.5)
         hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
         raise InputError(

@@ -73,7 +73,7 @@ class Library:
         found = [
             Evaluation(run, path.parent.name)
             for run in self.runs().values()
-            for path in sorted(run.glob(f"evaluation/*/{METRICS}"), key=_test_first)
+            for path in sorted(run.glob(f"evaluation/[!.]*/{METRICS}"), key=_test_first)
             if (path.parent / CASES).is_file()
         ]
         return {evaluation.key: evaluation for evaluation in found}

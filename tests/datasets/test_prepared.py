@@ -303,3 +303,11 @@ def test_a_copy_is_the_same_data_and_another_size_is_not(folder, tmp_path):
         for name, size in (("a", 32), ("b", 32), ("c", 64))
     )
     assert one == same != other
+
+
+def test_a_set_that_is_being_written_is_not_offered(folder, tmp_path):
+    """A killed or running prepare keeps its half set under a hidden name."""
+    shutil.copytree(folder, folder.with_name(".busi.tmp"))
+    with pytest.raises(InputError) as caught:
+        open_prepared(folder.parents[1], "busi")
+    assert ".busi" not in caught.value.message

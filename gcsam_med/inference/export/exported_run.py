@@ -84,7 +84,7 @@ def open_exported_run(root: Path) -> ExportedRun:
 
 def _evaluations(run: RunFolder, weights_sha256: str) -> dict[str, dict[str, Any]]:
     found = {}
-    for path in sorted((run.root / "evaluation").glob("*/metrics.json")):
+    for path in sorted((run.root / "evaluation").glob("[!.]*/metrics.json")):
         with suppress(InputError):
             content = read_metrics(path, "")
             # Training may have gone on since: metrics of other weights are not this model's.
