@@ -283,9 +283,10 @@ def _strip(left: np.ndarray, right: np.ndarray, start: int, limit: int, within: 
 # different people reach 0.67 and true copies stay above 0.93.
 AGREEMENT: dict[Modality, float] = {"ultrasound": 0.4, "xray": 0.75, "photo": 0.75}
 DESCRIPTOR_FLOOR: dict[Modality, float] = {"ultrasound": 0.45, "xray": 0.78, "photo": 0.6}
-# Kept small so that memory does not depend on the number of images; pairs come in order of their first image.
+# Bounds of memory, whatever the number of images. Pairs come in order of their first image; the second may be
+# any, and computing its descriptors again for each pair would take most of the time.
 CHUNK = 256  # pairs whose descriptors are in memory at once
-DESCRIPTORS_KEPT = 1024  # images, 20 kB each
+DESCRIPTORS_KEPT = 60_000  # images, 10 kB each
 LAYERS_KEPT = 64  # images, 180 kB each
 
 Thumbs = Callable[[np.ndarray], np.ndarray]  # row numbers -> uint8 (n, 128, 128)
@@ -390,13 +391,14 @@ def _plausible(
 ) -> list[int]:
     """Numbers of the candidates whose descriptors agree at least by `floor`."""
     describe = lru_cache(DESCRIPTORS_KEPT)(
-        lambda side, row: descriptors((left, right)[side](np.array([row]))[0])
+        lambda side, row: descriptors((left, right)[side](np.array([row]))[0]).astype(np.float16)
     )
     kept: list[int] = []
     for start in range(0, len(first), CHUNK):
         part = slice(start, start + CHUNK)
-        one = np.stack([describe(0, int(i)) for i in first[part]])
-        two = np.stack([describe(1, int(j)) for j in second[part]])
+        # Within one set both sides are the same images.
+        one = np.stack([describe(0, int(i)) for i in first[part]]).astype(np.float32)
+        two = np.stack([describe(int(left is not right), int(j)) for j in second[part]]).astype(np.float32)
         agree = descriptor_agreement(one, two, mirrored[part])
         kept += (start + np.flatnonzero(agree >= floor)).tolist()
     return kept
