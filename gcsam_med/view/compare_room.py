@@ -72,26 +72,26 @@ class CompareRoom:
         )
 
     def _arms(self, request: Request) -> dict[str, OpenedEvaluation]:
-        """Open the chosen evaluations, by id; by default those that ask the newest one's question."""
+        """Open the chosen evaluations, by id; by default the most that ask one question."""
         known = self.library.evaluations()
         if not known:
             raise InputError("No run here is evaluated yet.", "Evaluate two with: gcsam-med evaluate RUN")
         wanted = [key for key in request.query_params.getlist("run") if key in known][:KEPT]
-        arms: dict[str, OpenedEvaluation] = {}
-        for key in wanted or known:
-            if len(arms) == KEPT:
-                break
-            opened = open_cases(self.library, known[key])
-            if arms and not _alike(_first(arms), opened):
-                if wanted:
-                    raise InputError(
-                        f"{_name(opened)} was evaluated on other cases than {_name(_first(arms))}, or for "
-                        "another task.",
-                        "Choose runs of the same data and task.",
-                    )
-                continue
-            arms[key] = opened
-        return arms
+        opened = {key: open_cases(self.library, known[key]) for key in wanted or list(known)[:KEPT]}
+        groups: list[dict[str, OpenedEvaluation]] = []
+        for key, arm in opened.items():
+            own = next((group for group in groups if _alike(_first(group), arm)), None)
+            if own is None:
+                groups.append({key: arm})
+            else:
+                own[key] = arm
+        if wanted and len(groups) > 1:
+            names = " and ".join(_name(_first(group)) for group in groups[:2])
+            raise InputError(
+                f"{names} were evaluated on other cases, or for another task.",
+                "Choose runs of the same data and task.",
+            )
+        return max(groups, key=len)
 
     def _queried(self, request: Request, arms: dict[str, OpenedEvaluation]) -> str:
         sort = request.query_params.get("sort", "")

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from gcsam_med.errors import InputError
+from gcsam_med.images.read import natural
 from gcsam_med.reading import parse_json, validate
 from gcsam_med.reporting.text import number
 from gcsam_med.view.cases_room import neighbours
@@ -262,7 +263,7 @@ def _order(output: Output, remarks: dict[str, dict[str, str]], query: QueryParam
     places = [i for i in range(len(output.rows)) if fits(i)]
     how = query.get("sort", "")
     if how == "name":
-        return sorted(places, key=output.name)
+        return sorted(places, key=lambda i: natural(output.name(i)))
     if how in ("sure", "unsure"):
         sign = -1 if how == "sure" else 1
         sure = {i: _confidence(output, i) for i in places}

@@ -34,7 +34,9 @@ def page(runs, tmp_path_factory):
 def test_arms_stand_side_by_side_the_largest_difference_first(page):
     """Oracle: the differences of Dice, sorted by hand; a run of another task is left out, or refused."""
     client, two, one = page
-    keys = dict(re.findall(r'value="(\w+)"[^>]*> (\w+), test', client.get("/compare").text))
+    start = client.get("/compare").text
+    assert len(re.findall(r'name="run"[^>]* checked', start)) == 2
+    keys = dict(re.findall(r'value="(\w+)"[^>]*> (\w+), test', start))
     names = {name: key for key, name in keys.items()}
     arms = [("run", names["one"]), ("run", names["two"])]
     text = client.get("/compare", params=arms).text

@@ -4,7 +4,7 @@
 // A choice sends its form at once.
 for (const form of document.querySelectorAll("form.tools")) {
   form.addEventListener("change", (event) => {
-    if (event.target.matches("select, input[type=checkbox]")) form.requestSubmit();
+    if (event.target.matches("select, td input[type=checkbox]")) form.requestSubmit();
   });
 }
 
