@@ -148,7 +148,7 @@ def test_audit_and_preview_by_name_and_by_folder(
 @pytest.mark.slow
 def test_sigterm_leaves_the_former_set_and_no_process(tmp_path: Path) -> None:
     """Stopped while reading: exit code 143, nothing half-written, no orphans."""
-    source = layouts.busi(tmp_path / "source", (400, 10, 0))
+    source = layouts.busi(tmp_path / "source", (200, 10, 0))
     former = make_prepared(tmp_path, name="busi").root
     (former / "former").touch()
     command = [sys.executable, "-m", "gcsam_med", "prepare", "--dataset", "busi", "--size", "1024",

@@ -5,25 +5,35 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from gcsam_med.config import RunConfig
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError, Interrupted
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import Progress, resume, train
 from gcsam_med.training import checkpoint as checkpoint_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
-from tests.training.test_loop import Recorder, assert_same_bits, settings, weights
+from tests.reliability.kills import tiny_network
+from tests.training import test_loop
+from tests.training.test_loop import Recorder, assert_same_bits, weights
 
 
 @pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("data")
     make_prepared(root, n=36, size=32)
-    return root
+    with tiny_network():
+        yield root
+
+
+def settings(data_root: Path, **changes: object) -> RunConfig:
+    """A small network with everything that has a state: dropout, batch norm, instance norm."""
+    return test_loop.settings(data_root, model="tiny", **changes)
 
 
 class StopAfter(Recorder):
