@@ -77,6 +77,7 @@ def run_command(
     from gcsam_med.training.run import run_name
 
     name = prepare.get("name") or dataset
+    chosen = {*train, *({"size"} & prepare.keys())}
     former = read_json_or_empty(data_root / "prepared" / name / "dataset.json").get("options")
     if isinstance(former, dict) and former.get("size"):
         prepare.setdefault("size", former["size"])
@@ -90,7 +91,7 @@ def run_command(
         _check_same(run, train)
         console.say(f"{run.root} {'is finished' if run.finished else 'was begun'}; its settings are kept.")
     else:
-        advice = _advice(config, set(train), prepare, dataset, listing)
+        advice = _advice(config, chosen, prepare, dataset, listing)
         _show_advice(run.root, config, advice, len(listing.cases))
         seconds, values = advice.seconds, advice.values
         prepare["size"] = values["size"]

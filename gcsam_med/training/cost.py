@@ -168,7 +168,7 @@ def advise(
         return training_seconds(config, pace, train_cases, val_cases)
 
     if size is not None:
-        seconds, reasons["size"] = timed(size), "as it is prepared or asked for"
+        seconds, reasons["size"] = timed(size), "as it was prepared before"
     else:
         size, least = _fitting(config, LARGE), _fitting(config, SMALL)
         seconds, reasons["size"] = timed(size), "the usual size"
