@@ -36,4 +36,6 @@ def list_cases(source: Path) -> Listing:
     listed = {case.image for case in cases} | {fault.path for fault in faults}
     left = (f"images/{p.name}" for p in find_images(root / "images", nested=False))
     faults += [Fault(p, "not-listed", "INFO.csv does not list it.") for p in left if p not in listed]
-    return Listing(root, tuple(cases), CLASSES, tuple(faults))
+    marked = sum("yes" in (mark.lower() for mark in case.attributes.values()) for case in cases)
+    note = f"{marked} images are Doppler or combined ones; the columns doppler and combined mark them."
+    return Listing(root, tuple(cases), CLASSES, tuple(faults), (note,) if marked else ())

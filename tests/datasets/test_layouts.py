@@ -128,6 +128,7 @@ def test_bus_uclm_tells_patients_and_colours_and_what_is_wrong(tmp_path: Path) -
     listing = DATASETS["bus-uclm"].list_cases(root)
     assert len({c.patient for c in listing.cases}) == 12
     assert Counter(c.label for c in listing.cases) == {"benign": 8, "malignant": 8, "normal": 8}
+    assert listing.notes[0].startswith("12 images are Doppler or combined ones")
     for number, case in enumerate(listing.cases):
         drawn = layouts.blob(number) & (case.label != "normal")
         assert (read_mask(listing.root / case.masks[0]) == drawn).all()
