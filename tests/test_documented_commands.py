@@ -28,7 +28,9 @@ from gcsam_med.networks.table import NETWORKS
 from gcsam_med.optim import OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# `make docs` writes the reference of the commands, with placeholders, into a folder of its own.
+WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "generated"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
