@@ -159,7 +159,6 @@ class WorstLoss:
     increase: float
     first_order: float  #: The same after one step along the gradient, as SAM takes it.
     rho: float  #: Radius.
-    gradients: int  #: Gradients spent.
 
 
 def hessian_spectrum(
@@ -254,7 +253,7 @@ def worst_loss(
         found.append(loss - start)
         if _length(gradient) == 0 or not math.isfinite(loss):
             break
-    return WorstLoss(start, max(0.0, *found), found[0], rho, len(found))
+    return WorstLoss(start, max(0.0, *found), found[0], rho)
 
 
 def _ritz(diagonal: list[float], off_diagonal: list[float], count: int) -> Spectrum:
