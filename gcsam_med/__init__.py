@@ -4,13 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gcsam_med.compare import compare_optimizers
-    from gcsam_med.config import (
-        CompareOptions,
-        EvaluateOptions,
-        PredictOptions,
-        PrepareOptions,
-        RunConfig,
-    )
+    from gcsam_med.config import CompareOptions, EvaluateOptions, PredictOptions, PrepareOptions, RunConfig
     from gcsam_med.evaluation.evaluate import evaluate
     from gcsam_med.inference import Classification, Model, Segmentation, load
     from gcsam_med.inference.predict import Predicted, predict

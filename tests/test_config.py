@@ -13,13 +13,13 @@ from gcsam_med.config import (
     CompareOptions,
     PrepareOptions,
     RunConfig,
-    chosen,
     dump_config,
     load_config,
     with_overrides,
 )
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError
+from gcsam_med.fields import chosen
 
 
 def write(folder: Path, text: str) -> Path:

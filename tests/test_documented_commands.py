@@ -14,16 +14,10 @@ import pytest
 import typer
 
 from gcsam_med.cli import app
-from gcsam_med.config import (
-    EvaluateOptions,
-    PredictOptions,
-    PrepareOptions,
-    RunConfig,
-    load_config,
-    validated,
-)
+from gcsam_med.config import EvaluateOptions, PredictOptions, PrepareOptions, RunConfig, load_config
 from gcsam_med.datasets import DATASETS
 from gcsam_med.datasets.busbra import TEST_FOLD
+from gcsam_med.fields import validated
 from gcsam_med.networks.table import NETWORKS
 from gcsam_med.optim import OPTIMIZERS
 

@@ -25,7 +25,8 @@ from pydantic.fields import FieldInfo
 
 from gcsam_med.cli import completion
 from gcsam_med.cli.console import voice
-from gcsam_med.config import Options, RunConfig, flag_of, validated
+from gcsam_med.config import RunConfig
+from gcsam_med.fields import Options, flag_of, validated
 
 # Wider ranges keep arithmetic from overflowing; nobody wants to read them in the help.
 _MOST_SHOWN = 2048

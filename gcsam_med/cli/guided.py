@@ -11,16 +11,9 @@ import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import Given, from_models
-from gcsam_med.config import (
-    MACHINE_FIELDS,
-    EvaluateOptions,
-    PrepareOptions,
-    RunConfig,
-    Task,
-    load_config,
-    validated,
-)
+from gcsam_med.config import MACHINE_FIELDS, EvaluateOptions, PrepareOptions, RunConfig, Task, load_config
 from gcsam_med.errors import InputError
+from gcsam_med.fields import validated
 from gcsam_med.reading import read_json_or_empty
 from gcsam_med.runs import RunFolder
 

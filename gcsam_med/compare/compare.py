@@ -15,10 +15,11 @@ from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.execute import run_here, states
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
 from gcsam_med.compare.plan import StudyPlan, make_study_plan
-from gcsam_med.config import CompareOptions, PathLike, chosen
+from gcsam_med.config import CompareOptions, PathLike
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.gallery import draw_compared
+from gcsam_med.fields import chosen
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.comparison import ComparedCase, Comparison
 from gcsam_med.reporting.text import readable_arm

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from gcsam_med.config import CompareOptions, Name, RunConfig, load_config
+from gcsam_med.config import CompareOptions, RunConfig, load_config
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError, unknown_name
+from gcsam_med.fields import Name
 from gcsam_med.files import write_json
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reading import read_json

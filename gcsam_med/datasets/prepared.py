@@ -18,9 +18,9 @@ import pandas as pd
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from gcsam_med.config import Name, check_name
 from gcsam_med.errors import InputError
 from gcsam_med.escape import plain_cell
+from gcsam_med.fields import Name, check_name
 from gcsam_med.reading import faults, open_plain, read_csv, read_json, read_plain, validate
 from gcsam_med.transforms.letterbox import Letterbox
 

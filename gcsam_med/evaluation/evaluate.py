@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gcsam_med import __version__
-from gcsam_med.config import EvaluateOptions, PathLike, chosen
+from gcsam_med.config import EvaluateOptions, PathLike
 from gcsam_med.datasets.selection import took_part
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.classification import evaluate_classification
@@ -32,6 +32,7 @@ from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
+from gcsam_med.fields import chosen
 from gcsam_med.files import make_folder
 from gcsam_med.metrics.table import check_request, main_metric
 from gcsam_med.progress import Track, silent

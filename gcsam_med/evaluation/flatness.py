@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gcsam_med.config import PathLike, SharpnessOptions, chosen
+from gcsam_med.config import PathLike, SharpnessOptions
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
+from gcsam_med.fields import chosen
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.write import plain
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gcsam_med.config import PathLike, PredictOptions, chosen
+from gcsam_med.config import PathLike, PredictOptions
 from gcsam_med.errors import InputError
+from gcsam_med.fields import chosen
 from gcsam_med.images import Frames, Picture, read_bytes
 from gcsam_med.images.picture import check_size, grey_if_grey
 from gcsam_med.inference.ensemble import Answer, Ensemble, load_ensemble

@@ -20,9 +20,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
-from gcsam_med.config import Frames, PathLike, PredictOptions, chosen
+from gcsam_med.config import Frames, PathLike, PredictOptions
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
+from gcsam_med.fields import chosen
 from gcsam_med.files import append_line, locked, make_folder, replacing, write_durably, write_json
 from gcsam_med.images import ImageFault, read_bytes
 from gcsam_med.inference.dicom import dicom_output

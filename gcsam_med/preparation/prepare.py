@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gcsam_med.config import PathLike, PrepareOptions, chosen
+from gcsam_med.config import PathLike, PrepareOptions
 from gcsam_med.datasets import DATASETS, Listing, SourceSpec
 from gcsam_med.datasets.archive import is_archive, opened
 from gcsam_med.datasets.case import ClassRoles
@@ -34,6 +34,7 @@ from gcsam_med.datasets.prepared import (
     with_fingerprint,
 )
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
+from gcsam_med.fields import chosen
 from gcsam_med.files import recover, replacing, write_durably, write_json
 from gcsam_med.images import MaskRule
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from gcsam_med.config import Language, Name, SplitName
+from gcsam_med.config import Language, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
+from gcsam_med.fields import Name
 from gcsam_med.files import replacing, write_durably
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reading import faults, read_json, sealed, validate
