@@ -178,13 +178,16 @@ def attempt(trial: Trial) -> str:
     """Run it; what is wrong, or nothing."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | trial.environment
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | trial.how
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", START, *trial.arguments],
-        check=False,
-        timeout=600,
-        env={name: value for name, value in environment.items() if value is not None},
-        **how,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", START, *trial.arguments],
+            check=False,
+            timeout=600,
+            env={name: value for name, value in environment.items() if value is not None},
+            **how,
+        )
+    except PermissionError:
+        return "not tried: that user may not run this Python"
     said = (done.stderr or b"").decode(errors="replace") + (done.stdout or b"").decode(errors="replace")
     if done.returncode not in trial.codes:
         return f"exit code {done.returncode}: {said[-300:]}"
