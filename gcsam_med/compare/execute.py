@@ -220,6 +220,7 @@ def run_in_processes(
                 if code is None:
                     continue
                 del at_work[name]
+                _let_go(process)
                 free.append(device)
                 if code and stop.exit_code is None:
                     tell(f"{name} failed with exit code {code}; see {logs / name}.txt")
@@ -358,6 +359,13 @@ def _end(processes: Any) -> None:
         process.terminate()
     for process in at_work:
         process.wait()
+        _let_go(process)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close our end of an ended process's stdin."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _last_words(log: Path) -> str:

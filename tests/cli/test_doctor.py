@@ -172,9 +172,12 @@ def test_gpus_are_listed_by_name_and_memory(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties())
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (20_000_000_000, 24_000_000_000))
     _, payload = _look(capsys, "--data-root", str(tmp_path))
-    assert _check(payload, "device cuda:1")["found"] == "Some GPU, 24 GB, no bf16"
+    found = _check(payload, "device cuda:1")["found"]
+    assert found.startswith("Some GPU, 24 GB; train uses fp32, captures its steps")
+    assert "up to 4.0 GB" in found
 
 
 def test_required_packages_that_are_there_are_shown_with_verbose_only(

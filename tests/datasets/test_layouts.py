@@ -441,11 +441,11 @@ def test_images_and_masks_without_classes(tmp_path: Path) -> None:
     """images/ and masks/: no labels; faults are found all the same."""
     for i in range(4):
         layouts.save(tmp_path / "images" / f"{i}.png", layouts.speckle(i))
-        layouts.save(tmp_path / "masks" / f"{i + 1}.png", layouts.blob(i))
+        layouts.save(tmp_path / "masks" / f"{i if i < 3 else 'other'}.png", layouts.blob(i))
     listing = DATASETS["folder"].list_cases(tmp_path)
     assert listing.classes == ()
-    assert [c.name for c in listing.cases] == ["images/1.png", "images/2.png", "images/3.png"]
+    assert [c.name for c in listing.cases] == ["images/0.png", "images/1.png", "images/2.png"]
     assert {f.path: f.reason for f in listing.faults} == {
-        "images/0.png": "no-mask",
-        "masks/4.png": "no-image",
+        "images/3.png": "no-mask",
+        "masks/other.png": "no-image",
     }

@@ -25,7 +25,7 @@ def edit_manifest(data_root, change):
     # As if the run had been trained on it.
     card = data_root.parent / "runs" / "run" / "model" / "model.json"
     content = json.loads(card.read_text()) | {"dataset_sha256": info.content_sha256}
-    del content["seal"]
+    content.pop("seal", None)
     card.write_text(json.dumps(content))
 
 

@@ -9,7 +9,6 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics as sk
 
-from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.evaluation.context import open_evaluation
@@ -17,7 +16,7 @@ from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.runs import RunFolder
 from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.calibration import calibrate_run
-from tests.builders import copied_run, make_prepared, make_run, trained_runs
+from tests.builders import copied_run, make_prepared, make_run, reseal, trained_runs
 
 FAST = {"resamples": 200, "device": "cpu"}
 
@@ -167,7 +166,7 @@ def test_the_threshold_comes_from_validation_alone(tmp_path):
         if seed:
             store[test] = 255 - store[test]
             store.flush()
-        dataset = open_prepared(folder / "data", dataset.info.name)
+        dataset = reseal(dataset.root)
         run = make_run(folder / "runs", dataset, "classification", steps=3)
         report = evaluate_run(run, **FAST)
         points.append(

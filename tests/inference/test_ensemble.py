@@ -91,7 +91,7 @@ def test_features_of_another_network_are_refused(calibrated_run):
     """Oracle: exit code 4 and what to do."""
     path = calibrated_run / "model" / FEATURE_FILE
     path.write_bytes(path.read_bytes().replace(b"fc.", b"xx."))
-    with pytest.raises(CheckpointError, match="layer"):
+    with pytest.raises(CheckpointError, match="changed since it was written"):
         load_ensemble([calibrated_run], device="cpu")
 
 

@@ -69,7 +69,7 @@ def test_policy_for_normals_holds_in_every_metric(pred, truth, row, column):
     assert error == pytest.approx(case.area_pred - case.area_truth, abs=1e-9)
     on_lesions = [v for k, v in case.values.items() if SEGMENTATION[k].kind == "mean" and k not in ON_NORMALS]
     if case.normal:
-        assert on_lesions == [None] * 9
+        assert set(on_lesions) == {None}
         assert case.detection.lesions == 0
         return
     assert None not in on_lesions

@@ -18,7 +18,7 @@ from tests.builders import trained_runs
 def test_objects_of_real_files_are_valid_and_hold_the_masks(real_data, tmp_path):
     """Oracle: the PNG masks, read by pydicom and highdicom; dciodvfy where it is installed."""
     options = PredictOptions(
-        device="cpu", threshold=0.3, frames="all", overlays=False, dicom_seg=True, dicom_sr=True
+        device="cpu", threshold=0.3, frames="all", overlays=False, dicom_seg=True, dicom_sr=True, force=True
     )
     done = predict([trained_runs()["segmentation"]], [real_data / "dicom"], tmp_path, options)
     good = [row for row in done.rows if row["status"] == "ok"]

@@ -8,6 +8,7 @@ searched for the tokens' common mark.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from gcsam_med.inference.export.export import FORMATS
 from tests.builders import picture
 from tests.images.malformed import dicom
 from tests.reliability.kills import tiny_network
+from tests.view.conftest import opened
 
 MARK = "zqxnamed"
 CASES = 44
@@ -282,6 +284,16 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert len(runs) == 4
     do("compare", *runs, "--split", "val", "--resamples", 100, "--output", out / "compared")
     do("compare", out / "runs" / "seg", out / "runs" / "cls", "--split", "val", code=2)
+    # --- run: all of it by one command
+    do("run", *folder[1:5], "--size", 32, *data, *fast, "--task", "segmentation", "--model", "tiny",
+       "--epochs", 1, "--batch-size", 8, "--resamples", 100, "--output", out / "runs" / "all")  # fmt: skip
+    # --- view: serves until it is stopped; its pages are asked for here
+    gone_through.add("view")
+    page = opened(out / "runs")
+    addresses = {"/", *re.findall(r'href="(/[^"#]*)"', page.get("/").text)}
+    assert len(addresses) > 5
+    for address in addresses:
+        assert MARK not in page.get(address).text.lower(), address
     # --- runs, list, doctor
     do("runs", "--folder", out / "runs", "--json")
     do("list", "datasets", "--json")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gcsam_med.errors import ConfigError, EnvironmentFault
-from gcsam_med.training import loop as loop_module
+from gcsam_med.training import steps as steps_module
 from gcsam_med.training import train
 from gcsam_med.training.resume import check_settings, differences
 from tests.reliability.kills import Trial
@@ -25,7 +25,7 @@ def test_memory_that_runs_out_on_a_cpu_gives_numbers(
     def greedy(*args: object, **rest: object) -> None:
         torch.empty(2**50)
 
-    monkeypatch.setattr(loop_module, "training_step", greedy)
+    monkeypatch.setattr(steps_module, "training_step", greedy)
     with pytest.raises(EnvironmentFault, match="Out of memory with batch size 4") as said:
         train(Trial("adam", 0.0).config(root), tmp_path / "r")
     assert "--batch-size 2 --accumulate 2" in said.value.advice

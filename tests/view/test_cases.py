@@ -119,7 +119,7 @@ def test_a_data_set_that_is_gone_is_told_with_the_way_out(runs, tmp_path):
     try:
         answer = page.get(f"/cases/{key}")
         assert answer.status_code == 409
-        assert "own data set is not there" in answer.text
+        assert "own data set cannot be used" in answer.text.replace("&#39;", "'")
         assert library.evaluation(key).name == "test"
     finally:
         hidden.with_suffix(".away").rename(hidden)
