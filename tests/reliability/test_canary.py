@@ -286,7 +286,7 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
     do("compare", out / "runs" / "seg", out / "runs" / "cls", "--split", "val", code=2)
     # --- run: all of it by one command
     do("run", *folder[1:5], "--size", 32, *data, *fast, "--task", "segmentation", "--model", "tiny",
-       "--epochs", 1, "--batch-size", 8, "--resamples", 100, "--output", out / "runs" / "all")  # fmt: skip
+       "--epochs", 1, "--batch-size", 8, "--output", out / "runs" / "all")  # fmt: skip
     # --- view: serves until it is stopped; its pages are asked for here
     gone_through.add("view")
     page = opened(out / "runs")
