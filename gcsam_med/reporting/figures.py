@@ -68,8 +68,6 @@ def dice_distribution(report: Report) -> Figure:
 
 def size_dice(report: Report) -> Figure:
     """Dice against the lesion's area: small lesions are the hard ones."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     table = lesions(report)
     figure, axes = new_figure(5.2, 3.6)
     for k, (name, part) in enumerate(table.groupby("label", sort=True)):
@@ -84,12 +82,19 @@ def size_dice(report: Report) -> Figure:
             label=label(str(name)) or "all",
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axes.xaxis)
     axes.set(ylim=(-0.02, 1.02), xlabel=f"True area ({area_unit(report)}, log scale)", ylabel="Dice")
     axes.legend(loc="lower right")
     return figure
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Write 1, 2, 5, 10 ... on a logarithmic axis: formulas are not set, so powers would stand there raw."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 PROPORTIONAL = 0.5  # correlation of difference and mean
@@ -136,6 +141,7 @@ def bland_altman(report: Report) -> Figure:
         axes.axhline(end, color=COLOURS["series-2"], linestyle="--", linewidth=1.1, label=text)
     if ratios:
         axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
     ylabel = "Predicted over true area" if ratios else f"Predicted - true area ({unit})"
     axes.set(xlabel=f"Mean of predicted and true area ({unit})", ylabel=ylabel)
     axes.legend(loc="best")

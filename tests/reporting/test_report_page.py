@@ -298,6 +298,7 @@ def test_areas_are_compared_by_ratio_where_the_error_grows_with_the_area():
         found = next(d for d in draw_all(replace(report, cases=cases)) if d.key == "bland_altman")
         assert ("ratios are shown" in found.caption) == proportional
         assert ("bias 1.30" in found.svg) == proportional or not proportional
+        assert "mathdefault" not in found.svg
 
 
 def test_the_ceiling_of_the_resolution_and_the_scale_of_pixels_are_said():
