@@ -103,7 +103,7 @@ def test_out_of_memory_is_answered_with_advice(data_root: Path, tmp_path: Path) 
         train(config.model_copy(update={"checkpoint_steps": 1}), tmp_path / "run", StopAfter(6))
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 48 * 2**20) / total)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 24 * 2**20) / total)
     try:
         with pytest.raises(EnvironmentFault, match="Out of memory") as found:
             train(settings(data_root, device="cuda", epochs=1, batch_size=36), tmp_path / "large")
