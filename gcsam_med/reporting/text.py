@@ -103,7 +103,8 @@ def spread(metric: ArmMetric, unit: str = "") -> str:
     sd = math.isfinite(metric.sd)
     if unit in PERCENT:
         return f"{100 * metric.mean:{PERCENT[unit]}}" + (f" ± {100 * metric.sd:.1f} %" if sd else " %")
-    return number(metric.mean) + (f" ± {number(metric.sd)}" if sd else "")
+    digits = 1 if abs(metric.mean) >= 10 else 3
+    return number(metric.mean) + (f" ± {number(metric.sd, digits)}" if sd else "")
 
 
 def arm_name(comparison: Comparison, arm: Arm) -> str:

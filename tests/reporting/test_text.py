@@ -58,3 +58,4 @@ def test_a_distance_over_the_diagonal_is_a_percentage():
     assert interval(error, "diagonal") == "4.0 to 10.0 %"
     assert spread(ArmMetric((0.05, 0.07), 0.06, 0.0141), "diagonal") == "6.0 ± 1.4 %"
     assert spread(ArmMetric((0.5, 0.7), 0.6, 0.141)) == "0.600 ± 0.141"
+    assert spread(ArmMetric((330.0, 340.0), 335.0, 7.07)) == "335 ± 7.1"
