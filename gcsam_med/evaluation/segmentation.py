@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import pandas as pd
 
 from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.errors import InputError
+from gcsam_med.devices import usable_cores
+from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, operating_point
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import (
@@ -24,12 +27,15 @@ from gcsam_med.metrics.operating_point import (
 from gcsam_med.metrics.segmentation import MaskPair, dice_of_counts
 from gcsam_med.metrics.summary import SegmentationCase, measure_case, segmentation_estimates
 from gcsam_med.metrics.table import SEGMENTATION, shown_in
+from gcsam_med.pools import ahead, processes
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.report import Operating
 from gcsam_med.runs import network_outputs
 from gcsam_med.runs.postprocessing import Postprocessing, to_mask
+from gcsam_med.transforms.letterbox import Letterbox
 
 MIN_SUBGROUP = 10
+POOL_FROM = 100  # cases: starting a process takes two seconds of computing, measuring a case 0.05
 
 
 def evaluate_segmentation(context: EvaluationContext, options: EvaluateOptions, track: Track) -> TaskResult:
@@ -201,9 +207,8 @@ class Measuring:
             "their pixels count in Dice"
         )
 
-    def pair(self, dataset: PreparedDataset, row: int, pred: np.ndarray, truth: np.ndarray) -> MaskPair:
-        """Put prediction and truth of a case together, to be measured."""
-        spacing = self.spacing(dataset, row)
+    def pair(self, pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, float]) -> MaskPair:
+        """Put prediction and truth of a case together, to be measured; `spacing` in `unit`."""
         if self.min_mm2 is None:
             least = self.min_share * truth.size
         else:
@@ -260,29 +265,94 @@ def measure(
     min_area: int = 0,
     extra: Sequence[str] = (),
     track: Track = silent,
+    workers: int | None = None,
 ) -> Measured:
-    """Measure every selected case at its original resolution."""
+    """Measure every selected case at its original resolution.
+
+    From `POOL_FROM` cases on, `workers` processes (default: one a core) measure beside the network; the
+    numbers are the same with any number of them.
+
+    Raises
+    ------
+    EnvironmentFault
+        If such a process ended, as where memory runs out.
+    """
     data, rows = context.dataset, context.selection.rows
-    cases: list[SegmentationCase] = []
-    options: dict[str, list[SegmentationCase]] = {steps.name: [] for steps in offered(min_area)}
-    sweep, ceiling = np.full((len(rows), BINS - 1), np.nan), np.full(len(rows), np.nan)
     stream = network_outputs(context.model, data.images, rows, batch_size=batch_size, track=track)
-    for i, (row, square) in enumerate(stream):
-        truth, geometry = data.original_mask(row), data.geometry(row)
-        probability = geometry.restore(square)
-        plain = to_mask(probability, threshold)
-        cases.append(measure_case(how.pair(data, row, plain, truth), extra))
-        for steps in offered(min_area):
-            mask = to_mask(probability, threshold, steps)
-            same = np.array_equal(mask, plain)
-            one = cases[-1] if same else measure_case(how.pair(data, row, mask, truth), extra)
-            options[steps.name].append(one)
-        if truth.any():
-            sweep[i] = dice_by_threshold(probability, truth)
-            stored = geometry.restore(data.masks([row])[0].astype(np.float32)) >= DEFAULT_THRESHOLD
-            both, marked = np.count_nonzero(stored & truth), np.count_nonzero(stored)
-            ceiling[i] = dice_of_counts(both, marked, np.count_nonzero(truth))
-    return Measured(rows, cases, sweep, ceiling, options)
+    cases = (_as_stored(data, row, square, how.spacing(data, row)) for row, square in stream)
+    work = partial(_measure_one, threshold=threshold, how=how, steps=offered(min_area), extra=tuple(extra))
+    count = workers if workers is not None else usable_cores() if len(rows) >= POOL_FROM else 1
+    if count == 1:
+        found = [work(case) for case in cases]
+    else:
+        try:
+            # Less urgent than the network: torch's threads wait for each other in every operation.
+            with processes(count, niceness=10) as pool:
+                found = list(ahead(pool, work, cases, depth=2 * count))
+        except BrokenProcessPool:
+            raise EnvironmentFault(
+                f"One of {count} processes that take the metrics has ended, as where memory runs out.",
+                "Give the command more memory, or one core: taskset -c 0 gcsam-med evaluate ...",
+            ) from None
+    return Measured(
+        rows,
+        [one.plain for one in found],
+        np.array([one.sweep for one in found]).reshape(len(rows), BINS - 1),
+        np.array([one.ceiling for one in found]),
+        {steps.name: [one.options[i] for one in found] for i, steps in enumerate(offered(min_area))},
+    )
+
+
+@dataclass(frozen=True)
+class _StoredCase:
+    """A case as it was read and as the network answered it."""
+
+    probability: np.ndarray  #: ndarray of float32, shape (size, size).
+    truth: np.ndarray  #: ndarray of bool, shape (height, width).
+    stored: np.ndarray  #: ndarray of uint8, shape (size, size): The truth at the model's size.
+    geometry: Letterbox
+    spacing: tuple[float, float]  #: Row and column, in the unit of `Measuring`.
+
+
+@dataclass(frozen=True)
+class _MeasuredCase:
+    """Every metric of a case; the fields are those of `Measured`."""
+
+    plain: SegmentationCase
+    options: list[SegmentationCase]
+    sweep: np.ndarray
+    ceiling: float
+
+
+def _as_stored(
+    data: PreparedDataset, row: int, probability: np.ndarray, spacing: tuple[float, float]
+) -> _StoredCase:
+    truth, stored = data.original_mask(row), data.masks([row])[0]
+    return _StoredCase(probability, truth, stored, data.geometry(row), spacing)
+
+
+def _measure_one(
+    case: _StoredCase,
+    threshold: float,
+    how: Measuring,
+    steps: Sequence[Postprocessing],
+    extra: Sequence[str],
+) -> _MeasuredCase:
+    truth = case.truth
+    probability = case.geometry.restore(case.probability)
+    plain = to_mask(probability, threshold)
+    measured = measure_case(how.pair(plain, truth, case.spacing), extra)
+    options = []
+    for step in steps:
+        mask = to_mask(probability, threshold, step)
+        same = np.array_equal(mask, plain)
+        options.append(measured if same else measure_case(how.pair(mask, truth, case.spacing), extra))
+    if not truth.any():
+        return _MeasuredCase(measured, options, np.full(BINS - 1, np.nan), np.nan)
+    stored = case.geometry.restore(case.stored.astype(np.float32)) >= DEFAULT_THRESHOLD
+    both, marked = np.count_nonzero(stored & truth), np.count_nonzero(stored)
+    ceiling = dice_of_counts(both, marked, np.count_nonzero(truth))
+    return _MeasuredCase(measured, options, dice_by_threshold(probability, truth), ceiling)
 
 
 def joined(parts: Sequence[Measured]) -> Measured:

@@ -6,14 +6,13 @@ import hashlib
 import io
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -37,6 +36,7 @@ from gcsam_med.inference.results import (
     failed_row,
     segmentation_row,
 )
+from gcsam_med.pools import ahead
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_json_lines, validate
 from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
@@ -51,8 +51,6 @@ _FILES = ("mask", "overlay", "dicom_seg", "dicom_sr")
 _OUTPUT = r"^(masks|overlays|dicom_seg|dicom_sr)/[^/\\]+$"
 OutputFile = Annotated[str, Field(pattern=f"^$|{_OUTPUT}")]
 Rows = list[dict[str, Any]]
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -267,24 +265,6 @@ def lanes(n_inputs: int, batch: int, *, device: str) -> Iterator[tuple[ThreadPoo
     finally:
         if device == "cpu":
             torch.set_num_threads(threads)
-
-
-def ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
-    """Yield ``work(item)`` in order while up to `depth` later items are worked on in the pool.
-
-    Items are read no further ahead, so memory is bounded; an exception of `work` is raised here.
-    """
-    waiting: deque[Future[B]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 class Journal:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import multiprocessing
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,6 +34,7 @@ from gcsam_med.images import (
     read_bytes,
 )
 from gcsam_med.metrics.regions import MIN_SHARE, specks
+from gcsam_med.pools import processes
 from gcsam_med.preparation.marks import find_marks, inpaint
 from gcsam_med.preparation.privacy import keyed_id, patient_id
 from gcsam_med.reading import open_plain
@@ -229,7 +228,7 @@ def _in_order(chunks: Sequence[Sequence[Case]], job: ScanJob, count: int) -> Ite
     """
     left = deque(chunks)
     while left:
-        with _pool(count) as pool:
+        with processes(count) as pool:
             pending: deque[tuple[Sequence[Case], Future[list[Result]]]] = deque()
             try:
                 while left or pending:
@@ -252,7 +251,7 @@ def _one_by_one(cases: Sequence[Case], job: ScanJob) -> list[Result]:
     """Read cases in one process, and in a new one after a crash."""
     results: list[Result] = []
     while len(results) < len(cases):
-        with _pool(1) as pool:
+        with processes(1) as pool:
             try:
                 for case in cases[len(results) :]:
                     results.append(pool.submit(scan_case, case, job).result())
@@ -260,16 +259,6 @@ def _one_by_one(cases: Sequence[Case], job: ScanJob) -> list[Result]:
                 reason = "reading it crashed the decoder or ran out of memory."
                 results.append([Fault(cases[len(results)].image, "crash", reason)])
     return results
-
-
-def _pool(count: int) -> ProcessPoolExecutor:
-    # Not fork: the caller may have threads (progress bars, torch) that a forked child inherits half alive.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts_to_parent)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _scan_chunk(cases: Sequence[Case], job: ScanJob) -> list[Result]:

@@ -7,9 +7,8 @@ most), so that no step is left with a single case, on which batch normalization 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from gcsam_med.devices import free_memory
 from gcsam_med.errors import InputError
 from gcsam_med.optim.capture import CapturedFunction
+from gcsam_med.pools import ahead
 from gcsam_med.training.plan import Plan
 from gcsam_med.transforms.augmentation import training_transform
 
@@ -198,11 +198,8 @@ class Batches:
             yield from (self[step] for step in range(first, last))
             return
         with ThreadPoolExecutor(1, "read-ahead") as pool:
-            ahead: deque[Future[list[tuple[Tensor, Tensor]]]] = deque()
-            for step in range(first, last):
-                while step + len(ahead) < min(step + READ_AHEAD, last):
-                    ahead.append(pool.submit(self._read, step + len(ahead)))
-                yield self._make(step, ahead.popleft().result())
+            parts = ahead(pool, self._read, range(first, last), READ_AHEAD)
+            yield from (self._make(step, read) for step, read in zip(range(first, last), parts, strict=True))
 
     def _read(self, step: int) -> list[tuple[Tensor, Tensor]]:
         order = self._order(step // self.steps_per_epoch)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,12 +8,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from gcsam_med.config import EvaluateOptions
-from gcsam_med.errors import InputError
-from gcsam_med.evaluation.segmentation import choose_measuring
+from gcsam_med.errors import EnvironmentFault, InputError
+from gcsam_med.evaluation import segmentation
+from gcsam_med.evaluation.context import open_evaluation
+from gcsam_med.evaluation.segmentation import choose_measuring, measure
 from gcsam_med.metrics.operating_point import THRESHOLDS, best_dice_threshold, dice_by_threshold
 from gcsam_med.metrics.segmentation import MaskPair, dice
 from gcsam_med.metrics.summary import measure_case, segmentation_estimates
-from tests.builders import make_prepared
+from tests.builders import copied_run, make_prepared
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,10 +80,38 @@ def test_a_perfect_mask_finds_every_lesion_in_spite_of_annotation_dust(tmp_path)
         for row in range(6):
             truth, geometry = dataset.original_mask(row), dataset.geometry(row)
             back = geometry.restore(geometry.place_mask(truth).astype(np.float32)) >= 0.5
-            cases.append(measure_case(how.pair(dataset, row, back, truth)))
+            cases.append(measure_case(how.pair(back, truth, how.spacing(dataset, row))))
         return segmentation_estimates(cases, range(6), np.random.default_rng(0))["lesion_sensitivity"]
 
     assert found(min_lesion=0).value == 0.5  # 6 of 12 regions
     assert found(min_lesion=1e-3).value == 1.0
     with pytest.raises(InputError, match="pixel spacing"):
         found(min_lesion_mm2=4)
+
+
+def test_metrics_are_the_same_with_any_number_of_processes(tmp_path):
+    """Oracle: one process."""
+    context = open_evaluation(copied_run(tmp_path, "segmentation"), "test", device="cpu")
+    how = choose_measuring(context.dataset, context.selection.rows, EvaluateOptions())
+    options = {"batch_size": 4, "min_area": 5, "extra": ("assd",)}
+    alone, together = (measure(context, 0.4, how, workers=n, **options) for n in (1, 2))
+    assert alone.cases == together.cases
+    assert alone.options == together.options
+    np.testing.assert_array_equal(alone.sweep, together.sweep)
+    np.testing.assert_array_equal(alone.ceiling, together.ceiling)
+
+
+def test_a_process_that_dies_ends_the_evaluation_with_advice(tmp_path, monkeypatch):
+    """Oracle: the text; a process that is killed, as where memory runs out."""
+    context = open_evaluation(copied_run(tmp_path, "segmentation"), "test", device="cpu")
+    how = choose_measuring(context.dataset, context.selection.rows, EvaluateOptions())
+    monkeypatch.setattr(segmentation, "_as_stored", lambda *_: _Killer())
+    with pytest.raises(EnvironmentFault, match="memory"):
+        measure(context, 0.4, how, workers=2, batch_size=None)
+
+
+class _Killer:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
