@@ -89,6 +89,9 @@ class PrepareOptions(Options):
         "Regular expression that finds the patient in an image's path (its group 1, if any).",
         _SOURCE,
     )
+    merge: Names = option(
+        (), "Make one set of these prepared sets, comma-separated.", _SOURCE, complete="prepared"
+    )
     download: bool = option(False, "Download it from its public address.", _SOURCE)
     demo: bool = option(False, "Generate synthetic images instead.", _SOURCE)
     demo_cases: Annotated[int, Field(ge=3, le=100_000)] = option(
@@ -168,7 +171,7 @@ class RunConfig(Options):
 
     # --- What is trained, on what
     dataset: Name = Field(
-        description="Name of a prepared data set.",
+        description="Name of a prepared data set; several, comma-separated, are merged.",
         json_schema_extra={"panel": _TRAINED, "complete": "prepared"},
     )
     data_root: Path = option(Path("data"), "Folder of prepared data sets.", _MACHINE)
@@ -181,6 +184,10 @@ class RunConfig(Options):
     )
     test_fold: Annotated[int, Field(ge=0, le=999)] | None = option(
         None, "Test on this fold; the test split then trains, and the next fold validates.", _TRAINED
+    )
+
+    leave_out: Name | None = option(
+        None, "Test on this centre of a merged data set, and train on the others.", _TRAINED
     )
 
     # --- The network
@@ -276,9 +283,9 @@ class RunConfig(Options):
     mlflow: bool = option(False, "Also log to MLflow (extra: tracking).")
 
     @property
-    def folds(self) -> tuple[int | None, int | None]:
-        """The folds that validate and test, as `PreparedDataset.rows` takes them."""
-        return self.fold, self.test_fold
+    def folds(self) -> tuple[int | None, int | None, str | None]:
+        """The folds that validate and test, and the centre left out, as `PreparedDataset.rows` takes them."""
+        return self.fold, self.test_fold, self.leave_out
 
     @field_validator("classes")
     @classmethod
@@ -295,6 +302,8 @@ class RunConfig(Options):
             raise ValueError("sync_batchnorm needs CUDA: PyTorch has no synchronized BatchNorm elsewhere")
         if self.fold is not None and self.fold == self.test_fold:
             raise ValueError(f"fold {self.fold} cannot both validate and test")
+        if self.leave_out is not None and self.test_fold is not None:
+            raise ValueError("--leave-out and --test-fold both choose the test cases; give one of them")
         if any(len(entry) != 1 for entry in self.monai_transforms):
             raise ValueError("monai_transforms should be a list of {name: options}, one name each")
         if self.precision == "fp16" and self.device == "cpu":

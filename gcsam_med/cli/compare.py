@@ -9,6 +9,7 @@ import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import ConfigFile, Given, Sets, from_models
+from gcsam_med.cli.prepare import as_one_set
 from gcsam_med.config import CompareOptions, RunConfig, load_config
 from gcsam_med.errors import InputError, unknown_name
 
@@ -75,6 +76,7 @@ def compare_command(
         found = compare_runs(runs, options)
         _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)
         return
+    as_one_set(settings)
     device = settings.get("device")
     if only is not None:
         _make_one(output, only, device, options.sharpness)

@@ -15,6 +15,7 @@ from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import DataRoot, Output, from_models
 from gcsam_med.config import PrepareOptions, PreviewOptions
 from gcsam_med.errors import InputError
+from gcsam_med.fields import flag_of
 
 if TYPE_CHECKING:
     from gcsam_med.datasets.prepared import PreparedDataset
@@ -32,15 +33,15 @@ Prepared = Annotated[
 
 @from_models
 def prepare_command(
+    options: PrepareOptions,
     dataset: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--dataset",
             help="Name of a data set; see `gcsam-med list datasets`.",
             autocompletion=completion.of("datasets"),
         ),
-    ],
-    options: PrepareOptions,
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -53,9 +54,10 @@ def prepare_command(
 ) -> None:
     """Read, check and split a data set, and store it for training.
 
-    Duplicates are found, kept on one side of the split, and reported in audit.html.
+    Duplicates are found, kept on one side of the split, and reported in audit.html. --merge makes one set
+    of several prepared ones.
     """
-    from gcsam_med.preparation import prepare, probe
+    from gcsam_med.preparation import merge, prepare, probe
 
     # Leaving by an exception, not at once, so that reading processes end and half-written files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -65,7 +67,13 @@ def prepare_command(
         notes.append(note)
         console.say(note)
 
-    outcome = prepare(dataset, source, data_root, options, track=console.track, tell=tell)
+    if options.merge:
+        _check_merging(options, dataset, source)
+        outcome = merge(options.merge, data_root, options, track=console.track)
+    elif dataset is None:
+        raise InputError("prepare needs a data set.", "Give --dataset NAME, or --merge NAME,NAME.")
+    else:
+        outcome = prepare(dataset, source, data_root, options, track=console.track, tell=tell)
     audit = probe(outcome.dataset, console.track) if options.probes else outcome.audit
     show_prepared(outcome, audit, notes)
     info = outcome.dataset.info
@@ -85,6 +93,35 @@ def prepare_command(
     done = "Prepared" if outcome.fresh else "Nothing changed"
     then = f"gcsam-med train --dataset {shlex.quote(info.name)}"
     console.result(payload, f"{done}: {outcome.dataset.root} (audit.html shows what was found)", then)
+
+
+def _check_merging(options: PrepareOptions, dataset: str | None, source: Path | None) -> None:
+    from gcsam_med.preparation.merge import TAKEN
+
+    others = sorted({name for name in options.model_fields_set if getattr(options, name)} - TAKEN)
+    others += [name for name, given in (("dataset", dataset), ("source", source)) if given is not None]
+    if others:
+        raise InputError(
+            f"--merge takes prepared sets as they are, without {', '.join(map(flag_of, others))}.",
+            "Leave it out, or prepare the sets with it first.",
+        )
+
+
+def as_one_set(settings: dict[str, Any]) -> None:
+    """Where ``--dataset`` names several prepared sets, merge them and name the result instead."""
+    from gcsam_med.datasets.prepared import INFO, prepared_root
+    from gcsam_med.preparation import merge
+
+    name, data_root = str(settings.get("dataset", "")), Path(settings.get("data_root", "data"))
+    names = [part.strip() for part in name.split(",")]
+    if len(names) == 1 or (prepared_root(data_root, name) / INFO).is_file():
+        return
+    outcome = merge(names, data_root, track=console.track)
+    settings["dataset"] = outcome.dataset.info.name
+    if outcome.fresh:
+        for warning in outcome.warnings:
+            console.warn(warning)
+        console.say(f"Prepared: {outcome.dataset.root}")
 
 
 @from_models

@@ -11,6 +11,7 @@ import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import ConfigFile, RunSettings, Sets, from_models
+from gcsam_med.cli.prepare import as_one_set
 from gcsam_med.cli.runs import find_run
 from gcsam_med.errors import ConfigError
 from gcsam_med.reading import read_json_or_empty
@@ -61,6 +62,7 @@ def train_command(
     from gcsam_med.cli.live import LiveView
 
     settings |= _checkpoint_every(checkpoint_every)
+    as_one_set(settings)
     if resume is not None:
         resume = find_run(resume)
         _say_if_finished(resume, extend=extend)

@@ -27,6 +27,7 @@ from gcsam_med.transforms.letterbox import Letterbox
 SCHEMA = 1
 IMAGES, MASKS, ORIGINAL_MASKS = "images.npy", "masks.npy", "original_masks"
 MANIFEST, INFO, AUDIT = "manifest.csv", "dataset.json", "audit.json"
+CENTRE = "centre"  # the column of a merged set that tells where a case is from
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -281,7 +282,13 @@ class PreparedDataset:
     def __len__(self) -> int:
         return self.info.n_cases
 
-    def rows(self, split: Split, fold: int | None = None, test_fold: int | None = None) -> np.ndarray:
+    def rows(
+        self,
+        split: Split,
+        fold: int | None = None,
+        test_fold: int | None = None,
+        leave_out: str | None = None,
+    ) -> np.ndarray:
         """Row numbers of a split.
 
         Parameters
@@ -293,6 +300,10 @@ class PreparedDataset:
         test_fold : int, optional
             Take this fold as test. The test split then trains, and the next fold validates if `fold` names no
             other.
+        leave_out : str, optional
+            Take this centre as test, all of it. The other centres validate by `fold`, or by the default
+            split, and their remaining cases train; those of a group that the centre has a part in (a picture
+            that it shares) are in no split.
 
         Returns
         -------
@@ -302,7 +313,7 @@ class PreparedDataset:
         Raises
         ------
         InputError
-            If there is no such fold, or one fold is to be both.
+            If there is no such fold or centre, or one fold is to be both.
         """
         given, folds = self.manifest["split"], self.manifest["fold"]
         for number in (fold, test_fold):
@@ -315,13 +326,32 @@ class PreparedDataset:
             fold = (test_fold + 1) % self.info.folds
         if fold is not None and fold == test_fold:
             raise InputError(f"Fold {fold} cannot both validate and test.", "Give another --fold.")
-        if fold is None:
+        if leave_out is not None:
+            test = self._of_centre(leave_out)
+            shared = self.manifest["group_id"].isin(self.manifest["group_id"][test]) & ~test
+            val = (given == "val" if fold is None else folds == fold) & ~test
+            chosen = test if split == "test" else ~shared & (val if split == "val" else ~val & ~test)
+        elif fold is None:
             chosen = given == split
         else:
             test = given == "test" if test_fold is None else folds == test_fold
             val = folds == fold
             chosen = {"test": test, "val": val, "train": ~test & ~val}[split]
         return np.flatnonzero(chosen.to_numpy())
+
+    @property
+    def centres(self) -> tuple[str, ...]:
+        """Where the cases are from; empty where the set does not tell it."""
+        return tuple(sorted(set(self.manifest[CENTRE]))) if CENTRE in self.manifest else ()
+
+    def _of_centre(self, name: str) -> pd.Series:
+        if name not in self.centres or len(self.centres) < 2:
+            raise InputError(
+                f"'{self.info.name}' has no centre '{name}' to leave out"
+                + (f"; it has {', '.join(self.centres)}." if self.centres else ": it does not tell any."),
+                "Several sets as one have centres: gcsam-med prepare --merge A,B",
+            )
+        return self.manifest[CENTRE] == name
 
     def labels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Class numbers, shape (n,), int64; -1 where a case has no label."""

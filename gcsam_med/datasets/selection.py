@@ -82,11 +82,11 @@ def training_cases(
     dataset: PreparedDataset,
     task: str,
     classes: Sequence[str] | None,
-    folds: tuple[int | None, int | None] = (None, None),
+    folds: tuple[int | None, int | None, str | None] = (None, None, None),
 ) -> dict[Split, Selection]:
     """Choose the cases that train and validate a run; healthy ones take no part in a segmentation's training.
 
-    `classes` as in `select_cases`; `folds` are those that validate and test.
+    `classes` as in `select_cases`; `folds` as in `PreparedDataset.rows`.
     """
     parts: tuple[Split, ...] = ("train", "val")
     return {

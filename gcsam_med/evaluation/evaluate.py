@@ -27,7 +27,7 @@ from gcsam_med.evaluation.context import (
     runs_of_all_folds,
     trained_on,
 )
-from gcsam_med.evaluation.evaluation_log import former_evaluations, log_evaluation
+from gcsam_med.evaluation.evaluation_log import TEST_PARTS, former_evaluations, log_evaluation
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
@@ -170,8 +170,10 @@ def _log(context: EvaluationContext, now: str) -> tuple[list[dict[str, Any]], di
     logged = True
     for model in context.models:
         card, info = model.model.card, model.dataset.info
-        fold = None if model.external or model.split != "test" else model.config.test_fold
-        former = former_evaluations(model.run, card.task, model.split, info.content_sha256, fold)
+        own = not model.external and model.split == "test"
+        settings = model.config.model_dump(include=set(TEST_PARTS)) if own else {}
+        part = {key: value for key, value in settings.items() if value is not None}
+        former = former_evaluations(model.run, card.task, model.split, info.content_sha256, part)
         most = max(most, former, key=len)
         entry = {
             "time": now,
@@ -180,7 +182,7 @@ def _log(context: EvaluationContext, now: str) -> tuple[list[dict[str, Any]], di
             "dataset": info.name,
             "dataset_sha256": info.content_sha256,
             "split": model.split,
-            **({} if fold is None else {"test_fold": fold}),
+            **part,
             "n_cases": len(model.selection.rows),
             "weights_sha256": card.weights_sha256,
             "tool_version": __version__,
@@ -237,6 +239,7 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
         title=info.title or info.name,
         split=context.part,
         external=context.external,
+        centre=(context.config.leave_out or "") if not context.external and context.split == "test" else "",
         modality=info.modality,
         n_cases=len(result.rows),
         n_groups=len(np.unique(context.groups(result.rows))),

@@ -11,6 +11,9 @@ from gcsam_med.errors import EnvironmentFault
 from gcsam_med.files import append_line
 from gcsam_med.runs import RunFolder
 
+TEST_PARTS = frozenset({"test_fold", "leave_out"})
+"""Settings of a run that choose its test cases."""
+
 
 def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
     """Append one evaluation to a run's log; False if the folder is read-only."""
@@ -27,18 +30,20 @@ def log_evaluation(run: RunFolder, entry: Mapping[str, Any]) -> bool:
 
 
 def former_evaluations(
-    run: RunFolder, task: str, split: str, dataset_sha256: str, test_fold: int | None = None
+    run: RunFolder, task: str, split: str, dataset_sha256: str, part: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """Collect every evaluation on this split of these data by this run and the runs beside it, by time.
 
-    With `test_fold` it is the fold that is tested on, instead of the test split.
+    `part` names the ``test_fold`` or the centre (``leave_out``) that is tested on instead of the test split.
     """
+    part = part or {}
     logs = sorted(run.root.resolve().parent.glob(f"*/{run.evaluation_log_file.name}"))
     former = [
         entry
         for path in logs
         for entry in RunFolder(path.parent).evaluations()
-        if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"), entry.get("test_fold"))
-        == (task, split, dataset_sha256, test_fold)
+        if (entry.get("task"), entry.get("split"), entry.get("dataset_sha256"))
+        == (task, split, dataset_sha256)
+        and all(entry.get(key) == part.get(key) for key in TEST_PARTS)
     ]
     return sorted(former, key=lambda entry: str(entry.get("time", "")))

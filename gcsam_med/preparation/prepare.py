@@ -76,7 +76,7 @@ from gcsam_med.preparation.store import (
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import open_plain, read_json_or_empty
 
-_OTHER_NAME = "Wait for it, move it away, or choose another --name."
+OTHER_NAME = "Wait for it, move it away, or choose another --name."
 LEAST_TO_JUDGE = 10  # images; of fewer, one patient may well have a fifth
 
 
@@ -146,11 +146,11 @@ def prepare(
     recover(target)
     archive_sha256 = sha256_of(source) if is_archive(source) else ""
     unknown = _not_published(source, spec) if archive_sha256 else ""
-    differences = _option_changes(target, recorded)
+    differences = option_changes(target, recorded)
     former = read_sources(target / SOURCES)
     unchanged = former is not None and not differences and not options.force
     if unchanged and former is not None and archive_sha256 and archive_sha256 == former.archive_sha256:
-        return _as_it_was(target)
+        return as_it_was(target)
     key = identity_key(root) if spec.private else None
     with opened(source, target.parent, track) as folder:
         listing = _listed(spec, folder, source, options)
@@ -167,7 +167,7 @@ def prepare(
             now = record_sources(listing, key, known=known, track=track)
             differences += changes(former, now, name_files=not spec.private)
             if not differences and not options.force:
-                return _as_it_was(target)
+                return as_it_was(target)
         listing = replace(listing, notes=(*listing.notes, *([unknown] if unknown else [])))
         roles = spec.roles(listing.classes, options.positive, options.negative or ())
         for note in (*listing.notes, *([roles.note] if roles.note else [])):
@@ -246,7 +246,8 @@ def _source(
     return Path(str(source))
 
 
-def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
+def option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
+    """Say which recorded options differ from those of the set that is there; empty if there is none."""
     former = read_json_or_empty(target / INFO).get("options")
     if not isinstance(former, dict):
         return []
@@ -257,7 +258,8 @@ def _option_changes(target: Path, recorded: dict[str, Any]) -> list[str]:
     ]
 
 
-def _as_it_was(target: Path) -> Outcome:
+def as_it_was(target: Path) -> Outcome:
+    """Say that the set is there already."""
     return Outcome(PreparedDataset(target), fresh=False, audit=read_audit(target))
 
 
@@ -275,7 +277,7 @@ class _Work:
 
     def run(self, target: Path, archive_sha256: str, stamps: Mapping[str, str], track: Track) -> Outcome:
         """Do all steps and put the result in its place."""
-        with replacing(target, is_prepared, f"preparing '{self.name}'", _OTHER_NAME) as folder:
+        with replacing(target, is_prepared, f"preparing '{self.name}'", OTHER_NAME) as folder:
             facts, faults = self._read(folder, track)
             if faults and not self.options.skip_bad:
                 raise DataFaults(
@@ -334,7 +336,7 @@ class _Work:
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
         found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]
         notes = [*self.listing.notes, *([roles.note] if roles.note else [])]
-        warnings = [*notes, *found, *_missing_classes(info)]
+        warnings = [*notes, *found, *missing_classes(info)]
         return Outcome(
             PreparedDataset(target), fresh=True, audit=audit, faults=tuple(faults), warnings=tuple(warnings)
         )
@@ -484,7 +486,8 @@ def _groups(facts: Sequence[Facts], search: Search) -> np.ndarray:
     return connected_groups(len(facts), pairs)
 
 
-def _missing_classes(info: DatasetInfo) -> list[str]:
+def missing_classes(info: DatasetInfo) -> list[str]:
+    """Name the splits that lack a class."""
     return [
         f"The {split} split holds no case of '{name}'; metrics that need it are not defined there."
         for split, counts in info.counts.items()

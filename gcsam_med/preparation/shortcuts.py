@@ -59,11 +59,11 @@ def _numbers(
         "width": [f.width for f in facts],
         "height": [f.height for f in facts],
         "aspect ratio": [f.width / f.height for f in facts],
-        "mean brightness": [f.statistics["mean"] for f in facts],
-        "contrast": [f.statistics["sd"] for f in facts],
-        "black area": [f.statistics["black"] for f in facts],
-        "burned-in marks": [f.statistics["marks"] for f in facts],
-        "colour": [f.statistics["colour"] for f in facts],
+        "mean brightness": [f.statistics.get("mean", 0.0) for f in facts],
+        "contrast": [f.statistics.get("sd", 0.0) for f in facts],
+        "black area": [f.statistics.get("black", 0.0) for f in facts],
+        "burned-in marks": [f.statistics.get("marks", 0.0) for f in facts],
+        "colour": [f.statistics.get("colour", 0.0) for f in facts],
     }
     found = []
     # With two classes the second one's areas are the first one's over again.

@@ -160,7 +160,7 @@ def build_info(
         mask_target=spec.mask_target,
         synthetic=synthetic,
         group_kind="image" if options.split_by == "image" else known,  # type: ignore[arg-type]
-        counts=_counts(manifest, listing.classes),
+        counts=counts_of(manifest, listing.classes),
         seed=options.seed,
         split_from=split_from,  # type: ignore[arg-type]
         folds=folds,
@@ -171,7 +171,8 @@ def build_info(
     )
 
 
-def _counts(manifest: pd.DataFrame, classes: Iterable[str]) -> dict[str, dict[str, int]]:
+def counts_of(manifest: pd.DataFrame, classes: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Count the cases of each split and class."""
     counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         labels = manifest.loc[manifest["split"] == split, "label"]

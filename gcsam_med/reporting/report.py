@@ -66,10 +66,13 @@ class DataFacts:
     licence: str
     citation: str
     sha256: str
+    centre: str = ""  #: The centre that took no part in training, where all its cases are evaluated.
 
     @property
     def part(self) -> str:
         """What was evaluated, after "the": ``test split``, ``pooled test folds``."""
+        if self.centre:
+            return f"left-out centre {self.centre}"
         return "pooled test folds" if self.split == "folds" else f"{self.split} split"
 
 

@@ -135,7 +135,12 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             if imagenet
             else _fitted(dataset, train_rows, channels)
         ),
-        warnings=(*_warnings(dataset), *_left_out(taking_part), *_absent(dataset, val_rows, classes, task)),
+        warnings=(
+            *_warnings(dataset),
+            *_shared(dataset, config),
+            *_left_out(taking_part),
+            *_absent(dataset, val_rows, classes, task),
+        ),
     )
 
 
@@ -210,6 +215,16 @@ def _fitted(dataset: PreparedDataset, rows: np.ndarray, channels: int) -> Prepro
         tuple(round(float(m) / 255, 6) for m in mean),
         tuple(round(max(float(s), 1.0) / 255, 6) for s in std),
     )
+
+
+def _shared(dataset: PreparedDataset, config: RunConfig) -> list[str]:
+    """Say how many cases take no part because the centre that is left out shares their picture or patient."""
+    if config.leave_out is None:
+        return []
+    parts: tuple[Split, ...] = ("train", "val", "test")
+    missing = len(dataset) - sum(len(dataset.rows(split, *config.folds)) for split in parts)
+    said = f"{missing} cases of other centres belong to groups of '{config.leave_out}' and take no part."
+    return [said] if missing else []
 
 
 def _left_out(taking_part: dict[Split, Selection]) -> list[str]:

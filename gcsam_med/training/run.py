@@ -153,10 +153,10 @@ def train_folds(
         dataset = load_config(None if config is None else Path(config), given, sets)
     else:
         dataset = with_overrides(dataset, settings, sets)
-    if dataset.rho == "auto" or dataset.folds != (None, None):
+    if dataset.rho == "auto" or any(part is not None for part in dataset.folds):
         raise ConfigError(
             "Training all test folds chooses the folds itself, and takes a fixed rho.",
-            "Leave out --fold and --test-fold; find rho once with --rho auto, then give it.",
+            "Drop --fold, --test-fold and --leave-out; find rho once with --rho auto, then give it.",
         )
     folds = open_prepared(dataset.data_root, dataset.dataset).info.folds
     results = []
@@ -370,7 +370,7 @@ def _result(plan: Plan, state: TrainingState, run: RunFolder) -> TrainingResult:
 
 def run_name(config: RunConfig) -> str:
     """Name of a run's folder."""
-    parts = {"fold": config.fold, "test": config.test_fold}
+    parts = {"fold": config.fold, "test": config.test_fold, "without-": config.leave_out}
     folds = "".join(f"-{name}{number}" for name, number in parts.items() if number is not None)
     return f"{config.dataset}-{config.model}-{config.optimizer}-seed{config.seed}{folds}"
 

@@ -51,6 +51,7 @@ def model_card(run: ExportedRun, library: str, usage: str, *, standardized: bool
         kind=KINDS[run.card.modality],
         groups="" if data is None else GROUPS[data.group_kind],
         fold=run.folder.config().fold if data is not None else None,
+        centre=run.folder.config().leave_out if data is not None else None,
         test_fold=run.folder.config().test_fold if data is not None else None,
         described=describe(run, standardized=standardized),
         evaluations=[
