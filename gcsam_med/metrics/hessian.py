@@ -194,7 +194,7 @@ def hessian_spectrum(
         diagonal.append(_dot(vector, basis[-1]))
         for _ in range(2):  # twice is enough, says Kahan: once loses digits to rounding
             for former in basis:
-                vector = vector - _dot(vector, former) * former
+                vector.addcmul_(former, torch.dot(vector, former), value=-1)
         off_diagonal.append(_length(vector))
         spectrum = _ritz(diagonal, off_diagonal, count)
         size = max(abs(spectrum.largest[0]), abs(spectrum.smallest))

@@ -153,6 +153,9 @@ class Drawn:
     @classmethod
     def of(cls, figure: Figure, key: str, title: str, caption: str, words: str) -> Drawn:
         """Draw a matplotlib figure as SVG and PNG."""
+        with look():
+            figure.draw_without_rendering()
+            figure.set_layout_engine(None)  # everything has its place now; to find it anew costs a half more
         return cls(key, title, caption, words, to_svg(figure), to_png(figure))
 
     def inline(self, *, themed: bool = True) -> dict[str, Any]:

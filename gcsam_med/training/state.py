@@ -189,9 +189,10 @@ def draw_curves(path: Path, rows: Sequence[Row], metric: str) -> None:
 
     epochs = [row["epoch"] for row in rows]
     values = [row[f"val_{metric}"] for row in rows]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4))
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.96, wspace=0.22)
     left.plot(epochs, [row["train_loss"] for row in rows], color="#0072B2", label="training")
     left.plot(epochs, [row["val_loss"] for row in rows], color="#D55E00", label="validation")
     left.set(xlabel="epoch", ylabel="loss")

@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from gcsam_med.optim import build, training_step
 from tests.optim import oracle
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .*multi-threaded:DeprecationWarning")
+
 STEPS = 3
 RHO, LR = 0.2, 0.05
 
@@ -48,7 +50,8 @@ def _worker(rank: int, folder: str, name: str, fault_step: int) -> None:
 
 
 def _run(folder: Path, name: str, fault_step: int = -1) -> list[dict]:
-    mp.spawn(_worker, (str(folder), name, fault_step), nprocs=2)
+    # By fork: torch is imported already.
+    mp.start_processes(_worker, (str(folder), name, fault_step), nprocs=2, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
