@@ -160,6 +160,8 @@ def test_one_of_each_kind_trains_for_two_steps(name, optimizer, tmp_path):
         weights = tmp_path / "weights.pth"
         torch.save(torchvision.models.resnet34().state_dict(), weights)
         changes |= {"pretrained": False, "weights": weights}
+    if config.model == "resnet50" and (name, optimizer) != ("paper-bus-resnet50", "gcsam"):
+        changes["model"] = "resnet18"  # its larger brother is trained once
     callback = CountSteps()
     train(with_overrides(config, changes), tmp_path / "run", callback)
     assert callback.steps == 2

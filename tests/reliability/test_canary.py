@@ -140,11 +140,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
-def written(root: Path, given: Path | None = None) -> list[str]:
+def written(root: Path, given: Path | None = None, clean: set[object] | None = None) -> list[str]:
     """Every place below `root` that holds a token in a file's content or name, but for a path given.
 
     Archives are looked at member by member. With `given`, what predict wrote for it: its tables name the
-    inputs in the words of the person who gave them.
+    inputs in the words of the person who gave them. `clean` remembers the files without a token, which are
+    read again once they have changed.
     """
     found = []
     for path in sorted(root.rglob("*")):
@@ -152,6 +153,11 @@ def written(root: Path, given: Path | None = None) -> list[str]:
         if MARK in inside.lower():
             found.append(f"name of {inside}")
         if path.is_file():
+            status = path.stat()
+            identity = (path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if clean is not None and identity in clean:
+                continue
+            so_far = len(found)
             data = path.read_bytes().lower() + _unpacked(path).lower()
             if given is not None and path.name.startswith("predictions."):
                 data = data.replace(str(given).lower().encode(), b"")
@@ -162,6 +168,8 @@ def written(root: Path, given: Path | None = None) -> list[str]:
             if path.suffix == ".png":
                 with Image.open(path) as image:
                     found += [f"text of {inside}"] * (MARK in str(image.info).lower())
+            if clean is not None and len(found) == so_far:
+                clean.add(identity)
     return found
 
 
@@ -192,6 +200,7 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
     out = place / "out"
     out.mkdir()
     gone_through = set()
+    clean: set[object] = set()
 
     def do(*arguments: object, code: int = 0, named: tuple[str, ...] = ()) -> str:
         """Run a command; nothing but names that it was given may be said."""
@@ -202,7 +211,7 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
         for allowed in (str(sources.table), str(sources.folder), str(sources.new), *named):
             said = said.replace(allowed, "")
         assert MARK not in said.lower(), said
-        assert written(out) == [], arguments
+        assert written(out, clean=clean) == [], arguments
         return said
 
     data = ("--data-root", out / "data")
