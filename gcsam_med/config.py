@@ -435,6 +435,15 @@ class CompareOptions(Options):
     folds: Annotated[Literal["all"] | Numbers | None, BeforeValidator(read_folds)] = option(
         None, "Folds that validate, e.g. 0-2, or all; default: the split's own validation.", _COMPARED
     )
+    datasets: Names = option(
+        (),
+        "Prepared data sets, merged into one; see prepare --merge.",
+        _COMPARED,
+        complete="prepared",
+    )
+    leave_out: Names = option(
+        (), "Train on all centres but one and test on it: each, or names of centres.", _COMPARED
+    )
     equal_compute: bool = option(
         False,
         "Add each plain optimizer with as many gradient computations as the most expensive arm.",

@@ -84,10 +84,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, *, durable: bool = False) -> None:
     """Append a line in one write, so that two processes at once do not tear each other's lines.
 
-    A line that a crash cut is ended first, so that it does not swallow the new one.
+    A line that a crash cut is ended first, so that it does not swallow the new one. With
+    `durable`, the line is on the disk when this returns.
 
     Raises
     ------
@@ -102,6 +103,8 @@ def append_line(path: Path, line: str) -> None:
             raise OSError(errno.EINVAL, "not a plain file")
         cut = found.st_size > 0 and os.pread(descriptor, 1, found.st_size - 1) != b"\n"
         os.write(descriptor, (b"\n" if cut else b"") + line.encode(errors="backslashreplace") + b"\n")
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

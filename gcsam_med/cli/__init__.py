@@ -29,6 +29,7 @@ COMMANDS = {
     "calibrate": "evaluate",
     "evaluate": "evaluate",
     "compare": "compare",
+    "protocol": "protocol",
     "predict": "predict",
     "export": "predict",
     "sharpness": "evaluate",

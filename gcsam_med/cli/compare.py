@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from gcsam_med.compare.execute import Failure
     from gcsam_med.compare.plan import StudyPlan
     from gcsam_med.config import Language
-    from gcsam_med.reporting.comparison import Comparison
+    from gcsam_med.reporting.comparison import CentreStudy, Comparison
 
 _WHERE = "Where and when"
 ENGINES = ("local", "ray", "slurm")
-Common = Annotated[dict[str, Any], Given(RunConfig, without=("model", "optimizer", "seed", "fold"))]
+Common = Annotated[
+    dict[str, Any], Given(RunConfig, without=("model", "optimizer", "seed", "fold", "leave_out"))
+]
 
 
 @from_models
@@ -32,7 +34,7 @@ def compare_command(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN...]",
-            help="Finished runs to compare; or plan new ones by options.",
+            help="Finished runs to compare, or the folder of a study; or plan new ones by options.",
             autocompletion=completion.of("runs"),
         ),
     ] = None,
@@ -68,6 +70,12 @@ def compare_command(
     """Compare recipes fairly: same cases, several seeds, corrected tests, and what each gain cost."""
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
+    if runs and len(runs) == 1 and _studies(runs[0]):
+        from gcsam_med.compare.plan import read_study_plan
+
+        for folder in _studies(runs[0]):
+            _analyse(read_study_plan(folder), options)
+        return
     if runs:
         if "dataset" in settings or only or dry_run:
             raise InputError("Give finished runs, or options that plan new ones, not both.")
@@ -76,6 +84,8 @@ def compare_command(
         found = compare_runs(runs, options)
         _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)
         return
+    if options.datasets:
+        settings["dataset"] = ",".join(options.datasets)
     as_one_set(settings)
     device = settings.get("device")
     if only is not None:
@@ -92,11 +102,61 @@ def compare_command(
     for failure in failures:
         console.warn(f"{failure.run} is missing: {failure.message}")
     if len(failures) < len(plan.runs):
-        from gcsam_med.compare import compare_study
-
-        _finish(compare_study(plan, options), plan.folder, options.lang)
+        _analyse(plan, options)
     if failures:
         raise typer.Exit(failures[0].exit_code)
+
+
+def _studies(folder: Path) -> list[Path]:
+    """Folders of studies: this one, or those in it; empty if it is a run."""
+    from gcsam_med.compare.plan import PLAN_FILE
+
+    if (folder / PLAN_FILE).is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{PLAN_FILE}"))
+
+
+def _analyse(plan: StudyPlan, options: CompareOptions) -> None:
+    """Compare what is finished of a study, and say what is missing."""
+    from gcsam_med.compare import compare_centres, compare_study
+    from gcsam_med.compare.execute import states
+
+    missing = [name for name, state in states(plan).items() if state != "evaluated"]
+    if len(missing) == len(plan.runs):
+        console.warn(f"{plan.folder}: none of {len(plan.runs)} runs is finished.")
+        return
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        console.warn(f"{plan.folder}: {len(missing)} of {len(plan.runs)} runs are missing: {shown}")
+    if plan.centres:
+        _finish_centres(compare_centres(plan, options), plan.folder, options.lang)
+    else:
+        _finish(compare_study(plan, options), plan.folder, options.lang)
+
+
+def _finish_centres(found: CentreStudy, folder: Path, language: Language) -> None:
+    from gcsam_med.metrics.table import METRICS
+    from gcsam_med.reporting.text import interval, number
+    from gcsam_med.reporting.write import centres_json, write_centres
+
+    files = write_centres(found, folder, language=language)
+    name = METRICS[found.task][found.main_metric].title
+    console.table(
+        f"{name} by centre that was left out",
+        ["what", *found.by_centre, "over centres", "95 % interval", "of a new centre"],
+        [
+            (
+                one.name,
+                *(number(one.values[c].value) if c in one.values else "–" for c in found.by_centre),
+                number(one.mean.value),
+                interval(one.mean),
+                "–" if one.prediction is None else " to ".join(map(number, one.prediction)),
+            )
+            for one in (*found.arms, *found.pairs)
+        ],
+        result=True,
+    )
+    console.result(centres_json(found), f"Comparison: {files[0]}", then=f"open {files[0]} in a browser")
 
 
 def _planned(

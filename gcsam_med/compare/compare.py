@@ -12,18 +12,19 @@ from typing import Any
 import pandas as pd
 
 from gcsam_med.compare.analyse import compare
+from gcsam_med.compare.centres import over_centres
 from gcsam_med.compare.execute import run_here, states
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
-from gcsam_med.compare.plan import StudyPlan, make_study_plan
+from gcsam_med.compare.plan import PlannedRun, StudyPlan, make_study_plan
 from gcsam_med.config import CompareOptions, PathLike
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.gallery import draw_compared
 from gcsam_med.fields import chosen
 from gcsam_med.progress import Track, silent
-from gcsam_med.reporting.comparison import ComparedCase, Comparison
+from gcsam_med.reporting.comparison import CentreStudy, ComparedCase, Comparison
 from gcsam_med.reporting.text import readable_arm
-from gcsam_med.reporting.write import write_comparison
+from gcsam_med.reporting.write import write_centres, write_comparison
 from gcsam_med.training import Callback
 
 
@@ -34,7 +35,7 @@ def compare_optimizers(
     output: PathLike | None = None,
     track: Track = silent,
     **fields: Any,
-) -> Comparison:
+) -> Comparison | CentreStudy:
     """Compare finished runs, or make the runs of a study in this process and compare them.
 
     Parameters
@@ -54,8 +55,9 @@ def compare_optimizers(
 
     Returns
     -------
-    Comparison
-        ``comparison.arms`` and ``comparison.pairs`` hold the results; a report lies in the folder.
+    Comparison or CentreStudy
+        ``arms`` and ``pairs`` hold the results, with ``leave_out`` over centres and ``by_centre`` for each; a
+        report lies in the folder.
 
     Raises
     ------
@@ -89,6 +91,10 @@ def compare_optimizers(
             f"{len(failures)} of {len(plan.runs)} runs failed, {first.run} first: {first.message}",
             "Fix it and call again; finished runs are kept.",
         )
+    if plan.centres:
+        study = compare_centres(plan, options)
+        write_centres(study, plan.folder, language=options.lang)
+        return study
     found = compare_study(plan, options)
     write_comparison(found, plan.folder, language=options.lang)
     return found
@@ -102,7 +108,33 @@ def compare_study(plan: StudyPlan, options: CompareOptions) -> Comparison:
     InputError
         If nothing is finished, or runs do not fit each other.
     """
-    return _compared(finished_of_plan(plan), options)
+    centre = plan.centres[0] if plan.centres else None
+    return _compared(finished_of_plan(plan, centre), options)
+
+
+def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:
+    """Compare what is finished of a study that leaves out one centre after another, centre by centre.
+
+    Raises
+    ------
+    InputError
+        If nothing is finished, or runs do not fit each other.
+    """
+    standing = states(plan)
+    missing = [run.name for run in plan.runs if standing[run.name] != "evaluated"]
+    begun = {run.config.leave_out for run in plan.runs if run.name not in missing}
+    found = {
+        centre: compare_study(replace(plan, runs=_leaving_out(plan, centre)), options)
+        for centre in plan.centres
+        if centre in begun
+    }
+    if not found:
+        raise InputError("No run is finished yet, so there is nothing to compare.")
+    return over_centres(found, missing)
+
+
+def _leaving_out(plan: StudyPlan, centre: str) -> tuple[PlannedRun, ...]:
+    return tuple(run for run in plan.runs if run.config.leave_out == centre)
 
 
 def compare_runs(folders: Sequence[PathLike], options: CompareOptions) -> Comparison:

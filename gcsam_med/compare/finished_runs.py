@@ -46,15 +46,16 @@ class FinishedRun:
         return self.config.seed, self.config.fold
 
 
-def finished_of_plan(plan: StudyPlan) -> list[FinishedRun]:
-    """Read the finished runs of a study, in the order of the plan's arms."""
+def finished_of_plan(plan: StudyPlan, leave_out: str | None = None) -> list[FinishedRun]:
+    """Read the finished runs of a study that leave out this centre, or none, in the order of its arms."""
     from gcsam_med.compare.execute import state_of
 
-    runs = [run for run in plan.runs if state_of(plan, run) == "evaluated"]
+    own = [run for run in plan.runs if run.config.leave_out == leave_out]
+    runs = [run for run in own if state_of(plan, run) == "evaluated"]
     found = [_read(plan.folder_of(run), run.arm, plan.split) for run in runs]
     order = {arm: i for i, arm in enumerate(plan.arms)}
     found.sort(key=lambda e: (str(e.config.model), order[e.arm], e.config.seed, e.config.fold or 0))
-    return _comparable(found)
+    return comparable(found)
 
 
 def finished_of_folders(folders: Sequence[Path], split: str) -> list[FinishedRun]:
@@ -72,12 +73,12 @@ def finished_of_folders(folders: Sequence[Path], split: str) -> list[FinishedRun
             f"There is no evaluation on the {split} split of {', '.join(missing)}.",
             "Make it with: gcsam-med evaluate RUN" + ("" if split == "test" else f" --split {split}"),
         )
-    names = _arm_names([run.config() for run in runs])
-    return _comparable([_read(run, name, split) for run, name in zip(runs, names, strict=True)])
+    names = arm_names([run.config() for run in runs])
+    return comparable([_read(run, name, split) for run, name in zip(runs, names, strict=True)])
 
 
-def _arm_names(configs: Sequence[RunConfig]) -> list[str]:
-    """Optimizer, and every other setting that is not the same in all runs of one optimizer and network."""
+def arm_names(configs: Sequence[RunConfig]) -> list[str]:
+    """Name each arm by its optimizer and by settings that differ within one optimizer and network."""
     left = MACHINE_FIELDS | _REPLICATE_FIELDS | {"optimizer", "model"}
     dumped = [{k: v for k, v in c.model_dump().items() if k not in left} for c in configs]
     names = []
@@ -93,7 +94,12 @@ def _arm_names(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
-    folder = run.evaluation(split)
+    looks = sum(entry.get("split") == split for entry in run.evaluations())
+    return finished_of_evaluation(run, arm, run.evaluation(split), looks)
+
+
+def finished_of_evaluation(run: RunFolder, arm: str, folder: Path, looks: int = 1) -> FinishedRun:
+    """Read a finished run with the evaluation in a folder; see `finished_of_folders`."""
     try:
         metrics = _checked_metrics(read_metrics(folder / "metrics.json", ""))
         result = read_json(run.result_file, dict[str, Any], "")
@@ -104,7 +110,6 @@ def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
         sharpness = read_json(measured, dict[str, Any], "") if measured.is_file() else {}
         if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
             sharpness = {}
-        looks = sum(entry.get("split") == split for entry in run.evaluations())
         name = run.root.resolve().name
         card = load_card(run.model)
         if card.weights_sha256 != metrics["run"]["weights_sha256"]:
@@ -179,7 +184,7 @@ def _probabilities(table: pd.DataFrame) -> list[str]:
     return [column for column in table.columns if column.startswith("prob_")]
 
 
-def _comparable(found: list[FinishedRun]) -> list[FinishedRun]:
+def comparable(found: list[FinishedRun]) -> list[FinishedRun]:
     """Check that all runs have the same task, data and cases; name everything that differs."""
     if not found:
         raise InputError("No run is finished yet, so there is nothing to compare.")

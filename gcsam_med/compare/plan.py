@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from gcsam_med.config import CompareOptions, RunConfig, load_config
-from gcsam_med.datasets.prepared import open_prepared
+from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
 from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.fields import Name
 from gcsam_med.files import write_json
@@ -47,6 +47,11 @@ class StudyPlan:
     def folder_of(self, run: PlannedRun) -> RunFolder:
         """Where a run lies."""
         return RunFolder(self.folder / "runs" / run.name)
+
+    @property
+    def centres(self) -> tuple[str, ...]:
+        """Centres that are left out in turn; empty where none is."""
+        return tuple(dict.fromkeys(run.config.leave_out for run in self.runs if run.config.leave_out))
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -95,20 +100,24 @@ def make_study_plan(
             "Find it once with `gcsam-med train --rho auto`, then compare with --rho VALUE.",
         )
     dataset = open_prepared(base.data_root, base.dataset)
+    centres = _centres(options, dataset)
     folds = range(dataset.info.folds) if options.folds == "all" else options.folds or (None,)
     arms = _arms(options, base)
     runs = []
-    for fold, seed, model in product(folds, options.seeds, options.models or (base.model,)):
+    models = options.models or (base.model,)
+    for centre, fold, seed, model in product(centres, folds, options.seeds, models):
         for arm, optimizer, factor in arms:
             settings_of_run = {
                 "optimizer": optimizer,
                 "seed": seed,
                 "fold": fold,
+                "leave_out": centre,
                 "model": model,
                 "epochs": round(base.epochs * factor),
             }
             complete = make_plan(base.model_copy(update=settings_of_run), dataset).config
             where = "" if fold is None else f"-fold{fold}"
+            where += "" if centre is None else f"-without-{centre}"
             runs.append(PlannedRun(f"{complete.model}-{arm}-seed{seed}{where}", arm, complete))
     return StudyPlan(folder, tuple(runs), options.split)
 
@@ -144,6 +153,25 @@ def read_study_plan(folder: Path) -> StudyPlan:
     found = read_json(path, _StudyFile, "Plan the study anew.")
     runs = tuple(PlannedRun(run.name, run.arm, load_config(None, run.config)) for run in found.runs)
     return StudyPlan(folder, runs, found.split)
+
+
+def _centres(options: CompareOptions, dataset: PreparedDataset) -> tuple[str | None, ...]:
+    """Centres that are left out in turn; None where none is."""
+    if not options.leave_out:
+        return (None,)
+    if options.split != "test":
+        raise InputError("--leave-out tests on the centre that is left out.", "Drop --split.")
+    if len(dataset.centres) < 2:
+        raise InputError(
+            f"'{dataset.info.name}' has no two centres to leave out in turn.",
+            "Compare several sets: --datasets A,B",
+        )
+    if options.leave_out == ("each",):
+        return dataset.centres
+    for name in options.leave_out:
+        if name not in dataset.centres:
+            raise unknown_name("centre", name, dataset.centres)
+    return options.leave_out
 
 
 def chosen_run(plan: StudyPlan, only: str) -> PlannedRun:

@@ -19,12 +19,21 @@ from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.reading import read_json_or_empty
-from gcsam_med.reporting.report import Calibration, Estimates, Operating
+from gcsam_med.reporting.report import Calibration, Estimates, Notice, Operating
 from gcsam_med.runs import RunFolder, TrainedModel, load_card, load_model
 from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
 MAX_JSON_BYTES = 8 * 2**20
 UNFINISHED = "training has not ended, so nothing was calibrated"
+
+
+@dataclass(frozen=True)
+class SealedCases:
+    """The cases of an external set that a protocol fixed, whatever their split."""
+
+    case_ids: frozenset[str]
+    left_out: Mapping[str, int]  #: Cases that are not among them, by reason.
+    notice: Notice  #: For the report.
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class EvaluationContext:
 
     #: The models of all test folds, each with its own cases, where they are pooled; else empty.
     pooled: tuple[EvaluationContext, ...] = ()
+    sealed: SealedCases | None = None  #: What a protocol fixed, where it did.
 
     @property
     def models(self) -> tuple[EvaluationContext, ...]:
@@ -87,6 +97,7 @@ def open_evaluation(
     device: str = "auto",
     unfinished: bool = False,
     deep_check: bool = False,
+    sealed: SealedCases | None = None,
 ) -> EvaluationContext:
     """Open a run and the data it is to be evaluated on.
 
@@ -104,6 +115,8 @@ def open_evaluation(
         Accept a run whose training has not ended, without a calibration.
     deep_check : bool
         Compare all bytes of the data with the hashes of `prepare`.
+    sealed : SealedCases, optional
+        Take these cases instead of the split.
 
     Raises
     ------
@@ -150,6 +163,9 @@ def open_evaluation(
         model.card.task,
         (config.classes if own else None) if segmentation else model.card.classes,
     )
+    if sealed is not None:
+        named = np.flatnonzero(data.manifest["case_id"].isin(sealed.case_ids))
+        chosen = Selection(named, dict(sealed.left_out))
     if not len(chosen.rows):
         why = "; ".join(f"{n} {reason}" for reason, n in chosen.excluded.items()) or "it is empty"
         raise InputError(f"The {split} split of '{data.info.name}' has no case to evaluate: {why}.")
@@ -158,7 +174,7 @@ def open_evaluation(
     order = class_order(model.card.classes, positive)
     classes = tuple(model.card.classes[i] for i in order)
     return EvaluationContext(
-        run, config, model, calibration, data, split, chosen, home, home_note, classes, order
+        run, config, model, calibration, data, split, chosen, home, home_note, classes, order, sealed=sealed
     )
 
 

@@ -19,6 +19,7 @@ from gcsam_med.evaluation.classification import evaluate_classification
 from gcsam_med.evaluation.context import (
     MAX_JSON_BYTES,
     EvaluationContext,
+    SealedCases,
     TaskResult,
     open_evaluation,
     operating_point,
@@ -49,6 +50,7 @@ def evaluate(
     options: EvaluateOptions | None = None,
     *,
     output: PathLike | None = None,
+    sealed: SealedCases | None = None,
     track: Track = silent,
     **fields: Any,
 ) -> Report:
@@ -64,6 +66,8 @@ def evaluate(
         How; `split` and `fields` change it.
     output : str or path, optional
         Folder of the report. Default: ``RUN/evaluation/SPLIT`` (`evaluation_folder`).
+    sealed : SealedCases, optional
+        Cases that a protocol fixed, instead of a split (`gcsam-med protocol`).
     track : Track
         Shows progress.
     **fields
@@ -84,7 +88,7 @@ def evaluate(
     options = chosen(EvaluateOptions, options, split=split, **fields)
     if options.pdf:  # said before the test set is looked at, which counts
         check_pdf()
-    context = _opened(Path(run), options)
+    context = _opened(Path(run), options, sealed)
     if output is None:
         name = _folder_name(context.dataset.info.name, context.part, context.external)
         folder = make_folder(RunFolder(Path(run)).root, "evaluation") / name
@@ -109,7 +113,7 @@ def evaluate_run(
     return _evaluated(_opened(run_root, options), options, track)
 
 
-def _opened(run_root: Path, options: EvaluateOptions) -> EvaluationContext:
+def _opened(run_root: Path, options: EvaluateOptions, sealed: SealedCases | None = None) -> EvaluationContext:
     contexts = [
         open_evaluation(
             root,
@@ -119,6 +123,7 @@ def _opened(run_root: Path, options: EvaluateOptions) -> EvaluationContext:
             device=options.device,
             unfinished=options.unfinished,
             deep_check=options.deep_check,
+            sealed=sealed,
         )
         for root in (runs_of_all_folds(run_root) if options.folds else [run_root])
     ]
@@ -145,7 +150,10 @@ def _evaluated(context: EvaluationContext, options: EvaluateOptions, track: Trac
         cases=result.cases,
         policy=result.policy,
         operating=result.operating,
-        notices=notices(context, result, former, logged),
+        notices=(
+            *([context.sealed.notice] if context.sealed is not None else []),
+            *notices(context, result, former, logged),
+        ),
         curves=result.curves,
         confusion=result.confusion,
         calibration=result.calibration,
@@ -239,6 +247,7 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
         title=info.title or info.name,
         split=context.part,
         external=context.external,
+        sealed=context.sealed is not None,
         centre=(context.config.leave_out or "") if not context.external and context.split == "test" else "",
         modality=info.modality,
         n_cases=len(result.rows),

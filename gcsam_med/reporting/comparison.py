@@ -158,3 +158,32 @@ class Comparison:
     def models(self) -> tuple[str, ...]:
         """The networks."""
         return tuple(dict.fromkeys(arm.model for arm in self.arms))
+
+
+@dataclass(frozen=True)
+class OverCentres:
+    """One arm, or one pair of arms, over the centres that were left out in turn."""
+
+    name: str
+    values: Mapping[str, Estimate]  #: Main metric, or difference, by centre.
+    mean: Estimate  #: Random-effects mean; undefined where fewer than two centres have an interval.
+    prediction: tuple[float, float] | None  #: 95 % interval of the true value in a new centre.
+    #: tau, i2: Standard deviation between centres, and share of the variance that is not chance.
+    tau: float | None
+    i2: float | None
+
+
+@dataclass(frozen=True)
+class CentreStudy:
+    """A study that left out one centre after another."""
+
+    #: title, task, main_metric: What was compared.
+    title: str
+    task: Literal["segmentation", "classification"]
+    main_metric: str
+    by_centre: Mapping[str, Comparison]  #: The comparison on each centre that was left out.
+    arms: tuple[OverCentres, ...]
+    pairs: tuple[OverCentres, ...]
+    missing: tuple[str, ...]  #: Planned runs that are not there.
+    synthetic: bool  #: Whether images of a centre are generated.
+    created: str  #: UTC time in ISO form.

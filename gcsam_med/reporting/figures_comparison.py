@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gcsam_med.metrics.table import METRICS
-from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.comparison import CentreStudy, Comparison, OverCentres
 from gcsam_med.reporting.figures import loss_lines
 from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, Drawn, label, look, new_figure
 from gcsam_med.reporting.text import arm_name, estimate_text, number, pair_name, readable_arm
@@ -83,6 +83,48 @@ def draw_comparison(comparison: Comparison) -> list[Drawn]:
             )
         )
     return drawn
+
+
+def draw_centres(study: CentreStudy) -> list[Drawn]:
+    """Draw each arm and each pair of arms over the centres, with mean and prediction interval."""
+    name = METRICS[study.task][study.main_metric].title
+    return [
+        Drawn.of(
+            _forest(study, rows, xlabel, zero=key == "pairs"),
+            key,
+            f"{xlabel} by centre",
+            "Diamonds are centres with their 95 % intervals; squares are means over centres, with their "
+            "intervals thick and the prediction interval of a new centre dashed.",
+            " ".join(f"{row.name}: {estimate_text(row.mean)}." for row in rows),
+        )
+        for key, rows, xlabel in (("arms", study.arms, name), ("pairs", study.pairs, f"Difference in {name}"))
+        if rows
+    ]
+
+
+def _forest(study: CentreStudy, rows: Sequence[OverCentres], xlabel: str, *, zero: bool) -> Figure:
+    names = [f"{row.name}, {what}" for row in rows for what in (*row.values, "over centres")]
+    with look():
+        figure, axes = new_figure(6.0, 1.0 + 0.3 * len(names))
+        axes.set_yticks(range(len(names)), [label(name, 44) for name in names])
+        axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=xlabel)
+        axes.grid(visible=False, axis="y")
+        if zero:
+            axes.axvline(0, color=COLOURS["series-2"], linestyle="--", linewidth=1)
+        if study.synthetic:
+            figure.text(0.99, 0.01, "synthetic images", ha="right", va="bottom", color=COLOURS["muted"])
+        at = 0
+        for row in rows:
+            for estimate in row.values.values():
+                _interval(figure, estimate.ci95, estimate.value, at)
+                at += 1
+            if row.prediction is not None:
+                axes.plot(row.prediction, (at, at), "--", color=COLOURS["muted"], linewidth=1.2)
+            if row.mean.ci95 is not None:
+                axes.plot(row.mean.ci95, (at, at), "-", color=COLOURS["series-2"], linewidth=4)
+                axes.plot([row.mean.value], [at], "s", color=COLOURS["series-2"], markersize=6)
+            at += 1
+    return figure
 
 
 def _title(comparison: Comparison) -> str:

@@ -21,7 +21,7 @@ from gcsam_med import __version__
 from gcsam_med.config import Language
 from gcsam_med.metrics.table import METRICS, shown_in
 from gcsam_med.reporting import plain_words, text
-from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.comparison import CentreStudy, Comparison
 from gcsam_med.reporting.report import Exhibit, Notice, Report
 from gcsam_med.reporting.style import Drawn
 
@@ -131,6 +131,11 @@ def comparison_html(
         **_notices(comparison.notices),
     }
     return render("comparison.html.j2", context)
+
+
+def centres_html(study: CentreStudy, drawn: Sequence[Drawn]) -> str:
+    """Write the page of a study that leaves out one centre after another."""
+    return render("centres.html.j2", {"study": study, "drawn": {d.key: d.inline() for d in drawn}})
 
 
 def _report_links(comparison: Comparison, folder: Path) -> dict[str, str]:

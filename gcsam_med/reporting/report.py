@@ -67,10 +67,13 @@ class DataFacts:
     citation: str
     sha256: str
     centre: str = ""  #: The centre that took no part in training, where all its cases are evaluated.
+    sealed: bool = False  #: Whether a protocol fixed the cases.
 
     @property
     def part(self) -> str:
         """What was evaluated, after "the": ``test split``, ``pooled test folds``."""
+        if self.sealed:
+            return "sealed cases"
         if self.centre:
             return f"left-out centre {self.centre}"
         return "pooled test folds" if self.split == "folds" else f"{self.split} split"

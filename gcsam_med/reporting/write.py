@@ -20,10 +20,10 @@ from gcsam_med.fields import Name
 from gcsam_med.files import replacing, write_durably
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reading import faults, read_json, sealed, validate
-from gcsam_med.reporting.comparison import Comparison
+from gcsam_med.reporting.comparison import CentreStudy, Comparison
 from gcsam_med.reporting.figures import draw_all
-from gcsam_med.reporting.figures_comparison import draw_comparison
-from gcsam_med.reporting.page import comparison_html, report_html
+from gcsam_med.reporting.figures_comparison import draw_centres, draw_comparison
+from gcsam_med.reporting.page import centres_html, comparison_html, report_html
 from gcsam_med.reporting.report import Estimates, Report
 from gcsam_med.reporting.style import Drawn
 from gcsam_med.reporting.tables import frame_to_csv, to_csv
@@ -70,6 +70,28 @@ def write_comparison(comparison: Comparison, folder: Path, *, language: Language
     with report_folder(folder.resolve(), f"writing the comparison in {folder}") as fresh:
         _write_files(fresh, content, "The comparison")
     return [folder / name for name in content]
+
+
+def write_centres(study: CentreStudy, folder: Path, *, language: Language = "en") -> list[Path]:
+    """Write ``comparison.html`` and ``.json`` over all centres, and ``centres/NAME/`` for each."""
+    for centre, found in study.by_centre.items():
+        write_comparison(found, folder / "centres" / centre, language=language)
+    drawn = draw_centres(study)
+    content = {
+        "comparison.html": centres_html(study, drawn).encode(),
+        "comparison.json": _json(centres_json(study)),
+        **_pictures(drawn),
+    }
+    with report_folder(folder.resolve(), f"writing the comparison in {folder}") as fresh:
+        _write_files(fresh, content, "The comparison")
+    return [folder / name for name in content]
+
+
+def centres_json(study: CentreStudy) -> dict[str, Any]:
+    """Return the content of ``comparison.json`` of a study over centres."""
+    by_centre = {centre: comparison_json(found) for centre, found in study.by_centre.items()}
+    content = plain(dataclasses.replace(study, by_centre={}))
+    return {"schema": SCHEMA, **content, "by_centre": by_centre}
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,143 @@
+"""`gcsam-med protocol`: a sealed external test, frozen, made once, and logged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gcsam_med.cli import completion, console
+from gcsam_med.cli.from_model import DataRoot, from_models
+from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.fields import read_list
+
+if TYPE_CHECKING:
+    from gcsam_med.compare.protocol import Standing
+
+ACTIONS = ("freeze", "run", "show")
+_FREEZE = "freeze"
+
+
+@from_models
+def protocol_command(
+    action: Annotated[
+        str,
+        typer.Argument(
+            metavar="|".join(ACTIONS), help="What to do.", autocompletion=completion.of(None, ACTIONS)
+        ),
+    ],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...|PROTOCOL", help="freeze: finished runs; run and show: protocol.json."),
+    ],
+    external: Annotated[
+        str,
+        typer.Option(
+            "--external",
+            help="Prepared data sets to test on, comma-separated.",
+            rich_help_panel=_FREEZE,
+            autocompletion=completion.of("prepared"),
+        ),
+    ] = "",
+    outcome: Annotated[
+        str,
+        typer.Option("--outcome", help="auc, balanced_accuracy or dice.", rich_help_panel=_FREEZE),
+    ] = "auc",
+    margin: Annotated[
+        float,
+        typer.Option("--margin", help="Largest difference that does not matter.", rich_help_panel=_FREEZE),
+    ] = 0.05,
+    out: Annotated[Path, typer.Option("--out", help="File of the protocol.", rich_help_panel=_FREEZE)] = Path(
+        "protocol.json"
+    ),
+    amend: Annotated[
+        str, typer.Option("--amend", metavar="REASON", help="run: open the sets again, and say why.")
+    ] = "",
+    device: Annotated[str, typer.Option("--device", help="run: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    data_root: DataRoot = Path("data"),
+) -> None:
+    """Seal an external test: fix models, cases, outcome and margin, open each external set once, log it."""
+    from gcsam_med.compare import protocol
+
+    if action not in ACTIONS:
+        raise unknown_name("action", action, ACTIONS)
+    if action == "freeze":
+        if not external:
+            raise InputError("freeze needs the sets to test on.", "Give --external NAME.")
+        there = protocol.freeze(
+            paths,
+            [name for name in read_list(external) if name],
+            out,
+            outcome=outcome,
+            margin=margin,
+            data_root=data_root,
+            track=console.track,
+        )
+        _show(there)
+        then = f"gcsam-med protocol run {out}"
+        console.result({"protocol": str(out), "sha256": there.sha256}, f"Frozen: {out}", then=then)
+        return
+    if len(paths) != 1:
+        raise InputError(f"{action} takes one protocol, but got {len(paths)} paths.")
+    if action == "show":
+        there = protocol.standing(paths[0])
+        _show(there)
+        log = [entry.model_dump() for entry in there.entries]
+        head = there.entries[-1].sha256
+        console.result(
+            {"sha256": there.sha256, "head": head, "log": log},
+            f"The chain of {len(log)} entries holds; its last hash is {head}. Note it elsewhere, too.",
+        )
+        return
+    found = protocol.run(paths[0], amend=amend, device=device, track=console.track)
+    for result in found:
+        rows = [(f"{a['arm']}, external", a["value"], _ends(a["ci95"]), "") for a in result["arms"]]
+        falls = [(a["arm"], a["external_minus_own"]) for a in result["arms"] if a["external_minus_own"]]
+        rows += [(f"{n}, external - own test", f["value"], _ends(f["ci95"]), f["answer"]) for n, f in falls]
+        rows += [(p["pair"], p["value"], _ends(p["ci95"]), p["answer"]) for p in result["pairs"]]
+        title = f"{result['outcome']} on {result['external']}, margin {result['margin']:g}"
+        console.table(title, ["what", "value", "95 % interval", "against the margin"], rows, result=True)
+    folders = "\n".join(f"Results: {result['folder']}" for result in found)
+    console.result({"results": found}, folders, then=f"gcsam-med protocol show {paths[0]}")
+
+
+def _ends(ci95: list[float] | None) -> str:
+    return "–" if ci95 is None else f"{ci95[0]:.3f} to {ci95[1]:.3f}"
+
+
+def _show(there: Standing) -> None:
+    """Draw what is fixed and what was done."""
+    protocol = there.protocol
+    console.table(
+        f"Protocol {there.sha256[:12]}: {protocol.outcome}, margin {protocol.margin:g}",
+        ["model", "arm", "weights", "threshold"],
+        [(run.name, run.arm, run.weights_sha256[:12], f"{run.threshold:.3f}") for run in protocol.runs],
+    )
+    console.table(
+        "External sets",
+        ["set", "cases", "left out", "opened"],
+        [
+            (
+                one.name,
+                len(one.kept),
+                ", ".join(f"{n} {why}" for why, n in one.left_out.items()) or "none",
+                f"{len(there.looks(one.name))} times, {len(there.results(one.name))} results",
+            )
+            for one in protocol.external
+        ],
+    )
+    console.table(
+        "Log",
+        ["n", "time", "event", "what", "hash"],
+        [
+            (
+                entry.n,
+                entry.time,
+                entry.event,
+                entry.what.get("reason") or entry.what.get("external") or "",
+                entry.sha256[:12],
+            )
+            for entry in there.entries
+        ],
+    )

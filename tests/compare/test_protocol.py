@@ -1,0 +1,146 @@
+"""A sealed external test: frozen, made once, amended, and its log verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gcsam_med.compare import protocol
+from gcsam_med.datasets.prepared import PlaneWriter, PreparedDataset
+from gcsam_med.errors import InputError
+from gcsam_med.preparation.store import FINGERPRINTS, HASHES, THUMBS
+from tests.builders import make_prepared, make_run
+
+SHARED = 3  # row of both sets that holds one picture
+
+
+def with_fingerprints(dataset: PreparedDataset, seed: int) -> PreparedDataset:
+    """Add what `prepare` keeps to find pictures again: hashes, far from each other, and thumbnails."""
+    rng = np.random.default_rng(seed)
+    n = len(dataset)
+    table = pd.DataFrame({"case_id": dataset.manifest["case_id"]})
+    table["pixel_sha256"] = [hashlib.sha256(f"{seed} {i}".encode()).hexdigest() for i in range(n)]
+    table.loc[SHARED, "pixel_sha256"] = "shared"
+    for column in HASHES:
+        table[column] = [f"{int(x):016x}" for x in rng.integers(0, 2**63, n)]
+    table.to_csv(dataset.root / FINGERPRINTS, index=False)
+    with PlaneWriter(dataset.root / THUMBS, (128, 128)) as thumbs:
+        for _ in range(n):
+            thumbs.append(np.zeros((128, 128), dtype=np.uint8))
+    return dataset
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Path:
+    """A protocol for two untrained models of one recipe and an external set."""
+    home = with_fingerprints(make_prepared(tmp_path / "data", n=30, name="home"), 1)
+    with_fingerprints(make_prepared(tmp_path / "data", n=24, name="far", seed=5), 2)
+    classes = ("benign", "malignant")
+    runs = [
+        make_run(tmp_path / "runs", home, "classification", name=f"r{seed}", seed=seed, classes=classes)
+        for seed in (0, 1)
+    ]
+    path = tmp_path / "protocol.json"
+    protocol.freeze(runs, ["far"], path, outcome="auc", margin=0.05, data_root=tmp_path / "data")
+    return path
+
+
+def test_a_sealed_test_is_made_once_and_amended_with_a_reason(frozen: Path, tmp_path: Path) -> None:
+    """Oracle: the external manifest less the shared picture's group; hashes taken again here."""
+    there = protocol.standing(frozen)
+    manifest = pd.read_csv(tmp_path / "data/prepared/far/manifest.csv", dtype=str)
+    group = manifest["group_id"][SHARED]
+    wanted = manifest[(manifest["label"] != "normal") & (manifest["group_id"] != group)]
+    assert there.protocol.external[0].kept == list(wanted["case_id"])
+
+    (result,) = protocol.run(frozen, device="cpu")
+    cases = pd.read_csv(tmp_path / "protocol-results/far/r0/cases.csv")
+    assert list(cases["case_id"]) == list(wanted["case_id"])
+    assert result["n_cases"] == len(wanted)
+    assert "Sealed external test" in (tmp_path / "protocol-results/far/r0/report.html").read_text()
+    before = protocol.standing(frozen).entries
+    with pytest.raises(InputError, match="made once"):
+        protocol.run(frozen, device="cpu")
+    assert protocol.standing(frozen).entries == before
+
+    protocol.run(frozen, amend="a mask was wrong", device="cpu")
+    events = [entry.event for entry in protocol.standing(frozen).entries]
+    assert events == ["frozen", "look", "result", "amendment", "look", "result"]
+    page = (tmp_path / "protocol-results/far-look2/r0/report.html").read_text()
+    assert "Amended external test, look 2" in page
+    assert "a mask was wrong" in page
+
+
+def test_every_change_of_the_log_is_noticed(frozen: Path) -> None:
+    """Oracle: a chain over the lines: changed, removed, swapped and added ones all break it."""
+    protocol._append(frozen, "look", {"external": "far", "look": 1})
+    log = frozen.with_suffix(".log")
+    lines = log.read_text().splitlines(keepends=True)
+    broken = [
+        [lines[0], lines[1].replace('"look": 1', '"look": 2')],
+        [lines[1]],
+        [lines[1], lines[0]],
+        [*lines, lines[1]],
+        [lines[0], lines[1][:40]],
+        [],
+    ]
+    for text in broken:
+        log.write_text("".join(text))
+        with pytest.raises(InputError, match=r"chain is broken|is not the log"):
+            protocol.standing(frozen)
+    log.write_text("".join(lines))
+    content = json.loads(frozen.read_text())
+    frozen.write_text(json.dumps(content | {"margin": 0.2}))
+    with pytest.raises(InputError, match="changed since it was written"):
+        protocol.standing(frozen)
+
+
+def test_other_weights_and_other_code_are_refused(frozen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the rule that what was frozen is what is tested."""
+    monkeypatch.setattr(protocol, "code_sha256", lambda: "other")
+    with pytest.raises(InputError, match="another version"):
+        protocol.run(frozen, device="cpu")
+    monkeypatch.undo()
+    calibration = frozen.parent / "runs/r1/model/calibration.json"
+    content = json.loads(calibration.read_text())
+    content.pop("sealed_sha256", None)
+    calibration.write_text(json.dumps({k: v for k, v in content.items() if "seal" not in k} | {"n": 7}))
+    with pytest.raises(InputError, match="calibration of"):
+        protocol.run(frozen, device="cpu")
+    assert len(protocol.standing(frozen).entries) == 1
+
+
+def test_a_look_that_is_killed_counts(frozen: Path) -> None:
+    """Oracle: the log; a process killed when it opens the set leaves a look without a result."""
+    pid = os.fork()
+    if not pid:
+        protocol.open_prepared = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        protocol.run(frozen, device="cpu")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    there = protocol.standing(frozen)
+    assert [entry.event for entry in there.entries] == ["frozen", "look"]
+    with pytest.raises(InputError, match="made once"):
+        protocol.run(frozen, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((-0.04, 0.02), "equivalent within the margin"),
+        ((-0.04, 0.09), "not worse by more than the margin"),
+        ((-0.06, 0.02), "not shown"),
+        ((-0.2, -0.06), "worse by more than the margin"),
+        (None, "not answerable"),
+    ],
+)
+def test_what_an_interval_shows_against_a_margin(ends: tuple[float, float] | None, said: str) -> None:
+    """Oracle: the usual picture of non-inferiority (Piaggio et al., JAMA 308, 2012); margin 0.05."""
+    assert protocol.against_margin(ends, 0.05) == said
