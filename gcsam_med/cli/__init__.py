@@ -6,6 +6,7 @@ A command's module is imported when it is used: `gcsam-med --help` needs nothing
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import sys
 import traceback
@@ -113,6 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments : list of str, optional
         Default: ``sys.argv[1:]``.
     """
+    # Imports make a million objects that stay: looking through them again and again takes a fifth of
+    # the time.
+    gc.set_threshold(10_000, 20, 20)
     streams.prepare_process()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +135,7 @@ def build_parts(plan: Plan) -> Parts:
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     if config.sync_batchnorm:
         network = synchronized(network, fabric.device, fabric.world_size)
-    averaged = moving_average(network, config.ema) if config.ema else None
+    averaged = AveragedModel(network, device=fabric.device) if config.ema else None
     optimizer, sharpness = build(
         config.optimizer,
         _groups(network, config.weight_decay),
@@ -239,28 +238,18 @@ def start_from_prior(network: nn.Module, prior: float) -> None:
     biases[-1].fill_(math.log(prior / (1 - prior)))
 
 
-def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Average the weights of `network` with `decay`; buffers are copied.
+@torch.no_grad()
+def update_average(averaged: AveragedModel, network: nn.Module, decay: float, skipped: Tensor) -> None:
+    """Move averaged weights towards those after a step, unless it was `skipped`; nothing waits for a GPU.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        The network that trains.
-    decay : float
-        In (0, 1). Early on less is kept, (1 + n) / (10 + n) after n updates, or the random start
-        would weigh on a short run.
-
-    Returns
-    -------
-    AveragedModel
-        Call ``update_parameters(network)`` after each step; its ``module`` is the average.
+    `decay` lies in (0, 1); early on less is kept, (1 + n) / (10 + n) after n updates, or the random start
+    would weigh on a short run. Buffers are copied.
     """
-
-    @torch.no_grad()
-    def update(averaged: Any, current: Sequence[Tensor], count: Any) -> None:
-        n = int(count)
-        kept = min(decay, (1 + n) / (10 + n))
-        floats = [(a, c) for a, c in zip(averaged, current, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - kept)
-
-    return AveragedModel(network, multi_avg_fn=update)
+    count = averaged.n_averaged
+    kept = ((1 + count) / (10 + count)).clamp(max=decay)
+    share = torch.where(count == 0, 1.0, 1 - kept) * ~skipped
+    for weight, now in zip(averaged.module.parameters(), network.parameters(), strict=True):
+        weight.lerp_(now, share.to(weight.dtype))
+    for buffer, current in zip(averaged.module.buffers(), network.buffers(), strict=True):
+        buffer.copy_(current)
+    count += ~skipped

@@ -14,7 +14,7 @@ from gcsam_med.errors import InputError, Interrupted
 from gcsam_med.optim import rho_factor
 from gcsam_med.runs import RunFolder
 from gcsam_med.training.batches import Batches, StoredCases
-from gcsam_med.training.build import Parts
+from gcsam_med.training.build import Parts, update_average
 from gcsam_med.training.callbacks import Callback, EpochEnd, Progress
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import StopSignals, any_process, mean_over_processes
@@ -84,8 +84,8 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
             lr = _set_rates(parts, plan, state.step, steps)
             micro_batches = next(upcoming)
             outcome = take_step(micro_batches, _step_seed(config.seed, state.step, fabric.global_rank))
-            if parts.averaged is not None and not outcome.skipped:  # waits for the device
-                parts.averaged.update_parameters(parts.network)
+            if parts.averaged is not None:
+                update_average(parts.averaged, parts.network, config.ema, outcome.skipped)
             cases = sum(len(batch.images) for batch in micro_batches)
             # The same in every process, however the step's cases were dealt out.
             weight = cases / sum(batch.share for batch in micro_batches)

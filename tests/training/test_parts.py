@@ -20,6 +20,7 @@ from monai.metrics import DiceMetric
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import GcsamMedError, InputError
@@ -29,7 +30,7 @@ from gcsam_med.runs import load_model
 from gcsam_med.training import make_plan, train
 from gcsam_med.training import steps as steps_module
 from gcsam_med.training.batches import Batches, StoredCases
-from gcsam_med.training.build import moving_average
+from gcsam_med.training.build import update_average
 from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.validation import draw_predictions, validate
@@ -197,14 +198,15 @@ def test_validation_auc_is_scikit_learn_s(data_root: Path) -> None:
 
 
 def test_the_moving_average_is_its_definition() -> None:
-    """Oracle: a <- k a + (1 - k) w with k = min(decay, (1 + n) / (10 + n)), in float64 by hand."""
+    """Oracle: a <- k a + (1 - k) w, k = min(decay, (1 + n) / (10 + n)), by hand; nothing if skipped."""
     network = nn.Linear(1, 1, bias=False).double()
     network.weight.data.fill_(1.0)
-    averaged = moving_average(network, 0.5)
+    averaged = AveragedModel(network, device=torch.device("cpu"))
     expected = None
     for n in range(12):
         network.weight.data.fill_(float(n))
-        averaged.update_parameters(network)
+        update_average(averaged, network, 0.5, torch.tensor(False))
+        update_average(averaged, nn.Linear(1, 1, bias=False).double(), 0.5, torch.tensor(True))
         keep = min(0.5, (1 + n) / (10 + n))
         expected = float(n) if expected is None else keep * expected + (1 - keep) * n
         assert averaged.module.weight.item() == pytest.approx(expected)
