@@ -227,10 +227,18 @@ def _frame(dataset: Dataset, frame: int, name: str) -> np.ndarray:
         shift = 0 if coloured.dtype.itemsize == 1 or _palette_top(dataset) < 256 else 8
         return grey_if_grey((coloured >> shift).astype(np.uint8))
     if raw.ndim == 3 and raw.shape[2] == 3:
-        depths = (b for b in (*BIT_DEPTHS, 32) if int(raw.max()) < 2**b)
-        bits = 8 if raw.dtype == np.uint8 else next(depths)
-        return grey_if_grey((raw >> (bits - 8)).astype(np.uint8))
+        return grey_if_grey((raw >> (_colour_bits(raw, dataset) - 8)).astype(np.uint8))
     raise ImageFault("unsupported", name, "its photometric interpretation is not grey, palette or colour.")
+
+
+def _colour_bits(raw: np.ndarray, dataset: Dataset) -> int:
+    """How many bits of each colour are used: what the header says, unless that is the whole word."""
+    if raw.dtype == np.uint8:
+        return 8
+    said, held = int(dataset.get("BitsStored") or 0), int(raw.max()).bit_length()
+    if max(8, held) <= said < 8 * raw.dtype.itemsize:
+        return said
+    return next(bits for bits in (*BIT_DEPTHS, 32) if held <= bits)
 
 
 def _palette_top(dataset: Dataset) -> int:

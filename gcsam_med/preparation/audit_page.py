@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from gcsam_med.datasets.prepared import DatasetInfo, PlaneReader
+from gcsam_med.datasets.prepared import IMAGES, MASKS, DatasetInfo, PlaneReader, PlaneWriter
+from gcsam_med.errors import Fault
+from gcsam_med.images import ImageFault, decode_frames
+from gcsam_med.preparation.scan import THUMB, read_inside, thumbnail
 from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
+from gcsam_med.reporting.drawing import TRUTH, draw_outlines
 from gcsam_med.reporting.page import render
 from gcsam_med.reporting.text import plain_value
 
 PAGE = "audit.html"
+QUARANTINED = "quarantined.npy"  # pictures of the first files that were left out; black where there is none
 PAIRS_SHOWN, CASES_SHOWN = 60, 24
 GAP = 4  # white pixels between the two pictures of a pair
 
@@ -30,7 +35,9 @@ def write_audit_page(folder: Path, info: DatasetInfo, audit: Mapping[str, Any]) 
         "duplicates": list(_pairs(duplicates, look, look)),
         "marks": list(_cases(audit["marks"], look)),
         "coloured": list(_cases(audit["coloured"], look)),
-        "masks": list(_cases(audit.get("masks", ()), look)),
+        "masks": list(_cases(audit.get("masks", ()), _looker(folder, outlined=True))),
+        "specks": list(_cases(audit.get("specks", ()), _looker(folder, outlined=True))),
+        "quarantined": list(_left_out(folder, audit)),
     }
     page = folder / PAGE
     context = {"info": info, "audit": {**audit, "duplicates": duplicates}, "pictures": pictures}
@@ -48,11 +55,49 @@ def write_overlap_page(
     page.write_text(render("overlap.html.j2", context), encoding="utf-8")
 
 
-def _looker(folder: Path) -> Look:
+def _looker(folder: Path, *, outlined: bool = False) -> Look:
+    """Look up thumbnails; or, with masks, the stored images with their masks outlined."""
     case_ids, _, _ = read_fingerprints(folder / FINGERPRINTS)
     row = {case_id: i for i, case_id in enumerate(case_ids)}
-    thumbs = PlaneReader(folder / THUMBS)
-    return lambda case_id: thumbs(np.array([row[case_id]]))[0]
+    if not (outlined and (folder / MASKS).is_file()):
+        thumbs = PlaneReader(folder / THUMBS)
+        return lambda case_id: thumbs(np.array([row[case_id]]))[0]
+    images, masks = PlaneReader(folder / IMAGES), PlaneReader(folder / MASKS)
+
+    def look(case_id: str) -> np.ndarray:
+        place = np.array([row[case_id]])
+        return draw_outlines(images(place)[0], [(masks(place)[0] > 0, TRUTH, False)], width=1)
+
+    return look
+
+
+def keep_pictures(folder: Path, root: Path, faults: Sequence[Fault]) -> None:
+    """Keep small pictures of files that are left out, such as masks that can be read in several ways."""
+    with PlaneWriter(folder / QUARANTINED, (THUMB, THUMB)) as planes:
+        for fault in faults[:CASES_SHOWN]:
+            planes.append(_picture_of(root, fault))
+
+
+def _picture_of(root: Path, fault: Fault) -> np.ndarray:
+    """A file as grey, its brightest value white; black where it cannot be decoded."""
+    blank = np.zeros((THUMB, THUMB), dtype=np.uint8)
+    if fault.reason == "crash":
+        return blank
+    try:
+        grey = next(iter(decode_frames(read_inside(root, fault.path), fault.path))).grey
+    except (ImageFault, OSError):
+        return blank
+    return thumbnail((grey * (255.0 / max(1, int(grey.max())))).astype(np.uint8))
+
+
+def _left_out(folder: Path, audit: Mapping[str, Any]) -> Iterator[Picture]:
+    if not (folder / QUARANTINED).is_file():
+        return
+    kept = PlaneReader(folder / QUARANTINED)
+    for i, record in enumerate(audit["quarantined"][:CASES_SHOWN]):
+        image = kept(np.array([i]))[0]
+        if image.any():
+            yield image, record["path"], record["reason"]
 
 
 def _still_there(pairs: Sequence[Mapping[str, Any]], look: Look) -> list[Mapping[str, Any]]:
@@ -80,5 +125,7 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], left: Look, right: Look) -> Itera
 
 def _cases(records: Sequence[Mapping[str, Any]], look: Look) -> Iterator[Picture]:
     for record in records[:CASES_SHOWN]:
-        value = record.get("marks", record.get("colour", record.get("mask_fraction")))
+        value = record.get(
+            "marks", record.get("colour", record.get("mask_fraction", record.get("mask_specks")))
+        )
         yield look(record["case_id"]), record["case_id"], f"{record['label']} - {plain_value(value)}"

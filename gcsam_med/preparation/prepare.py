@@ -38,7 +38,7 @@ from gcsam_med.fields import chosen
 from gcsam_med.files import recover, replacing, write_durably, write_json
 from gcsam_med.images import MaskRule
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
-from gcsam_med.preparation.audit_page import write_audit_page
+from gcsam_med.preparation.audit_page import keep_pictures, write_audit_page
 from gcsam_med.preparation.duplicates import Search, find_duplicates
 from gcsam_med.preparation.listing import account_for_all, group_by, name_apart
 from gcsam_med.preparation.privacy import identity_key
@@ -332,6 +332,8 @@ class _Work:
             sources = record_sources(self.listing, self.key, archive_sha256, stamps=stamps, known=hashes)
             sources.write(folder / SOURCES)
             write_json(folder / AUDIT, audit)
+            if faults:
+                keep_pictures(folder, self.listing.root, faults)
             write_audit_page(folder, info, audit)
             write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
         found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]

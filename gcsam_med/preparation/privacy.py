@@ -60,6 +60,13 @@ def keyed_id(key: bytes, kind: str, name: str) -> str:
     return f"{kind[0]}{digest[:DIGITS]}"
 
 
-def patient_id(key: bytes, name: str) -> str:
-    """The keyed id of a patient, or nothing for what is nobody's id (`PLACEHOLDERS`)."""
-    return "" if is_placeholder(name) else keyed_id(key, "patient", name)
+def patient_id(key: bytes | None, name: str) -> str:
+    """The keyed id of a patient, or nothing for what is nobody's id (`PLACEHOLDERS`).
+
+    Without a key, for published sets, anyone who has the set can make the same id.
+    """
+    if is_placeholder(name):
+        return ""
+    if key is None:
+        return "p" + hashlib.sha256(f"patient\0{name}".encode(errors="surrogateescape")).hexdigest()[:DIGITS]
+    return keyed_id(key, "patient", name)

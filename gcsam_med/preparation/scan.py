@@ -303,14 +303,15 @@ def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
         values = values.transpose(1, 2, 0) if raw.planar else values
         picture = raw_picture(values, case.image, white_is_zero=raw.white_is_zero)
         return [picture], hashlib.sha256(data).hexdigest()
-    data = _read_inside(job.root, case.image)
-    identify = None if job.key is None else partial(patient_id, job.key)
-    frames = decode_frames(data, case.image, job.frames, identify, upright=job.exif != "ignore")
+    data = read_inside(job.root, case.image)
+    frames = decode_frames(
+        data, case.image, job.frames, partial(patient_id, job.key), upright=job.exif != "ignore"
+    )
     pictures = list(frames)
     return pictures, hashlib.sha256(data).hexdigest()
 
 
-def _read_inside(root: Path, relative: str) -> bytes:
+def read_inside(root: Path, relative: str) -> bytes:
     """Read a file of the source; a link may not lead out of it, whatever lists the files."""
     path = root / relative
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
@@ -329,7 +330,7 @@ def _mask_union(
     faults: list[Fault] = []
     for path in case.masks:
         try:
-            data = _read_inside(job.root, path)
+            data = read_inside(job.root, path)
             digests.append(hashlib.sha256(data).hexdigest())
             mask = decode_mask(data, path, job.rule)
             if job.exif == "refuse" and turned != orientation(data):
@@ -411,6 +412,8 @@ def _scanned(
     if job.key is not None:
         case_id = keyed_id(job.key, "case", case_id)
         patient = patient_id(job.key, patient)
+    elif picture.patient:  # a published set's DICOM knows better than its list or its file names
+        patient = picture.patient
     several = picture.n_frames > 1 and job.frames == "all"
     content = f"{height}x{width}:".encode() + (picture.pixels if job.channels == 3 else grey).tobytes()
     facts = Facts(

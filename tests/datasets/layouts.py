@@ -194,10 +194,11 @@ def nih(root: Path, n: int = 24) -> Path:
     return root
 
 
-def chest(path: Path, number: int) -> None:
-    """Write a small DICOM chest X-ray."""
+def chest(path: Path, number: int, patient: str = "") -> None:
+    """Write a small DICOM chest X-ray, of a patient of its own where none is named."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(dicom(speckle(number).tobytes(), rows=40, columns=56, Modality="DX"))
+    tags = {"Modality": "DX", "PatientID": patient or f"id {number}"}
+    path.write_bytes(dicom(speckle(number).tobytes(), rows=40, columns=56, **tags))
 
 
 def rsna(root: Path, n: int = 18) -> Path:

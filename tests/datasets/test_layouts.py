@@ -271,6 +271,22 @@ def test_siim_reads_run_lengths(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["siim-pneumothorax", "rsna-pneumonia"])
+def test_the_patient_of_a_published_set_comes_from_its_dicom_files(name: str, tmp_path: Path) -> None:
+    """Oracle: the ids written; two images of one patient share it, and nobody's id is none."""
+    root = layouts.SOURCES[name](tmp_path)
+    cases = DATASETS[name].list_cases(root).cases
+    for case, patient in zip(cases, ("one", "one", "two", "ANONYMOUS"), strict=False):
+        layouts.chest(root / case.image, 1, patient)
+    empty = ("no pneumothorax", "no Lung Opacity")
+    scanned = [scan_case(case, ScanJob(root, 32, 1, empty_mask_classes=empty))[0] for case in cases[:4]]
+    found = [item.facts.patient for item in scanned if isinstance(item, Scanned)]
+    assert found[0] == found[1] != found[2]
+    assert all("one" not in patient for patient in found)
+    assert found[3] == cases[3].patient  # RSNA's list names it
+    assert "placeholder-patient" in scanned[3].facts.notes
+
+
 def test_covid_qu_ex_takes_the_masks_of_its_target(tmp_path: Path) -> None:
     root = layouts.covid_qu_ex(tmp_path)
     read = DATASETS["covid-qu-ex"].list_cases

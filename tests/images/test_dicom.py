@@ -344,11 +344,13 @@ def test_a_window_without_width_is_none() -> None:
 
 
 def test_tiny_images_and_twelve_bits_of_colour_in_sixteen() -> None:
-    """3 x 3 pixels; colour is brought to 8 bits from the depth that it uses."""
+    """3 x 3 pixels; colour is brought to 8 bits from the depth that the header tells, or that it uses."""
     colour = np.arange(27, dtype="<u2").reshape(3, 3, 3) * 150
     tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     data = dicom(colour.tobytes(), Rows=3, Columns=3, **tags, **SIXTEEN)
     np.testing.assert_array_equal(read(data).pixels, (colour >> 4).astype(np.uint8))
+    data = dicom((colour // 8).tobytes(), Rows=3, Columns=3, **tags, **SIXTEEN)  # dark: 9 bits would hold it
+    np.testing.assert_array_equal(read(data).pixels, (colour // 8 >> 4).astype(np.uint8))
 
 
 def installed_files() -> list[Path]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -162,6 +165,27 @@ def test_all_faults_are_listed_and_the_former_set_stays(root: Path, tmp_path: Pa
     assert outcome.dataset.info.n_cases == 14
     recorded = json.loads((outcome.dataset.root / "audit.json").read_text())["quarantined"]
     assert {r["reason"] for r in recorded} == {"empty", "size-differs", "empty-mask", "no-image"}
+
+
+def test_the_audit_shows_what_is_wrong_with_masks(root: Path, tmp_path: Path) -> None:
+    """Oracle: the page's own pictures; masks in greys and colours are shown, a large one is outlined."""
+    source = layouts.busi(root)
+    levels = layouts.blob(1) * np.uint8(120) + layouts.blob(2) * np.uint8(120)
+    colours = np.stack([layouts.blob(k) * np.uint8(80 * k) for k in (1, 2, 3)], axis=2)
+    large = np.pad(np.ones((36, 50), dtype=bool), ((2, 2), (3, 3)))
+    for name, mask in {"benign (1)": levels, "benign (3)": colours, "benign (4)": large}.items():
+        layouts.save(source / "benign" / f"{name}_mask.png", mask)
+    (source / "benign" / "benign (5).png").write_bytes(b"")
+    outcome = prepare("busi", source, tmp_path, options=SMALL.model_copy(update={"skip_bad": True}))
+    page = (outcome.dataset.root / "audit.html").read_text()
+    shown = {
+        title: np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        for data, title in re.findall(r'base64,([^"]+)" alt="Thumbnail: ([^"]+)"', page)
+    }
+    assert set(shown) == {"benign/benign (1)_mask.png", "benign/benign (3)_mask.png", "benign (4)"}
+    red, _, blue = shown["benign (4)"].astype(int).transpose(2, 0, 1)
+    assert (blue - red > 50).any()  # the outline; the image is grey
+    assert len(np.unique(shown["benign/benign (1)_mask.png"])) > 2
 
 
 def test_a_second_run_does_nothing_and_a_changed_source_is_told(root: Path, tmp_path: Path) -> None:
