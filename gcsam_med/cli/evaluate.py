@@ -102,7 +102,7 @@ def sharpness_command(
 def show_report(report: Report) -> None:
     """Warn of what matters most, and draw the main metrics (stdout)."""
     from gcsam_med.metrics.table import METRICS, shown_in
-    from gcsam_med.reporting.text import interval, is_proportion, number, value
+    from gcsam_med.reporting.text import interval, value
 
     for notice in report.notices:
         if notice.key == "no-patients" or (notice.stamp and notice.key != "research-only"):
@@ -112,9 +112,8 @@ def show_report(report: Report) -> None:
         estimate = report.metrics.get(key)
         if estimate is not None:
             row = METRICS[report.task][key]
-            share = is_proportion(estimate)
-            shown = value(estimate, row.unit) if share else number(estimate.value, row.digits)
-            rows.append((row.heading(report.policy), shown, interval(estimate, row.unit), estimate.n))
+            shown = value(estimate, row.unit), interval(estimate, row.unit)
+            rows.append((row.heading(report.policy), *shown, estimate.n))
     material = report.data
     console.table(
         f"{report.model.run}: {material.part} of {material.title}, {material.n_cases} cases",

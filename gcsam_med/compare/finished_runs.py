@@ -143,6 +143,7 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         "distance_unit": "mm" if policy.get("distance_unit") == "mm" else "px",
         "nsd_tolerance": float(policy.get("nsd_tolerance") or 0),
         "positive_class": str(policy.get("positive_class") or ""),
+        "averaging": str(policy.get("averaging") or ""),
         "postprocessing": str(policy.get("postprocessing") or "none"),
         # One chosen on validation is the run's own; one that was given has to be the same for all.
         "threshold": _given_threshold(metrics.get("operating_point") or {}),

@@ -256,7 +256,9 @@ def _policy(
         "positive_class": context.classes[1] if two else None,
         "threshold": operating.threshold if two else None,
         "call": operating.rule,
-        "averaging": "of the positive class" if two else "macro: mean over classes; accuracy over cases",
+        "averaging": "of the positive class"
+        if two
+        else "macro: mean over classes, one-vs-rest; accuracy and MCC over cases",
         "brier": "squared error of the positive class" if two else "summed over classes, 0 to 2",
         **{name: row.policy for name, row in CLASSIFICATION.items() if row.policy},
         "probabilities": "prob_ columns and all metrics: as the network gives them"

@@ -51,7 +51,6 @@ class Metric:
     #: ``""`` a number without a unit; distances and areas are in mm where the
     #: spacing is known, else in pixels.
     unit: Literal["share", "tolerance", "distance", "diagonal", "area", "count", "relative", ""] = "share"
-    digits: int = 3  #: Decimals for people.
     #: Where it is shown beside ``metrics.json`` and the report's table of all metrics: as a column of
     #: ``cases.csv``, on the console, in the summary box, by subgroup, in the header of a model card, where
     #: the operating point's transfer is told, beside the reliability diagram.
@@ -71,13 +70,16 @@ class Metric:
     of_positive: bool = False  #: Classification: of two classes, it is of the positive one and names it.
     by_class: bool = True  #: Classification, kinds counts and ranks: also given for each class.
 
-    def heading(self, policy: Mapping[str, Any]) -> str:
-        """Return title and unit or class, such as ``HD95 (mm)`` or ``Sensitivity (COVID)``.
+    def heading(self, policy: Mapping[str, Any], *, of_one_class: bool = False) -> str:
+        """Return title and unit, class or averaging: ``HD95 (mm)``, ``Sensitivity (COVID)``, ``AUC (macro, ...)``.
 
         Parameters
         ----------
         policy : mapping
-            ``policy`` of ``metrics.json``: ``distance_unit``, ``nsd_tolerance`` and ``positive_class``.
+            ``policy`` of ``metrics.json``: ``distance_unit``, ``nsd_tolerance``, ``positive_class`` and
+            ``averaging``.
+        of_one_class : bool
+            Whether it heads values of single classes, which are averages of nothing.
         """
         unit = str(policy.get("distance_unit", "px"))
         text = {
@@ -88,6 +90,9 @@ class Metric:
         }.get(self.unit)
         if self.of_positive:
             text = policy.get("positive_class")
+        averaged = self.kind in ("counts", "ranks") and self.several is None
+        if averaged and not of_one_class and str(policy.get("averaging", "")).startswith("macro"):
+            text = "macro, one-vs-rest"
         return f"{self.title} ({text})" if text else self.title
 
 
@@ -122,7 +127,6 @@ SEGMENTATION: dict[str, Metric] = {
         function=masks.hd95,
         better="lower",
         unit="distance",
-        digits=2,
         shown=("cases", "console", "summary", "subgroups", "card"),
         policy="larger of the two directed 95th percentiles of distances between outlines",
     ),
@@ -152,7 +156,6 @@ SEGMENTATION: dict[str, Metric] = {
         function=masks.hausdorff,
         better="lower",
         unit="distance",
-        digits=2,
         shown=("cases",),
     ),
     "assd": Metric(
@@ -163,7 +166,6 @@ SEGMENTATION: dict[str, Metric] = {
         function=masks.assd,
         better="lower",
         unit="distance",
-        digits=2,
         shown=("cases",),
     ),
     "sensitivity": Metric(
@@ -198,7 +200,6 @@ SEGMENTATION: dict[str, Metric] = {
         function=masks.area_error,
         better="",
         unit="area",
-        digits=1,
     ),
     "area_error_relative": Metric(
         title="Relative area error",

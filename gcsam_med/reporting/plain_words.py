@@ -48,7 +48,7 @@ class _Speaker:
 
     def _write(self, value: object) -> str:
         if isinstance(value, float):
-            return number(value, 2).replace(",", "").replace(".", _DECIMAL[self.language])
+            return number(value).replace(",", "").replace(".", _DECIMAL[self.language])
         return str(value)
 
     def page(self, asked: list[str], found: list[str], not_said: list[str]) -> PlainWords:

@@ -169,9 +169,9 @@ def stacked(estimate: Estimate) -> str:
     return value(estimate) + (f"\n{interval(estimate)}" if estimate.ci95 else "")
 
 
-def heading(key: str, holder: Report | Comparison) -> str:
+def heading(key: str, holder: Report | Comparison, *, of_one_class: bool = False) -> str:
     """Return a metric's title with its unit, such as ``HD95 (mm)``."""
-    return METRICS[holder.task][key].heading(getattr(holder, "policy", {}))
+    return METRICS[holder.task][key].heading(getattr(holder, "policy", {}), of_one_class=of_one_class)
 
 
 def by_method(metrics: Mapping[str, Estimate], task: str) -> list[tuple[str, list[str]]]:

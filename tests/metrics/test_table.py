@@ -32,9 +32,19 @@ def test_a_row_is_whole(task, name):
     assert row.title
     assert row.title in row.heading({"distance_unit": "mm", "nsd_tolerance": 2.0})
     assert (row.kind in ("mean", "share")) == (task == "segmentation")
-    assert row.digits in range(5)
     assert not row.on_request or (task, row.shown) == ("segmentation", ("cases",))
     assert [r.title for r in METRICS[task].values()].count(row.title) == 1
+
+
+def test_a_mean_over_classes_says_so_and_a_class_of_its_own_does_not():
+    """Oracle: which metrics `classification_metrics` averages over three classes, by its documentation."""
+    policy = {"averaging": "macro: mean over classes, one-vs-rest", "positive_class": None}
+    headed = {name for name, row in CLASSIFICATION.items() if "macro, one-vs-rest" in row.heading(policy)}
+    averaged = {"sensitivity", "specificity", "precision", "npv", "f1", "auc", "auprc"}
+    assert headed & {name for name, row in CLASSIFICATION.items() if row.overall == "any"} == averaged
+    assert CLASSIFICATION["f1"].heading(policy, of_one_class=True) == "F1"
+    two = {"averaging": "of the positive class", "positive_class": "COVID"}
+    assert CLASSIFICATION["f1"].heading(two) == "F1 (COVID)"
 
 
 @pytest.mark.parametrize("missing", ["title", "meaning", "undefined", "kind", "function"])
