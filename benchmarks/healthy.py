@@ -1,4 +1,4 @@
-"""Does a segmentation learn better with images of healthy classes, whose masks are empty, or without?
+"""Whether images of healthy classes, whose masks are empty, help a segmentation that trains on them.
 
 Run on a BUSI folder (Dataset_BUSI_with_GT, original layout)::
 
@@ -7,11 +7,11 @@ Run on a BUSI folder (Dataset_BUSI_with_GT, original layout)::
 The default leaves healthy images out of training; ``--classes benign,malignant,normal`` takes them in, for
 training and for the choice of epoch and threshold. Both arms: U-Net, Adam, 96x96, the same epochs, seeds and
 rotating test folds of five (``--folds`` of them), so that each seed predicts an image once, by a network that
-did not see it. With healthy images an epoch has more steps; ``--longer`` adds an arm without them that makes as
-many steps.
+did not see it. With healthy images an epoch has more steps; ``--longer`` adds an arm without them that makes
+as many steps.
+
 Prints, by arm, the Dice of lesion images and the regions marked on healthy ones, and their differences with
-95 % intervals over seeds and groups of near-duplicates. The same command again goes on where it stopped, and
-prints what is complete.
+95 % intervals over seeds and groups of near-duplicates. The same command again goes on where it stopped.
 """
 
 from __future__ import annotations

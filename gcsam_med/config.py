@@ -72,13 +72,13 @@ class PrepareOptions(Options):
         "", "Folder of a table's images; or, with --dataset folder, a pattern of its images.", _SOURCE
     )
     masks: str = option("", "Pattern of the masks, such as 'masks/**/*.png'; for --dataset folder.", _SOURCE)
-    mask_suffix: str = option("", "What masks' names end in; for --dataset folder.", _SOURCE)
+    mask_suffix: str = option("", "Ending of the masks' names, such as _mask; for --dataset folder.", _SOURCE)
     label_regex: str = option(
         "",
         "Regular expression that finds the class in an image's path; for --dataset folder.",
         _SOURCE,
     )
-    group_column: str = option("", "Column with the patient; for --dataset table.", _SOURCE)
+    group_column: str = option("", "Column that names the patient; for --dataset table.", _SOURCE)
     target: str = option(
         "",
         "The finding, or what masks outline, of data sets that have several, such as 'Pneumothorax'.",
@@ -111,8 +111,8 @@ class PrepareOptions(Options):
     invert_masks: bool = option(False, "Swap foreground and background of masks.", _CHECKED)
     exif: Literal["refuse", "apply", "ignore"] = option(
         "refuse",
-        "Where an EXIF mark turns an image but not its mask: refuse it, apply the marks as viewers do, or "
-        "ignore them everywhere.",
+        "If EXIF orientation turns an image but not its mask: refuse the file, apply the orientation (as "
+        "viewers do), or ignore it in all files.",
         _CHECKED,
     )
     empty_masks: Literal["refuse", "healthy"] = option(
@@ -135,7 +135,9 @@ class PrepareOptions(Options):
         256, "Side of the stored images in pixels (letterbox).", _MADE
     )
     modality: Literal["ultrasound", "xray", "photo"] | None = option(
-        None, "Chooses transforms, and grey or colour; for --dataset folder and table.", _MADE
+        None,
+        "Kind of images: decides on random transforms and colour; for --dataset folder and table.",
+        _MADE,
     )
     positive: str = option("", "The class that is the finding; default: recognised by its name.", _MADE)
     negative: Annotated[list[str], BeforeValidator(read_list)] | None = option(
@@ -200,7 +202,7 @@ class RunConfig(Options):
 
     # --- The optimizer
     optimizer: str = option("gcsam", "See `gcsam-med list optimizers`.", _OPTIMIZED, complete="optimizers")
-    base: BaseOptimizer = option("adam", "Base optimizer, takes the step after the ascent.", _OPTIMIZED)
+    base: BaseOptimizer = option("adam", "Base optimizer, which makes the step after the ascent.", _OPTIMIZED)
     lr: Rate | None = option(None, "Peak learning rate; default: by task and network.", _OPTIMIZED)
     weight_decay: NonNegative = option(0.0, "Weight decay of the base optimizer.")
     momentum: Share = option(0.9, "Momentum of sgd.")
@@ -225,7 +227,7 @@ class RunConfig(Options):
     decay: Fraction | None = option(None, "friendly-sam: decay of the average gradient; default: 0.9.")
     every: Positive | None = option(None, "Ascend on every k-th step only; default: 1, for looksam 5.")
     ascent_fraction: Annotated[float, Field(gt=0, le=1)] = option(
-        1.0, "Fraction of the batch from which the gradient of the ascent is taken."
+        1.0, "Fraction of the batch from which the gradient of the ascent is computed."
     )
 
     # --- The schedule
@@ -258,7 +260,7 @@ class RunConfig(Options):
     seed: Seed = option(0, "Random seed.", _OPTIMIZED)
     device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.", _MACHINE)
     precision: Precision = option(
-        "auto", "Arithmetic of the passes; auto: bf16 on a GPU that has it, else fp32.", _MACHINE
+        "auto", "Numeric precision; auto: bf16 on a GPU that supports it, else fp32.", _MACHINE
     )
     deterministic: bool = option(
         False, "On a GPU, choose algorithms that give the same bits each time; may be slower."
@@ -362,8 +364,10 @@ class EvaluateOptions(Options):
     min_lesion_mm2: NonNegative | None = option(
         None, "Segmentation: smallest lesion in mm², instead of a share of the image."
     )
-    metrics: Names = option((), "Segmentation: also take these metrics, which are taken on request only.")
-    unfinished: bool = option(False, "Accept a run whose training has not ended; the report is stamped.")
+    metrics: Names = option(
+        (), "Segmentation: also compute these metrics, which are computed on request only."
+    )
+    unfinished: bool = option(False, "Accept a run whose training has not ended; the report says so.")
     deep_check: bool = option(
         False, "Read every byte of the data to compare it with the hashes of prepare, not size and time only."
     )

@@ -327,7 +327,7 @@ def _take_place(work: Path, target: Path, ours: Callable[[Path], bool], among_ot
     elif among_others:
         _commit(work, target)
     else:
-        raise InputError(f"{target} has come to hold something else; it was left as it is.", _WAIT)
+        raise InputError(f"{target} was changed by another program meanwhile; it was left as it is.", _WAIT)
     sync_folder(target.parent)
 
 

@@ -280,7 +280,7 @@ def read_safetensors(
         try:
             arrays = load(data)
         except (SafetensorError, KeyError, TypeError) as error:
-            raise ValueError(f"it is no sound safetensors file: {str(error)[:200]}") from None
+            raise ValueError(f"it is not a valid safetensors file: {str(error)[:200]}") from None
         for name, array in arrays.items():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 raise ValueError(f"'{name[:60]}' holds a number that is not finite")
@@ -302,4 +302,4 @@ def faults(path: Path, advice: str, fault: Fault = InputError) -> Iterator[None]
         raise fault(f"{path} is damaged: it is not UTF-8 text.", advice) from None
     except ValueError as error:
         text = " ".join(str(error).split())[:300].rstrip(".")
-        raise fault(f"{path} is damaged or not ours: {text}.", advice) from None
+        raise fault(f"{path} is damaged or was not written by gcsam-med: {text}.", advice) from None

@@ -52,6 +52,23 @@ _VOICE = {
 }
 
 # What is no setting, but a place, and shared by commands.
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Kind of source; see `gcsam-med list datasets`.",
+        autocompletion=completion.of("datasets"),
+    ),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option(
+        "--source", help="Folder, .zip or .csv with the images.", rich_help_panel="Where the images are"
+    ),
+]
+RunOutput = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Run folder; default: runs/NAME, named by the settings.")
+]
 DataRoot = Annotated[Path, typer.Option("--data-root", help="Folder of prepared data sets.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder to write to.", show_default=False)

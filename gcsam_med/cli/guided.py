@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gcsam_med.cli import completion, console
-from gcsam_med.cli.from_model import Given, from_models
-from gcsam_med.config import MACHINE_FIELDS, EvaluateOptions, PrepareOptions, RunConfig, Task, load_config
+from gcsam_med.cli import console
+from gcsam_med.cli.from_model import ConfigFile, DataRoot, Given, Kind, RunOutput, Sets, Source, from_models
+from gcsam_med.config import (
+    MACHINE_FIELDS,
+    EvaluateOptions,
+    PrepareOptions,
+    RunConfig,
+    Task,
+    load_config,
+)
 from gcsam_med.errors import InputError
 from gcsam_med.fields import validated
 from gcsam_med.reading import read_json_or_empty
@@ -32,27 +39,12 @@ def run_command(
     prepare: PrepareFields,
     train: TrainFields,
     evaluate: EvaluateFields,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--source", help="Folder, .zip or .csv with the images.", rich_help_panel="Where the images are"
-        ),
-    ] = None,
-    dataset: Annotated[
-        str,
-        typer.Option(
-            "--dataset",
-            help="Kind of source; see `gcsam-med list datasets`.",
-            autocompletion=completion.of("datasets"),
-        ),
-    ] = "folder",
-    data_root: Annotated[Path, typer.Option("--data-root", help="Folder of prepared data sets.")] = Path(
-        "data"
-    ),
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Run folder; default: runs/NAME, named by the settings."),
-    ] = None,
+    source: Source = None,
+    dataset: Kind = "folder",
+    data_root: DataRoot = Path("data"),
+    output: RunOutput = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the settings and the time it takes, and stop.")
     ] = False,
@@ -63,34 +55,39 @@ def run_command(
     """Prepare, train and evaluate in one go, with settings that suit this machine and these images.
 
     Size, epochs, batch and precision are chosen by timing a few steps; every one of them is also an option.
-    The same command goes on where it was interrupted.
+    The same command goes on where it was interrupted, or where --max-minutes ended it.
     """
     from gcsam_med import preparation
     from gcsam_med.training.cost import AN_HOUR
     from gcsam_med.training.run import run_name
 
+    dataset = dataset or "folder"
     name = prepare.get("name") or dataset
-    chosen = {*train, *({"size"} & prepare.keys())}
     former = read_json_or_empty(data_root / "prepared" / name / "dataset.json").get("options")
+    chosen = {"size"} & prepare.keys()
     if isinstance(former, dict) and former.get("size"):
         prepare.setdefault("size", former["size"])
     listing = preparation.survey(
         dataset, source, data_root, validated(PrepareOptions, prepare), track=console.track
     )
-    config = _settings(train, name, data_root, listing)
-    run = RunFolder(output or Path("runs") / run_name(config))
-    seconds = 0.0
+    asked = load_config(config, {"dataset": name, "data_root": data_root} | train, sets or ())
+    settings = _complete(asked, listing)
+    run = RunFolder(output or Path("runs") / run_name(settings))
+    seconds, advised = 0.0, {}
     if run.config_file.is_file():
-        _check_same(run, train)
+        _check_same(run, asked)
         console.say(f"{run.root} {'is finished' if run.finished else 'was begun'}; its settings are kept.")
     else:
-        advice = _advice(config, chosen, prepare, dataset, listing)
-        _show_advice(run.root, config, advice, len(listing.cases))
+        advice = _advice(settings, chosen | asked.model_fields_set, prepare, dataset, listing)
+        _show_advice(run.root, settings, advice, len(listing.cases))
         seconds, values = advice.seconds, advice.values
         prepare["size"] = values["size"]
-        train |= {"batch_size": values["batch_size"], "epochs": values["epochs"]}
+        advised = {"batch_size": values["batch_size"], "epochs": values["epochs"]}
+        settings = settings.model_copy(update=advised)
     if dry_run:
-        console.result({"run": str(run.root), "seconds": seconds, **prepare, **train}, "Nothing was started.")
+        console.result(
+            {"run": str(run.root), "seconds": seconds, **prepare, **train, **advised}, "Nothing was started."
+        )
         return
     if seconds > AN_HOUR and not yes and not console.confirmed("Start?"):
         raise InputError("Nothing was started.", "A smaller --size or fewer --epochs take less time.")
@@ -99,8 +96,8 @@ def run_command(
     outcome = preparation.prepare(
         dataset, source, data_root, validated(PrepareOptions, prepare), track=console.track
     )
-    _show_prepared(outcome, str(config.task))
-    _train(run, train | {"dataset": name, "data_root": data_root, "task": config.task})
+    _show_prepared(outcome, str(settings.task))
+    _train(run, settings)
     page = _evaluate(run, evaluate)
     found = read_json_or_empty(page.parent / "metrics.json").get("metrics", {})
     console.result(
@@ -110,14 +107,13 @@ def run_command(
     )
 
 
-def _settings(train: dict[str, Any], name: str, data_root: Path, listing: Listing) -> RunConfig:
-    """The settings so far: as given, and what follows from the listing."""
+def _complete(asked: RunConfig, listing: Listing) -> RunConfig:
+    """Settings with the task and the network that follow from the listing."""
     from gcsam_med.networks import default_model
 
     masks = any(case.masks for case in listing.cases)
-    task: Task = train.get("task") or ("segmentation" if masks else "classification")
-    known = {"dataset": name, "data_root": data_root, "task": task, "model": default_model(task)}
-    return load_config(None, known | train)
+    task: Task = asked.task or ("segmentation" if masks else "classification")
+    return asked.model_copy(update={"task": task, "model": asked.model or default_model(task)})
 
 
 def _advice(
@@ -165,14 +161,13 @@ def _show_advice(folder: Path, config: RunConfig, advice: Advice, images: int) -
     console.say(f"Training takes about {time} at most; preparing before and the report after it come on top.")
 
 
-def _check_same(run: RunFolder, given: dict[str, Any]) -> None:
+def _check_same(run: RunFolder, asked: RunConfig) -> None:
     """Refuse settings that the run in the folder was not begun with."""
     made = run.config()
-    asked = load_config(None, {"dataset": made.dataset} | given)
     others = [
         f"--{name.replace('_', '-')} is {getattr(made, name)} there"
-        for name in given
-        if name not in MACHINE_FIELDS | {"precision"} and getattr(asked, name) != getattr(made, name)
+        for name in sorted(asked.model_fields_set - MACHINE_FIELDS - {"dataset", "precision"})
+        if getattr(asked, name) not in (None, getattr(made, name))
     ]
     if others:
         raise InputError(
@@ -197,21 +192,27 @@ def _show_prepared(outcome: Outcome, task: str) -> None:
         )
 
 
-def _train(run: RunFolder, settings: dict[str, Any]) -> None:
-    """Train the run, or what is left of it."""
+def _train(run: RunFolder, settings: RunConfig) -> None:
+    """Train the run, or what is left of it; where `max_minutes` ended it, it gets as many again."""
     from gcsam_med import training
     from gcsam_med.cli.live import LiveView
     from gcsam_med.cli.train import show_trained
 
-    if run.finished:
+    result = read_json_or_empty(run.result_file)
+    if run.finished and result.get("stopped_by") != "max_minutes":
         return
     with LiveView() as view:
         if run.config_file.is_file():
-            machine = {name: value for name, value in settings.items() if name in MACHINE_FIELDS}
-            outcome = training.resume(run.root, view, **machine)
+            machine = settings.model_dump(include=set(MACHINE_FIELDS & settings.model_fields_set))
+            limit = machine.pop("max_minutes", None)
+            if limit is not None:
+                limit += float(result.get("seconds") or 0) / 60
+            outcome = training.resume(run.root, view, sets=[f"max_minutes={limit or 'null'}"], **machine)
         else:
-            outcome = training.train(output=run.root, callback=view, **settings)
+            outcome = training.train(settings, run.root, view)
     show_trained(outcome)
+    if outcome.reason == "max_minutes":
+        console.say("The time of --max-minutes is over; the same command goes on with the training.")
 
 
 def _evaluate(run: RunFolder, fields: dict[str, Any]) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gcsam_med.cli import completion, console
-from gcsam_med.cli.from_model import DataRoot, Output, from_models
+from gcsam_med.cli.from_model import DataRoot, Kind, Output, Source, from_models
 from gcsam_med.config import PrepareOptions, PreviewOptions
 from gcsam_med.errors import InputError
 from gcsam_med.fields import flag_of
@@ -34,22 +34,8 @@ Prepared = Annotated[
 @from_models
 def prepare_command(
     options: PrepareOptions,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            help="Name of a data set; see `gcsam-med list datasets`.",
-            autocompletion=completion.of("datasets"),
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--source",
-            help="Folder, .zip or .csv with the images.",
-            rich_help_panel="Where the images are",
-        ),
-    ] = None,
+    dataset: Kind = None,
+    source: Source = None,
     data_root: DataRoot = Path("data"),
 ) -> None:
     """Read, check and split a data set, and store it for training.

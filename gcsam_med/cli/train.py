@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gcsam_med.cli import completion, console
-from gcsam_med.cli.from_model import ConfigFile, RunSettings, Sets, from_models
+from gcsam_med.cli.from_model import ConfigFile, RunOutput, RunSettings, Sets, from_models
 from gcsam_med.cli.prepare import as_one_set
 from gcsam_med.cli.runs import find_run
 from gcsam_med.errors import ConfigError
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 @from_models
 def train_command(
     settings: RunSettings,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Run folder; default: runs/NAME, named by the settings."),
-    ] = None,
+    output: RunOutput = None,
     config: ConfigFile = None,
     sets: Sets = None,
     checkpoint_every: Annotated[
@@ -114,7 +111,7 @@ def _say_if_finished(run: Path, *, extend: bool) -> None:
     if why in ("epochs", "patience") and not extend:
         console.say(
             f"{run} is finished ({result.get('epochs')} epochs, stopped by {why}). "
-            f"To train it on: gcsam-med train --resume {run} --extend --epochs N"
+            f"To train it further: gcsam-med train --resume {run} --extend --epochs N"
         )
 
 

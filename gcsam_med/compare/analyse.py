@@ -223,8 +223,8 @@ def _about_seeds(comparison: Comparison) -> Iterator[Notice]:
         yield Notice(
             "one-seed" if fewest == 1 else "two-seeds",
             "One seed" if fewest == 1 else "Two seeds",
-            f"Another seed may change more than the recipe does, so no arm can be called better: that takes "
-            f"{MIN_SEEDS} seeds, and five are better. Use --seeds 0-4.",
+            "Another seed may change the result more than the method does, so no arm can be called better: "
+            f"that takes {MIN_SEEDS} seeds, and five are better. Use --seeds 0-4.",
             stamp=True,
         )
     elif fewest < _FEW_SEEDS:
@@ -239,7 +239,7 @@ def _about_seeds(comparison: Comparison) -> Iterator[Notice]:
     if found:
         yield Notice(
             "power",
-            "Absence of proof",
+            "No difference shown",
             "'No difference shown' does not mean that there is none. With these cases and seeds a true "
             "difference would have been shown in 80 % of studies (strictest level of Holm's correction) "
             f"from: {'; '.join(found)}.",
@@ -272,7 +272,7 @@ def _about_arms(comparison: Comparison) -> Iterator[Notice]:
             listing = ", ".join(f"{readable_arm(a.name)} {count(len(a.replicates), 'run')}" for a in arms)
             yield Notice(
                 "unequal-seeds",
-                "Not all runs are there",
+                "Some runs are missing",
                 f"Pairs are compared on the seeds both arms have ({listing}).",
             )
             break

@@ -67,7 +67,7 @@ def compare_optimizers(
     settings = {name: value for name, value in fields.items() if name not in CompareOptions.model_fields}
     options = chosen(CompareOptions, options, **{k: v for k, v in fields.items() if k not in settings})
     if bool(runs) == ("dataset" in settings):
-        raise InputError("compare needs finished runs, or a data set to plan new ones for: one of the two.")
+        raise InputError("compare takes either finished runs, or a data set for which to train new ones.")
     if runs:
         found = compare_runs(runs, options)
         if output is not None:

@@ -82,7 +82,7 @@ def _unpack(source: Path, folder: Path, track: Track) -> None:
 def _damaged(source: Path) -> InputError:
     return InputError(
         f"{source.name} is damaged or not an archive of its kind.",
-        "Copy or download it again, then try anew.",
+        "Copy or download it again, then try again.",
     )
 
 

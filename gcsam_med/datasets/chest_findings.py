@@ -49,7 +49,7 @@ def list_nih(source: Path, target: str = "") -> Listing:
         if not image:
             missing += 1
         elif not label:
-            unused.append(Fault(image, "other-finding", f"neither {classes[0]} nor {classes[1]}."))
+            unused.append(Fault(image, "other-finding", f"it is neither {classes[0]} nor {classes[1]}."))
         elif train and name not in test and name not in train:
             faults.append(Fault(image, "no-split", "neither test_list.txt nor train_val_list.txt has it."))
         else:
@@ -94,7 +94,7 @@ def list_rsna(source: Path, target: str = "") -> Listing:
             said = "stage_2_train_labels.csv lists it."
             faults.append(Fault(f"stage_2_train_images/{patient}.dcm", "missing", said))
         elif not label:
-            unused.append(Fault(image, "other-finding", f"neither {classes[0]} nor {classes[1]}."))
+            unused.append(Fault(image, "other-finding", f"it is neither {classes[0]} nor {classes[1]}."))
         elif (kind == OPACITY) != bool(boxes[patient]):
             faults.append(
                 Fault(image, "tables-differ", f"of class '{kind}', with {len(boxes[patient])} boxes.")

@@ -62,7 +62,7 @@ def _from_address(download: Download, folder: Path, track: Track) -> Path:
         ) from None
     except ValueError:
         raise EnvironmentFault(
-            f"{target} arrived, but its {_algorithm(download)} is not the published one.",
+            f"{target} was downloaded, but its {_algorithm(download)} is not the published one.",
             "It may be an error page or another version; download it yourself and give --source.",
         ) from None
     except OSError as error:

@@ -55,7 +55,7 @@ def list_cases(source: Path) -> Listing:
             continue
         site, label = SITES[match["site"]], CLASSES[int(match["label"])]
         if len(own) == 1 and re.search("left|right", own[0], re.IGNORECASE):
-            faults.append(Fault(image, "half-mask", "of its two masks, left and right, one is not there."))
+            faults.append(Fault(image, "half-mask", "one of its two masks, left and right, is missing."))
         else:
             cases.append(Case(name, image, own, label, attributes={"site": site}))
     return Listing(root, tuple(cases), CLASSES, tuple(faults), _without_mask(cases))
@@ -82,7 +82,7 @@ def list_jsrt(source: Path) -> Listing:
         elif (side := math.isqrt(path.stat().st_size // 2)) * side * 2 != path.stat().st_size or not side:
             faults.append(Fault(image, "truncated", "an image here has 2048 x 2048 words, 8,388,608 bytes."))
         elif len(lungs) == 1:
-            faults.append(Fault(image, "half-mask", "of its two masks, left and right, one is not there."))
+            faults.append(Fault(image, "half-mask", "one of its two masks, left and right, is missing."))
         else:
             label, mm = JSRT_CLASSES[name.startswith("JPCLN")], JSRT_WIDTH_MM / side
             raw = RawPixels(0, (side, side), ">u2", white_is_zero=True)

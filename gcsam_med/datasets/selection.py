@@ -120,7 +120,7 @@ def positive_class(names: Sequence[str], info: DatasetInfo) -> str:
     if len(left) == 1:
         return left[0]
     raise InputError(
-        f"Which of '{names[0]}' and '{names[1]}' is the finding, the data set '{info.name}' does not say; "
+        f"The data set '{info.name}' does not say which of '{names[0]}' and '{names[1]}' is the finding; "
         "sensitivity, threshold and other metrics depend on it.",
         "Say it with: gcsam-med prepare ... --positive NAME (the split and trained models stay as they are).",
     )

@@ -269,11 +269,12 @@ def _check_fit(model: TrainedModel, dataset: PreparedDataset) -> None:
         raise InputError(
             f"The model knows the classes {', '.join(card.classes)}; '{info.name}' has "
             f"{', '.join(info.classes)}.",
-            "At least one must be the same to the letter.",
+            "At least one class name must be the same, in spelling and case.",
         )
     if card.size != info.size:
         raise InputError(
-            f"The model takes squares of {card.size} pixels; '{info.name}' holds squares of {info.size}.",
+            f"The model takes images of {card.size}x{card.size} pixels; those of '{info.name}' have "
+            f"{info.size}x{info.size}.",
             f"Prepare it again with --size {card.size}, under another name.",
         )
 

@@ -131,7 +131,7 @@ def _opened(run_root: Path, options: EvaluateOptions, sealed: SealedCases | None
     task = context.model.card.task
     check_request(options.metrics, task)
     if options.min_area and task != "segmentation":
-        raise InputError(f"A least area belongs to segmentation; this run does {task}.", "Drop --min-area.")
+        raise InputError(f"--min-area is for segmentation; this run is for {task}.", "Leave out --min-area.")
     return context
 
 

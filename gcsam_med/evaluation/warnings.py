@@ -77,7 +77,7 @@ def _pooled(context: EvaluationContext) -> Iterator[Notice]:
             f"{len(context.pooled)} models, one for each test fold",
             "Every image was predicted once, by the model whose training did not see it. The models were "
             "trained on overlapping images: the intervals say how sure the metrics are for other cases, not "
-            "for other trainings. No one of these models is the one that was evaluated.",
+            "for other trainings. The metrics describe the training procedure, not any one of these models.",
         )
 
 
@@ -125,7 +125,7 @@ def _overlap(context: EvaluationContext) -> Iterator[Notice]:
     if shared and context.dataset.info.group_kind != "image":
         yield Notice(
             "shared-groups",
-            "Groups on both sides",
+            "Groups in training and evaluation",
             f"{count(shared, 'evaluated case belongs', 'evaluated cases belong')} to a group with training "
             "cases. The metrics are too good.",
             stamp=True,
@@ -178,7 +178,7 @@ def _missed(result: TaskResult) -> Iterator[Notice]:
         "missed",
         f"{count(n, 'lesion image was', 'lesion images were')} missed",
         f"In {n} of {count(unfound.n, 'lesion image')} no lesion was found (overlap with IoU of at least "
-        f"0.1); on {empty} of them nothing was marked. They are in every mean.",
+        f"0.1); on {empty} of them nothing was marked. They are included in every mean.",
     )
 
 

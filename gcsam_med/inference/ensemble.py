@@ -109,7 +109,9 @@ class Ensemble:
         mean = stack.mean(dim=0)
         probability = (mean[:, 0] if self.card.task == "segmentation" else mean).cpu().numpy()
         if not np.isfinite(probability).all():
-            raise InputError("The network answers with NaN or infinity: it has diverged.", "Train it again.")
+            raise InputError(
+                "The network's output is NaN or infinite: training has diverged.", "Train it again."
+            )
         calibrated = self._calibrated([torch.stack(own).mean(dim=0) for own, _ in asked])
         if len(answers) == 1:
             return Answer(probability, None, calibrated, distances)

@@ -191,7 +191,7 @@ def _members(path: Path) -> Iterator[_Found]:
         with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise InputError(f"{path} is not a sound .zip archive: {error}.") from error
+        raise InputError(f"{path} is not a valid .zip archive: {error}.") from error
     for member in sorted(members, key=lambda m: m.filename):
         inner = PurePosixPath(member.filename.replace("\\", "/"))
         if member.is_dir() or not (is_image_name(inner.name) or _member_is_dicom(path, member)):

@@ -106,7 +106,7 @@ class Model:
             If the image cannot be used.
         """
         if frame == "all":
-            raise InputError("predict answers about one frame.", "Give first, middle, or a number from 0.")
+            raise InputError("predict takes one frame.", "Give first, middle, or a number from 0.")
         return next(self.predict_many([source], frame=frame))
 
     def predict_many(

@@ -62,7 +62,7 @@ def check_probabilities(y_true: npt.ArrayLike, prob: npt.ArrayLike) -> tuple[Int
     if bad:
         raise InputError(
             f"Expected finite probabilities, found NaN or infinity in {bad} of {len(p)} cases.",
-            "The network has diverged: train it again with a lower learning rate or in fp32.",
+            "Training has diverged: train again with a lower learning rate or in fp32.",
         )
     if p.size and (p.min() < -1e-6 or np.abs(p.sum(axis=1) - 1).max() > ROW_SUM_TOLERANCE):
         raise ValueError("Every row of probabilities must be 0 or more and sum to 1.")

@@ -71,7 +71,7 @@ class Metric:
     by_class: bool = True  #: Classification, kinds counts and ranks: also given for each class.
 
     def heading(self, policy: Mapping[str, Any], *, of_one_class: bool = False) -> str:
-        """Return title and unit, class or averaging: ``HD95 (mm)``, ``Sensitivity (COVID)``, ``AUC (macro, ...)``.
+        """Return title and unit, class or averaging, such as ``HD95 (mm)`` or ``Sensitivity (COVID)``.
 
         Parameters
         ----------

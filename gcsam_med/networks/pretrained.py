@@ -132,7 +132,7 @@ def _download(url: str, target: Path) -> None:
         pooch.retrieve(url, None, target.name, target.parent, downloader=pooch.HTTPDownloader(timeout=20))
         if not _is_whole(target, target.name):
             target.unlink()
-            raise OSError("what arrived has another sha256 than the one in the file's name")
+            raise OSError("the downloaded file has another sha256 than the one in its name")
     except (OSError, requests.exceptions.RequestException) as error:
         raise EnvironmentFault(
             f"The pretrained weights could not be downloaded: {error}.",
@@ -168,7 +168,7 @@ def _read(path: Path) -> State:
     except Exception as error:
         # Of whatever kind: what a hostile or broken file makes the readers raise cannot be listed.
         raise CheckpointError(
-            f"{path} is not a sound file of tensors ({type(error).__name__}).",
+            f"{path} is not a valid file of tensors ({type(error).__name__}).",
             "Give safetensors, or a torch file that holds tensors only (weights_only).",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

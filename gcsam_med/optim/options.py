@@ -57,11 +57,14 @@ OPTIONS: dict[str, Option] = {
     "exempt_vectors": Option("Leave biases and norm layers out of ASAM's scaling.", kind=bool),
     "every": Option("Ascend on each k-th step only.", kind=int, least=1),
     "ascent_fraction": Option(
-        "Part of the batch that the gradient of the ascent is taken from.", least=0, above=True, most=1
+        "Fraction of the batch from which the gradient of the ascent is computed.",
+        least=0,
+        above=True,
+        most=1,
     ),
     "alpha": Option("Strength of the part of the gradient that looksam and gsam add or take away.", least=0),
     "sigma": Option("friendly-sam: share of the average gradient that is taken away.", least=0),
-    "decay": Option("friendly-sam: how slowly the average gradient forgets.", least=0, most=1),
+    "decay": Option("friendly-sam: decay of the average gradient.", least=0, most=1),
 }
 """Name to option, over all methods."""
 

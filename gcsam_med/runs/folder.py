@@ -37,7 +37,7 @@ class RunFolder:
 
     @property
     def predictions_file(self) -> Path:
-        """The same few validation cases with what the network made of them in the last epoch."""
+        """The same few validation cases, each with truth and prediction in the last epoch."""
         return self.root / "val_predictions.png"
 
     @property

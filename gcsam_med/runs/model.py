@@ -153,7 +153,7 @@ def network_outputs(
             batch = model.probabilities(model.tensor(images(part))).cpu().numpy()
             if not np.isfinite(batch).all():
                 raise InputError(
-                    "The network answers with NaN or infinity: it has diverged, and no metric can be taken.",
+                    "The network's output is NaN or infinite: training has diverged, so there are no metrics.",
                     "Train it again with a lower learning rate or in fp32.",
                 )
             for row, probability in zip(part, batch, strict=True):
@@ -216,7 +216,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> TrainedModel
     try:
         state: dict[str, Any] = load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
+        raise CheckpointError(f"{path} is not a valid safetensors file: {error}.") from error
     outputs = 1 if card.task == "segmentation" else len(card.classes)
     try:
         network = build_network(

@@ -189,7 +189,7 @@ def restore(parts: Parts, checkpoint: Checkpoint) -> TrainingState:
         )
         sound = isinstance(state.history, list) and all(isinstance(row, dict) for row in state.history)
         if not sound or type(state.step) is not int or state.step != checkpoint.step:
-            raise ValueError("its training state is not sound")
+            raise ValueError("its training state is not valid")
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"The checkpoint of step {checkpoint.step} does not fit this run's network and optimizer.",

@@ -336,12 +336,14 @@ def _check_unchanged(run: RunFolder, checkpoint: Checkpoint | None, *, resumed: 
     """Look again, now that the lock is held: a process that started beside may have trained meanwhile."""
     if not resumed and run.config_file.exists():
         raise InputError(
-            f"{run.root} has become another run meanwhile, which is not overwritten.",
+            f"{run.root} holds another run meanwhile, which is not overwritten.",
             "Choose another --output.",
         )
     newest = load_checkpoint(run.checkpoints) if resumed else None
     if (newest.step if newest else None) != (checkpoint.step if checkpoint else None):
-        raise InputError(f"Another process has trained {run.root} on meanwhile.", "Resume it again.")
+        raise InputError(
+            f"Another process continued the training of {run.root} meanwhile.", "Resume it again."
+        )
 
 
 def _finish(plan: Plan, run: RunFolder, result: TrainingResult, device: torch.device) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gcsam_med.cli import live, run
-from gcsam_med.config import RunConfig
+from gcsam_med.config import RunConfig, load_config
 from gcsam_med.training import Start, cost, make_plan
 from gcsam_med.training.callbacks import Progress
 from tests.builders import make_prepared
@@ -78,6 +78,31 @@ def test_one_command_prepares_trains_evaluates_and_goes_on(
     report.unlink()
     assert run(TINY) == 0
     assert report.is_file()
+
+
+@pytest.mark.slow
+def test_settings_come_from_a_file_and_the_command_goes_on_after_its_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the file's settings in config.yaml; steps of result.json, which grow with every call."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cost, "seconds_per_pass", lambda *_, **__: 0.01)
+    Path("mine.yaml").write_text("dataset: other\nmodel: unet\noptimizer: adam\nepochs: 2\nlr: 0.002\n")
+    command = [*TINY, "--config", "mine.yaml", "--set", "warmup_epochs=0", "--max-minutes", "0.0001"]
+    folder = Path("runs/tiny-unet-adam-seed0")
+    steps = []
+    for _ in range(2):
+        assert run(command) == 0
+        assert "the same command goes on" in capsys.readouterr().err
+        steps.append(json.loads((folder / "result.json").read_text())["steps"])
+    assert run([word for word in command if word not in ("--max-minutes", "0.0001")]) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert 0 < steps[0] < steps[1] < result["steps"]
+    assert (result["stopped_by"], result["epochs"]) == ("epochs", 2)
+    made = load_config(folder / "config.yaml", {})
+    assert (made.dataset, made.lr, made.warmup_epochs) == ("tiny", 0.002, 0)
+    assert run([*command, "--lr", "0.1"]) == 2
+    assert "--lr is 0.002 there" in capsys.readouterr().err
 
 
 def test_the_dice_ceiling_falls_with_the_size_and_is_one_at_the_images_own(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_external_data_leave_the_run_s_own_data_known(run, tmp_path):
     [
         ({"split": "tset"}, "Unknown split"),
         ({"dataset": "nothing"}, "No prepared data set 'nothing'"),
-        ({"dataset": "small"}, "squares of 32 pixels"),
+        ({"dataset": "small"}, "'small' have 32x32"),
         ({"dataset": "plain"}, "no masks"),
     ],
 )

@@ -186,7 +186,7 @@ DAMAGES = {
     "card is no JSON": (lambda f: (f / "model.json").write_text("{"), "model.json is damaged"),
     "card lacks a field": (
         lambda f: (f / "model.json").write_text("{}"),
-        "model.json is damaged or not ours: it does not fit at 'task'",
+        "model.json is damaged or was not written by gcsam-med: it does not fit at 'task'",
     ),
     "card has an unknown field": (lambda f: edit_card(f, hidden=1), "does not fit at 'hidden'"),
     "weights of another network": (other_weights, "does not fit the network 'unet'"),

@@ -444,7 +444,7 @@ if (trial) {
   const say = (text) => { trial.querySelector("[data-status]").textContent = text; };
   const send = async (file) => {
     if (!file) return;
-    say("Asking the network ...");
+    say("Computing ...");
     try {
       const { answer } = await ask(`/try/${trial.elements.run.value}`, {
         method: "POST",
