@@ -106,7 +106,7 @@ def test_a_file_that_fits_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "damaged or not ours"),
+        ("", "damaged or was not written"),
         ("[" * 100_000, "nested too deep"),
         ('{"schema": 999, "rate": 1}', "'schema'"),
         ('{"schema": 1, "rate": NaN}', "no JSON number"),

@@ -74,7 +74,7 @@ def export_command(
     console.say(f"Exporting {run.name} as {options.format}")
     done = export_run(run, options.format, output, overwrite=options.overwrite)
     if done.synthetic:
-        console.warn("This model was trained on synthetic images; its card says so.")
+        console.warn("The model was trained or evaluated on synthetic images; its card says so.")
     if "not chosen" in done.threshold_from:
         console.warn("The threshold was not chosen on validation: 0.5 is used.")
     same = "the run's weights" if done.difference is None else f"within {done.difference:.1e} of the model"

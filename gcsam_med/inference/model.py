@@ -120,14 +120,18 @@ class Model:
 
     def _decode(self, source: Source, frame: Frames) -> DecodedImage:
         if isinstance(source, np.ndarray):
-            item = Input("array", "array", "array", bytes)
-            return prepare_picture(item, Picture(_checked(source), "array"), self.ensemble)
+            return self.decoded(source)
         path = Path(source)
         item = Input(str(path), safe_name(path.stem), str(path), lambda: read_bytes(path))
         part = next(decode(item, self.ensemble, frame))
         if not isinstance(part, DecodedImage):
             raise part
         return part
+
+    def decoded(self, pixels: np.ndarray) -> DecodedImage:
+        """Letterbox the pixels of an image, uint8 (H, W) or (H, W, 3), as the network takes them."""
+        item = Input("array", "array", "array", bytes)
+        return prepare_picture(item, Picture(_checked(pixels), "array"), self.ensemble)
 
     def result(self, part: DecodedImage, answer: Answer) -> Segmentation | Classification:
         """Return the prediction of one image from the ensemble's answer about it."""

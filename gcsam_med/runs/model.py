@@ -153,7 +153,7 @@ def network_outputs(
             batch = model.probabilities(model.tensor(images(part))).cpu().numpy()
             if not np.isfinite(batch).all():
                 raise InputError(
-                    "The network's output is NaN or infinite: training has diverged, so there are no metrics.",
+                    "The network's output is NaN or infinite: training has diverged, so no metric exists.",
                     "Train it again with a lower learning rate or in fp32.",
                 )
             for row, probability in zip(part, batch, strict=True):

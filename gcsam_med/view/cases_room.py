@@ -27,7 +27,7 @@ from gcsam_med.reading import read_csv
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines
 from gcsam_med.reporting.text import number, plain_value
 from gcsam_med.reporting.write import read_metrics
-from gcsam_med.runs import network_outputs
+from gcsam_med.runs import TrainedModel, network_outputs
 from gcsam_med.view.library import CASES, Evaluation, Library
 from gcsam_med.view.library import METRICS as METRICS_FILE
 from gcsam_med.view.pictures import SIDE, Scene, heat_png, png, small_jpeg
@@ -47,6 +47,16 @@ ORDERS = {
 }
 ASKING = threading.Lock()
 """Networks, and their hooks, answer one question at a time."""
+
+
+def attention(model: TrainedModel, letterboxed: np.ndarray, called: str) -> np.ndarray | None:
+    """Return where an image raises the score of a class, float (S, S) in [0, 1]; see `grad_cam`."""
+    import torch
+
+    batch = model.tensor(letterboxed[None])
+    chosen = torch.tensor([model.card.classes.index(called)], device=batch.device)
+    found = grad_cam(model.network, batch, chosen)
+    return None if found is None else found[0]
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,11 @@ class OpenedEvaluation:
         geometry, model = data.geometry(row), self.context.model
         with ASKING:
             _, probability = next(network_outputs(model, data.images, np.array([row])))
-            heat = probability if self.task == "segmentation" else self._attention(place)
+            heat = (
+                probability
+                if self.task == "segmentation"
+                else attention(model, data.images([row])[0], str(self.cases["predicted"].iloc[place]))
+            )
         masks, facts = {}, []
         if data.info.has_masks:
             masks["truth"] = data.original_mask(row)
@@ -95,16 +109,6 @@ class OpenedEvaluation:
         top, left, bottom, right = geometry.box
         inner = None if heat is None else heat[top:bottom, left:right]
         return Scene(geometry.height, geometry.width, masks, inner, tuple(facts))
-
-    def _attention(self, place: int) -> np.ndarray | None:
-        """Where the image speaks for the predicted class (Grad-CAM)."""
-        import torch
-
-        model, called = self.context.model, str(self.cases["predicted"].iloc[place])
-        batch = model.tensor(self.context.dataset.images([int(self.rows[place])]))
-        chosen = torch.tensor([model.card.classes.index(called)], device=batch.device)
-        found = grad_cam(model.network, batch, chosen)
-        return None if found is None else found[0]
 
     def picture(self, place: int) -> np.ndarray:
         """Return the stored image without its padding: what the network sees."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from gcsam_med.errors import InputError
 from gcsam_med.files import is_name
+from gcsam_med.reading import read_json_or_empty
 from gcsam_med.runs import RunFolder
+from gcsam_med.runs.model import CARD
 from gcsam_med.runs.table import run_folders
 from gcsam_med.view.server import not_found
 
@@ -84,6 +86,15 @@ class Library:
             return _by_key([self.target])
         found = [p.parent for run in self.runs().values() for p in run.glob(f"predictions/*/{PREDICTIONS}")]
         return _by_key(sorted(found, key=lambda p: (-p.stat().st_mtime, str(p))))
+
+    def run_of(self, output: Path, weights: Sequence[str]) -> Path | None:
+        """Find the run that made predictions, by its weights; None if not here, or of several."""
+        if len(weights) != 1:
+            return None
+        for run in (output.resolve().parent.parent, *self.runs().values()):
+            if read_json_or_empty(RunFolder(run).model / CARD).get("weights_sha256") == weights[0]:
+                return run
+        return None
 
     def run(self, key: str) -> Path:
         """Look a run up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,11 +16,13 @@ from starlette.routing import Route
 
 from gcsam_med.errors import InputError
 from gcsam_med.images.read import natural
+from gcsam_med.inference.model import Model, load
 from gcsam_med.reading import parse_json, validate
 from gcsam_med.reporting.text import number
-from gcsam_med.view.cases_room import neighbours
+from gcsam_med.runs import RunFolder
+from gcsam_med.view.cases_room import ASKING, attention, neighbours
 from gcsam_med.view.library import Library
-from gcsam_med.view.pictures import Scene, png, small_jpeg
+from gcsam_med.view.pictures import Scene, heat_png, png, small_jpeg
 from gcsam_med.view.review import Output, Remark, as_number, open_output, unpack
 from gcsam_med.view.server import not_found, page
 
@@ -52,6 +55,7 @@ class PredictionsRoom:
             Route(f"{place}/image.png", self.image),
             Route(f"{place}/mask.png", self.mask),
             Route(f"{place}/scene.json", self.scene),
+            Route(f"{place}/heat.png", self.heat),
             Route(f"{place}/review", self.save, methods=["POST"]),
             Route(f"{place}/mask", self.save_mask, methods=["PUT"]),
         ]
@@ -141,10 +145,31 @@ class PredictionsRoom:
         _, output = self._open(request)
         place = self._place(request, output)
         height, width = output.image(place).shape[:2]
-        masks = {}
         if output.task == "segmentation":
-            masks["prediction"] = output.mask(place, corrected=False)
-        return Scene(height, width, masks).response()
+            masks = {"prediction": output.mask(place, corrected=False)}
+            return Scene(height, width, masks).response()
+        return Scene(height, width, heat=self._attention(output, place)).response()
+
+    def heat(self, request: Request) -> Response:
+        """Send where a classifier looked."""
+        _, output = self._open(request)
+        heat = self._attention(output, self._place(request, output))
+        if heat is None:
+            raise not_found("map")
+        return heat_png(heat)
+
+    def _attention(self, output: Output, place: int) -> np.ndarray | None:
+        """Map of the predicted class, without padding; None if the model is not here or keeps none."""
+        run = self.library.run_of(output.folder, output.weights)
+        called = str(output.rows.iloc[place].get("predicted", ""))
+        if run is None or called not in output.classes:
+            return None
+        model = model_of(run)
+        part = model.decoded(output.image(place))
+        with ASKING:
+            found = attention(model.ensemble.models[0], part.letterboxed, called)
+        top, left, bottom, right = part.geometry.box
+        return None if found is None else found[top:bottom, left:right]
 
     async def save(self, request: Request) -> Response:
         """Keep a verdict or a comment."""
@@ -180,6 +205,17 @@ class PredictionsRoom:
         if not 0 <= place < len(output.rows):
             raise not_found("image")
         return place
+
+
+def model_of(run: Path) -> Model:
+    """Return the model of a run; the last few are kept until their files change."""
+    return _model(run, RunFolder(run).model.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _model(run: Path, stamp: int) -> Model:
+    del stamp
+    return load(run)
 
 
 async def _in_thread(work: Any, *arguments: Any) -> Response:

@@ -70,6 +70,9 @@ class Output:
         self.task = "segmentation" if "mask" in table else "classification"
         classes = settings.get("classes")
         self.classes = [str(name) for name in classes] if isinstance(classes, list) else []
+        weights = settings.get("weights_sha256")
+        #: Of the models that answered.
+        self.weights = [str(digest) for digest in weights] if isinstance(weights, list) else []
         self.rows = table[table["status"] == "ok"].reset_index(drop=True)
         self.failed = table[table["status"] != "ok"].reset_index(drop=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -17,14 +16,13 @@ from starlette.routing import Route
 from gcsam_med.images import ImageFault
 from gcsam_med.images.picture import MAX_FILE_BYTES
 from gcsam_med.inference.inputs import DecodedImage, Input, decode, safe_name
-from gcsam_med.inference.model import Model, load
 from gcsam_med.inference.results import Classification, Segmentation
 from gcsam_med.reporting.text import number
 from gcsam_med.runs import RunFolder
 from gcsam_med.view.cases_room import ASKING
 from gcsam_med.view.library import Library
 from gcsam_med.view.pictures import Scene, heat_png, png
-from gcsam_med.view.predictions_room import body_of
+from gcsam_med.view.predictions_room import body_of, model_of
 from gcsam_med.view.server import not_found, page
 
 KEPT = 8  # answers in memory
@@ -110,15 +108,9 @@ class TryRoom:
         return self._answers[key]
 
 
-@lru_cache(maxsize=4)
-def _model(run: Path, stamp: int) -> Model:
-    del stamp
-    return load(run)
-
-
 def _answer(run: Path, data: bytes, name: str) -> Segmentation | Classification:
     """Decode a file and ask the network; of several frames, the first."""
-    model = _model(run, RunFolder(run).model.stat().st_mtime_ns)
+    model = model_of(run)
     item = Input(name, safe_name(PurePosixPath(name).stem), name, lambda: _whole(data, name))
     with ASKING:
         part = next(decode(item, model.ensemble))

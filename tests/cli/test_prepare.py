@@ -142,7 +142,7 @@ def test_audit_and_preview_by_name_and_by_folder(
     assert "No prepared data set 'nothing'" in capsys.readouterr().err
     (Path(folder) / "audit.json").write_text("{}")
     assert run(["audit", folder]) == 2
-    assert "damaged or not ours" in capsys.readouterr().err
+    assert "damaged or was not written" in capsys.readouterr().err
 
 
 @pytest.mark.slow

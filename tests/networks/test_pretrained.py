@@ -161,7 +161,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path):
     for number, content in enumerate((pickle.dumps(Trap(sign)), _torch_bytes({"a": Trap(sign)}))):
         file = tmp_path / f"{number}.pth"
         file.write_bytes(content)
-        with pytest.raises(CheckpointError, match="not a sound file of tensors"):
+        with pytest.raises(CheckpointError, match="not a valid file of tensors"):
             load_pretrained(build("unet"), "unet", weights=file)
     assert not sign.exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from PIL import Image
 
 from gcsam_med.cli import run
 from gcsam_med.datasets.prepared import open_prepared
+from gcsam_med.inference import load, predict
+from gcsam_med.view.cases_room import attention
 from gcsam_med.view.review import REVIEW, unpack
 from tests.view.conftest import BASE, link, opened
 
@@ -156,3 +159,29 @@ def test_a_predicted_class_is_accepted_or_corrected(tmp_path):
     assert judge(page, base, verdict="corrected", label="well").json()["label"] == "well"
     assert judge(page, base, verdict="corrected", label="dead").status_code == 409
     assert pd.read_csv(folder / REVIEW)["label"].tolist() == ["well"]
+
+
+def test_a_heat_map_of_the_predicted_class_lies_over_a_classified_image(runs, predicted, tmp_path):
+    """Oracle: Grad-CAM of the same model on the same image; without the run there is no map."""
+    folder = tmp_path / "calls"
+    predict(runs / "calls", sorted(predicted.parent.glob("images*/*.png"))[:1], folder, device="cpu")
+    called = pd.read_csv(folder / "predictions.csv")["predicted"][0]
+    page = opened(folder)
+    base = link(page.get(first(page)).text, r"/predictions/\w+/0")
+    assert page.get(f"{base}/scene.json").json()["heat"] is False  # the run is not at hand
+    inside = runs / "calls" / "predictions" / "heat"
+    shutil.copytree(folder, inside)
+    try:
+        page = opened(inside)
+        base = link(page.get(first(page)).text, r"/predictions/\w+/0")
+        assert page.get(f"{base}/scene.json").json()["heat"] is True
+        shown = np.asarray(Image.open(io.BytesIO(page.get(f"{base}/heat.png").content)))
+    finally:
+        shutil.rmtree(runs / "calls" / "predictions")
+    model = load(runs / "calls", device="cpu")
+    pixels = np.asarray(Image.open(pd.read_csv(folder / "predictions.csv")["input"][0]))
+    part = model.decoded(pixels)
+    top, left, bottom, right = part.geometry.box
+    expected = attention(model.ensemble.models[0], part.letterboxed, called)[top:bottom, left:right]
+    assert shown.shape == (*expected.shape, 4)
+    assert np.abs(shown[..., 3].astype(float) - np.clip(expected, 0, 1) * 180).max() <= 1
