@@ -13,7 +13,7 @@ from gcsam_med.cli.from_model import from_models
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.files import is_name
 from gcsam_med.reading import read_json_or_empty
-from gcsam_med.runs.table import COLUMNS, run_folders, summary
+from gcsam_med.runs.table import COLUMNS, run_folders, summaries
 
 Run = Annotated[
     Path | None,
@@ -49,7 +49,7 @@ def runs_command(
             raise InputError("Two runs are compared.", "For more: gcsam-med compare RUN...")
         _compare_two(find_run(names[0]), find_run(names[1]))
         return
-    rows = [summary(root) for root in run_folders(folder)]
+    rows = [row for root in run_folders(folder) for row in summaries(root)]
     for text in filters or []:
         column, equals, wanted = text.partition("=")
         _check_column(column)

@@ -267,7 +267,7 @@ class CasesRoom:
 
     def first(self, request: Request) -> Response:
         """Go to the evaluation that was chosen, or the newest run's."""
-        known = self.library.evaluations()
+        known = self.library.evaluations(pooled=False)
         if not known:
             return page(
                 request,
@@ -288,7 +288,7 @@ class CasesRoom:
             room="cases",
             key=key,
             heading=f"Cases of {opened.context.run.root.resolve().name}",
-            choices=[(k, f"{e.run.name}, {e.name}") for k, e in self.library.evaluations().items()],
+            choices=self.library.choices(),
             n_all=len(opened.cases),
             cells=[
                 (place, opened.cases["case_id"].iloc[place], opened.label(place), opened.flags[place])

@@ -35,7 +35,7 @@ class CompareRoom:
         return page(
             request,
             "compare.html.j2",
-            evaluations=[(k, f"{e.run.name}, {e.name}") for k, e in self.library.evaluations().items()],
+            evaluations=self.library.choices(),
             chosen=list(arms),
             names=[_name(arm) for arm in arms.values()],
             means=[number(float(np.nanmean(column))) for column in values.T],
@@ -73,7 +73,7 @@ class CompareRoom:
 
     def _arms(self, request: Request) -> dict[str, OpenedEvaluation]:
         """Open the chosen evaluations, by id; by default the most that ask one question."""
-        known = self.library.evaluations()
+        known = self.library.evaluations(pooled=False)
         if not known:
             raise InputError("No run here is evaluated yet.", "Evaluate two with: gcsam-med evaluate RUN")
         wanted = [key for key in request.query_params.getlist("run") if key in known][:KEPT]

@@ -13,7 +13,7 @@ from gcsam_med.files import is_name
 from gcsam_med.reading import read_json_or_empty
 from gcsam_med.runs import RunFolder
 from gcsam_med.runs.model import CARD
-from gcsam_med.runs.table import run_folders
+from gcsam_med.runs.table import POOLED, run_folders
 from gcsam_med.view.server import not_found
 
 T = TypeVar("T")
@@ -26,6 +26,11 @@ class Evaluation:
 
     run: Path  #: The run's folder.
     name: str  #: ``test``, or ``OTHER-test`` for another data set.
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it pools all test folds: several models answered, so there is a report only."""
+        return self.name == POOLED
 
     @property
     def folder(self) -> Path:
@@ -70,15 +75,19 @@ class Library:
         alone = (self.target / "config.yaml").is_file()
         return _by_key([self.target] if alone else run_folders(self.target))
 
-    def evaluations(self) -> dict[str, Evaluation]:
-        """Evaluations by id, those of the newest run first."""
+    def evaluations(self, *, pooled: bool = True) -> dict[str, Evaluation]:
+        """Evaluations by id, those of the newest run first; with those that pool test folds, or without."""
         found = [
             Evaluation(run, path.parent.name)
             for run in self.runs().values()
             for path in sorted(run.glob(f"evaluation/[!.]*/{METRICS}"), key=_test_first)
             if (path.parent / CASES).is_file()
         ]
-        return {evaluation.key: evaluation for evaluation in found}
+        return {evaluation.key: evaluation for evaluation in found if pooled or not evaluation.pooled}
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Ids and names of the evaluations whose cases can be shown."""
+        return [(k, f"{e.run.name}, {e.name}") for k, e in self.evaluations(pooled=False).items()]
 
     def outputs(self) -> dict[str, Path]:
         """Folders that `predict` wrote, by id."""

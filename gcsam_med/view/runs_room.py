@@ -19,7 +19,7 @@ from gcsam_med.metrics.table import METRICS
 from gcsam_med.reading import faults, read_csv, read_plain
 from gcsam_med.reporting.text import number, plain_value
 from gcsam_med.runs import RunFolder
-from gcsam_med.runs.table import COLUMNS, summary
+from gcsam_med.runs.table import COLUMNS, summaries, summary
 from gcsam_med.view.library import Library
 from gcsam_med.view.server import OF_A_REPORT, not_found, page
 
@@ -192,10 +192,10 @@ class RunsRoom:
         evaluations = self.library.evaluations().values()
         rows = []
         for key, folder in self.library.runs().items():
-            row = summary(folder)
-            if wanted.lower() in " ".join(str(row[column]) for column in COLUMNS).lower():
-                own = [e for e in evaluations if e.run == folder]
-                rows.append(row | {"key": key, "evaluations": own})
+            for place, row in enumerate(summaries(folder)):
+                if wanted.lower() in " ".join(str(row[column]) for column in COLUMNS).lower():
+                    own = [e for e in evaluations if e.run == folder and e.pooled == (place > 0)]
+                    rows.append(row | {"key": key, "evaluations": own, "pooled": place > 0})
         if sort in COLUMNS:
             rows.sort(key=lambda r: (r[sort] is None, r[sort] if _is_number(r[sort]) else 0, str(r[sort])))
         return rows
@@ -241,7 +241,10 @@ class RunsRoom:
         evaluation = self.library.evaluation(key)
         run_key = next(k for k, folder in self.library.runs().items() if folder == evaluation.run)
         run = evaluation.run.resolve().name
-        return page(request, "report_frame.html.j2", key=key, run_key=run_key, run=run, name=evaluation.name)
+        return page(
+            request, "report_frame.html.j2", key=key, run_key=run_key, run=run, name=evaluation.name,
+            pooled=evaluation.pooled,
+        )  # fmt: skip
 
     def report(self, request: Request) -> Response:
         """Send a report as it stands; its own policy lets nothing in it run."""

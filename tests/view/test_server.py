@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -123,6 +124,26 @@ def test_runs_are_shown_with_curves_report_and_settings(tmp_path):
     answer = page.get(f"/reports/{report}/report.html")
     assert answer.text.startswith("<p>the report")
     assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_pooled_test_folds_are_a_row_of_their_own_with_a_report(tmp_path):
+    """Oracle: metrics.json of the pooled evaluation; several models answered, so no room of cases."""
+    folder = run_folder(tmp_path)
+    for name, dice in (("test", 0.25), ("folds", 0.75)):
+        evaluation = folder / "evaluation" / name
+        evaluation.mkdir(parents=True)
+        (evaluation / "metrics.json").write_text(json.dumps({"metrics": {"dice": {"value": dice}}}))
+        (evaluation / "cases.csv").write_text("case_id\n")
+        (evaluation / "report.html").write_text(f"<p>{name}")
+    page = client(routes(Library(folder.parent)))
+    shown = page.get("/runs", params={"token": TOKEN}).text
+    rows = re.findall(r"<tr>(.*?)</tr>", shown, flags=re.DOTALL)[1:]
+    assert ["test folds pooled" in row for row in rows] == [False, True]
+    assert ["0.250" in rows[0], "0.750" in rows[1]] == [True, True]
+    assert ["/cases/" in row for row in rows] == [True, False]
+    report = re.search(r'href="/reports/(\w+)"', rows[1])[1]
+    assert page.get(f"/reports/{report}/report.html").text == "<p>folds"
+    assert "/cases/" not in page.get(f"/reports/{report}").text.partition("<main")[2]
 
 
 @pytest.mark.parametrize(
