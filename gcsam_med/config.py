@@ -328,7 +328,9 @@ STEP_FIELDS = frozenset({"batch_size", "accumulate"})
 
 def settings_sha256(config: RunConfig) -> str:
     """Hash of the settings that no resume can change: it binds a run's ``config.yaml`` to its weights."""
-    kept = config.model_dump(mode="json", exclude=set(MACHINE_FIELDS | EXTEND_FIELDS | STEP_FIELDS))
+    # A setting that a later version adds, at its default, leaves the hash of older runs as it is.
+    machine = set(MACHINE_FIELDS | EXTEND_FIELDS | STEP_FIELDS)
+    kept = config.model_dump(mode="json", exclude=machine, exclude_defaults=True)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ from gcsam_med.config import (
     RunConfig,
     dump_config,
     load_config,
+    settings_sha256,
     with_overrides,
 )
 from gcsam_med.datasets.prepared import open_prepared
@@ -213,3 +214,16 @@ def test_options_and_their_fields_are_one():
     with pytest.raises(InputError, match="Did you mean 'drop'"):
         chosen(PrepareOptions, None, conflicts="dorp")
     assert chosen(CompareOptions, None, seeds="0-2,7").seeds == (0, 1, 2, 7)
+
+
+def test_a_setting_that_is_added_later_leaves_the_hash_of_older_runs():
+    """Oracle: by hand; a run of before it goes on, and any other value than the default is another run."""
+
+    class Later(RunConfig):
+        added: int = 3
+
+    config = RunConfig(dataset="d", lr=0.1)
+    assert settings_sha256(Later(**config.model_dump())) == settings_sha256(config)
+    assert settings_sha256(Later(**config.model_dump(), added=4)) != settings_sha256(config)
+    assert settings_sha256(RunConfig(dataset="d")) != settings_sha256(config)
+    assert settings_sha256(RunConfig(dataset="d", lr=0.1, augment=False)) != settings_sha256(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -40,15 +41,18 @@ def view_command(
     """
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
         raise MissingExtra("The local page", "view")
+    from gcsam_med.view.cases_room import open_newest
     from gcsam_med.view.library import Library, find_target
     from gcsam_med.view.rooms import routes
     from gcsam_med.view.server import serve
 
-    served = routes(Library(find_target(target), data_root))
+    library = Library(find_target(target), data_root)
+    served = routes(library)
 
     def started(address: str) -> None:
         console.result({"address": address}, address)
         console.say("For research, not for diagnosis. Stop with Ctrl-C.")
+        threading.Thread(target=open_newest, args=(library,), daemon=True).start()
         if not no_open:
             webbrowser.open(address)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from gcsam_med.errors import InputError
+from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.escape import plain_cell
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.evaluation.gallery import grad_cam
@@ -47,6 +48,8 @@ ORDERS = {
 }
 ASKING = threading.Lock()
 """Networks, and their hooks, answer one question at a time."""
+OPENING = threading.Lock()
+"""Evaluations are opened one after the other, so that two requests do not open the same one twice."""
 
 
 def attention(model: TrainedModel, letterboxed: np.ndarray, called: str) -> np.ndarray | None:
@@ -180,7 +183,16 @@ class OpenedEvaluation:
 def open_cases(library: Library, evaluation: Evaluation) -> OpenedEvaluation:
     """Open an evaluation with its data and model; kept open until its metrics change."""
     stamp = (evaluation.folder / METRICS_FILE).stat().st_mtime_ns
-    return _opened(library, evaluation, stamp)
+    with OPENING:
+        return _opened(library, evaluation, stamp)
+
+
+def open_newest(library: Library) -> None:
+    """Open the newest evaluation, so that its first visitor does not wait for libraries to load."""
+    with suppress(GcsamMedError, OSError):
+        for evaluation in library.evaluations(pooled=False).values():
+            open_cases(library, evaluation)
+            break
 
 
 @lru_cache(maxsize=KEPT)
