@@ -24,6 +24,7 @@ from pydantic import (
 
 from gcsam_med.errors import ConfigError
 from gcsam_med.fields import (
+    Arms,
     Count,
     Device,
     Fraction,
@@ -244,6 +245,12 @@ class RunConfig(Options):
         1.0, "Clip the norm of the descent gradient; 0: never."
     )
     ema: Share = option(0.0, "Decay of an exponential moving average of the weights; 0: none.", _OPTIMIZED)
+    swa: Share = option(
+        0.0, "Average the weights of this last share of the epochs (SWA), at a constant rate; 0: none."
+    )
+    swa_every: Literal["epoch", "step"] = option(
+        "epoch", "swa: average after each epoch, or after each step (dense, as in SWAD)."
+    )
 
     # --- The loss and the images
     loss: str | None = option(
@@ -302,6 +309,8 @@ class RunConfig(Options):
             raise ValueError("--pretrained and --weights both choose the starting weights; give one of them")
         if self.sync_batchnorm and self.device in ("cpu", "mps"):
             raise ValueError("sync_batchnorm needs CUDA: PyTorch has no synchronized BatchNorm elsewhere")
+        if self.ema and self.swa:
+            raise ValueError("ema and swa are two ways to average the weights; give one of them")
         if self.fold is not None and self.fold == self.test_fold:
             raise ValueError(f"fold {self.fold} cannot both validate and test")
         if self.leave_out is not None and self.test_fold is not None:
@@ -430,9 +439,12 @@ class CompareOptions(Options):
 
     optimizers: Names = option(
         ("adam", "sam", "gcsam"),
-        "Optimizers to compare; the first is the reference.",
+        "Optimizers to compare, also with +gc, +ema, +swa or +swad (adam+swa); the first is the reference.",
         _COMPARED,
         complete="optimizers",
+    )
+    arm: Arms = option(
+        {}, "A further arm: a name, and what it changes in the reference's settings; repeatable.", _COMPARED
     )
     models: Names = option(
         (), "Networks, e.g. unet,segresnet; default: by task.", _COMPARED, complete="models"
@@ -452,7 +464,15 @@ class CompareOptions(Options):
     )
     equal_compute: bool = option(
         False,
-        "Add each plain optimizer with as many gradient computations as the most expensive arm.",
+        "Add each cheaper arm with as many gradient computations as the most expensive arm.",
+        _COMPARED,
+    )
+    tune: Annotated[tuple[Literal["lr", "rho"], ...], BeforeValidator(read_list)] = option(
+        (), "lr, rho or both: choose each arm's own on validation, by as many tries for every arm.", _COMPARED
+    )
+    margin: Annotated[float, Field(gt=0, lt=1)] | None = option(
+        None,
+        "Difference in the main metric below which two arms count as equally good; name it before the runs.",
         _COMPARED,
     )
     sharpness: bool = option(False, "Also measure how sharp each minimum is.", _COMPARED)
@@ -460,11 +480,51 @@ class CompareOptions(Options):
     resamples: Resamples = option(2000, "Resamples of the bootstrap.", _COMPARED)
     lang: Language = option("en", "Language of the report's half page in plain words.", _COMPARED)
 
+    @field_validator("tune")
+    @classmethod
+    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(sorted(set(value)))
+
     @field_validator("optimizers", "seeds")
     @classmethod
     def _at_least_one(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
             raise ValueError("needs at least one")
+        return value
+
+
+class PlanOptions(Options):
+    """How large a comparison is to be."""
+
+    margin: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="Difference in the metric that the study has to tell, or to rule out."
+    )
+    power: Annotated[float, Field(ge=0.5, le=0.99)] = option(0.8, "Chance that a study shows it.")
+    metric: Literal["dice", "auc", "balanced_accuracy"] | None = option(
+        None, "Main metric; default: the pilot's."
+    )
+    seeds: Numbers = option((3, 5, 10, 20), "Numbers of seeds to plan for, e.g. 3,5,10.")
+    arms: Names = option(
+        (), "Two arms of the pilot whose difference counts; default: the first and the last."
+    )
+    correlation: Share = option(
+        0.75, "With one arm as pilot: assumed correlation of two recipes' results over cases."
+    )
+    split: Literal["test", "val"] = option("test", "Split of the pilot's evaluations.")
+    resamples: Resamples = option(2000, "Resamples of the bootstrap.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _a_verdict_takes_three(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 3 or max(value) > 1000:
+            raise ValueError("are numbers of seeds from 3, which a verdict takes, to 1000")
+        return value
+
+    @field_validator("arms")
+    @classmethod
+    def _two_arms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) not in (0, 2):
+            raise ValueError("names two arms, such as adam,gcsam")
         return value
 
 

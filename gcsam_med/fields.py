@@ -21,6 +21,7 @@ from pydantic import (
 
 from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.files import MOST_NAME, is_name
+from gcsam_med.reading import parse_yaml
 
 NAME_RULE = f"at most {MOST_NAME} characters, no / or \\, no dot in front"
 
@@ -82,6 +83,24 @@ def read_folds(value: Any) -> Any:
     return None if value is None else value if value == "all" else _numbers(value)
 
 
+def read_arms(value: Any) -> Any:
+    """Read ``NAME key=value ...`` texts, as on the command line, as settings by name."""
+    if not isinstance(value, list | tuple):
+        return value
+    arms: dict[str, dict[str, Any]] = {}
+    for text in value:
+        name, *settings = re.split(r"\s+(?=\w+=)", str(text).strip())
+        if not settings or not is_name(name) or len(name.split()) > 1:
+            raise ValueError(
+                f"takes a name and settings, such as: raw optimizer=gcsam norm=raw; not '{text}'"
+            )
+        if name in arms:
+            raise ValueError(f"names '{name}' twice")
+        pairs = (setting.partition("=") for setting in settings)
+        arms[name] = {key: parse_yaml(content) for key, _, content in pairs}
+    return arms
+
+
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = sorted({str(v) for v in values if values.count(v) > 1})
     if twice:
@@ -93,6 +112,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Device = Annotated[str, AfterValidator(_device)]
 PathText = Annotated[str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)]
 Names = Annotated[tuple[str, ...], BeforeValidator(read_list), AfterValidator(_once)]
+Arms = Annotated[dict[str, dict[str, Any]], BeforeValidator(read_arms)]
 Resamples = Annotated[int, Field(ge=100, le=10**6)]
 Pixels = Annotated[int, Field(ge=0, le=10**9)]
 Processes = Annotated[int, Field(ge=0, le=1024)]

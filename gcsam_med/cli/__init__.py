@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import gc
 import importlib.util
+import re
 import sys
 import traceback
 from importlib import import_module
@@ -31,6 +32,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "compare": "compare",
     "protocol": "protocol",
+    "plan": "compare",
     "predict": "predict",
     "export": "predict",
     "sharpness": "evaluate",
@@ -126,7 +128,7 @@ def run(arguments: list[str]) -> int:
     console.voice.reset()
     try:
         _check_options(arguments)
-        code = app(arguments, prog_name="gcsam-med", standalone_mode=True)
+        code = app(_joined_arms(arguments), prog_name="gcsam-med", standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -165,6 +167,19 @@ _ELSEWHERE = {
         "Prepare them once more under another name: gcsam-med prepare ... --size 128 --name NAME128",
     ),
 }
+
+
+def _joined_arms(arguments: list[str]) -> list[str]:
+    """Join ``--arm NAME key=value key=value`` to one value, which the parser of options takes."""
+    joined: list[str] = []
+    in_arm = False
+    for argument in arguments:
+        if in_arm and re.match(r"\w+=", argument):
+            joined[-1] += f" {argument}"
+        else:
+            in_arm = argument.startswith("--arm=") or (len(joined) > 0 and joined[-1] == "--arm")
+            joined.append(argument)
+    return joined
 
 
 def _check_options(arguments: list[str]) -> None:

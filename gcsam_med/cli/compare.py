@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gcsam_med.cli import completion, console
-from gcsam_med.cli.from_model import ConfigFile, Given, Sets, from_models
+from gcsam_med.cli.from_model import ConfigFile, Given, Output, Sets, from_models
 from gcsam_med.cli.prepare import as_one_set
-from gcsam_med.config import CompareOptions, RunConfig, load_config
+from gcsam_med.config import CompareOptions, PlanOptions, RunConfig, load_config
 from gcsam_med.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -91,9 +93,20 @@ def compare_command(
     if only is not None:
         _make_one(output, only, device, options.sharpness)
         return
-    plan = _planned(options, settings, output, config, sets or [])
+
+    def make_tries(tries: StudyPlan) -> None:
+        if engine == "slurm":
+            if _left(tries):
+                _print_slurm(tries, sharpness=False)
+                console.say("These are the tries of --tune. When they are done, give the same command again.")
+                raise typer.Exit
+            return
+        for failure in _make_all(tries, engine, device, jobs, sharpness=False):
+            console.warn(f"{failure.run} is missing: {failure.message}")
+
+    plan, tries = _planned(options, settings, output, config, sets or [], None if dry_run else make_tries)
     if dry_run:
-        _show_plan(plan, device)
+        _show_plan(plan, device, tries)
         return
     if engine == "slurm":
         _print_slurm(plan, options.sharpness)
@@ -159,25 +172,89 @@ def _finish_centres(found: CentreStudy, folder: Path, language: Language) -> Non
     console.result(centres_json(found), f"Comparison: {files[0]}", then=f"open {files[0]} in a browser")
 
 
+@from_models
+def plan_command(
+    options: PlanOptions,
+    pilot: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY|RUN...",
+            help="A study made by compare, or finished runs, as pilot.",
+            autocompletion=completion.of("runs"),
+        ),
+    ],
+    output: Output = None,
+) -> None:
+    """Say how many patients and seeds a comparison takes, and what the pilot's test images can show."""
+    from gcsam_med.compare.planning import plan_size
+    from gcsam_med.metrics.table import METRICS
+    from gcsam_med.reporting.text import count, number
+    from gcsam_med.reporting.write import plain, write_study_sizes
+
+    found = plan_size(pilot, options)
+    task = "segmentation" if found.metric == "dice" else "classification"
+    name = METRICS[task][found.metric].title
+    unit = "patient" if found.group_kind == "patient" else "group"
+    files = write_study_sizes(found, name, unit, output or pilot[0] / "plan")
+
+    def needed(n: int | None) -> str:
+        return "no number is enough: more seeds" if n is None else f"{n:,}"
+
+    console.table(
+        f"{unit.capitalize()}s of test images for a margin of {found.margin:g} in {name}, "
+        f"power {found.power:.0%}",
+        ["seeds", "difference shown, or not worse", "equivalent", "smallest margin now", "equivalent now"],
+        [
+            (
+                row.n_seeds,
+                needed(row.needed["not worse"]),
+                needed(row.needed["equivalent"]),
+                number(row.now["not worse"]),
+                number(row.now["equivalent"]),
+            )
+            for row in found.rows
+        ],
+        result=True,
+    )
+    most = found.rows[-1]
+    console.say(f"Pilot: {found.basis}. Two-sided 5 %, one comparison; with several arms it takes more.")
+    console.result(
+        plain(found),
+        f"What can these {count(found.n_cases, 'test image')} ({count(found.n_groups, unit)}) show? With "
+        f"{found.rows[0].n_seeds} seeds a difference of {number(found.rows[0].now['not worse'])} or more in "
+        f"{name}, with {most.n_seeds} seeds of {number(most.now['not worse'])}, with a power of "
+        f"{found.power:.0%}.\nCurves: {files[0]}",
+        then="gcsam-med compare --dataset DATASET --margin " + f"{found.margin:g}",
+    )
+
+
 def _planned(
     options: CompareOptions,
     settings: dict[str, Any],
     output: Path | None,
     config: Path | None,
     sets: list[str],
-) -> StudyPlan:
-    """The plan that the options ask for, or the one that the folder holds."""
-    from gcsam_med.compare.plan import PLAN_FILE, make_study_plan, read_study_plan
+    make_tries: Callable[[StudyPlan], None] | None,
+) -> tuple[StudyPlan, StudyPlan | None]:
+    """The plan that the options ask for, or the one that the folder holds; and that of its tries."""
+    from gcsam_med.compare.plan import PLAN_FILE, read_study_plan
+    from gcsam_med.compare.tune import plan_study
 
     if "dataset" not in settings and config is None:
         if output is None or not (output / PLAN_FILE).is_file():
             raise InputError(
                 "Say what to compare: --dataset NAME, finished runs, or --output with the folder of a study."
             )
-        return read_study_plan(output)
+        return read_study_plan(output), None
     name = load_config(config, settings, sets).dataset
     folder = output or Path("runs") / f"compare-{name}"
-    return make_study_plan(options, settings, folder, config=config, sets=sets)
+    return plan_study(options, settings, folder, config=config, sets=sets, make=make_tries)
+
+
+def _left(plan: StudyPlan) -> bool:
+    from gcsam_med.compare.execute import states
+
+    return any(state != "evaluated" for state in states(plan).values())
 
 
 def _make_one(output: Path | None, only: str, device: str | None, sharpness: bool) -> None:
@@ -237,28 +314,35 @@ def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
         typer.echo(script, nl=False)
 
 
-def _show_plan(plan: StudyPlan, device: str | None) -> None:
+def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None) -> None:
     from gcsam_med.compare.execute import states
     from gcsam_med.compare.plan import estimate_seconds
     from gcsam_med.reporting.text import readable_arm
     from gcsam_med.training.cost import passes_per_step
 
     console.say("Timing a few steps of each network on this machine ...")
-    seconds = estimate_seconds(plan, device)
-    standing = states(plan)
+    together = replace(plan, runs=(*(() if tries is None else tries.runs), *plan.runs))
+    seconds = estimate_seconds(together, device)
+    standing = states(plan) | ({} if tries is None else states(tries))
+    if tries is not None:
+        console.say(
+            f"The first {len(tries.runs)} runs are the tries of --tune, on validation; the others take over "
+            "what is best there, instead of the values they have now."
+        )
     console.table(
-        f"{len(plan.runs)} runs in {plan.folder}",
-        ["run", "arm", "epochs", "passes per step", "time", "state"],
+        f"{len(together.runs)} runs in {plan.folder}",
+        ["run", "arm", "epochs", "passes per step", "passes in all", "time", "state"],
         [
             (
                 run.name,
                 readable_arm(run.arm),
                 run.config.epochs,
                 f"{passes_per_step(run.config):g}",
+                f"{run.config.epochs * passes_per_step(run.config):g} per image",
                 console.duration(seconds[run.name]),
                 standing[run.name],
             )
-            for run in plan.runs
+            for run in together.runs
         ],
         result=True,
     )
@@ -303,7 +387,8 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
     )
     console.table(
         "Differences",
-        ["pair", "difference", "95 % interval", "p (Holm)", "verdict"],
+        ["pair", "difference", "95 % interval", "p (Holm)", "verdict"]
+        + ([] if found.margin is None else [f"margin {found.margin:g}"]),
         [
             (
                 pair_name(found, pair),
@@ -311,6 +396,7 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
                 interval(pair.difference),
                 p_text(pair.p_holm),
                 pair.verdict,
+                *(() if found.margin is None else (pair.answer,)),
             )
             for pair in found.pairs
         ],

@@ -153,7 +153,7 @@ def _parameter(model: type[Options], name: str, *, whole: bool) -> inspect.Param
 
 def _shown_default(field: FieldInfo) -> str:
     value = field.default
-    if field.is_required() or value is None or isinstance(value, bool) or value in ("", ()):
+    if field.is_required() or value is None or isinstance(value, bool) or value in ("", (), {}):
         return ""
     if isinstance(value, tuple):
         return f" [{value[0]}-{value[-1]}]" if isinstance(value[0], int) else f" [{','.join(value)}]"
@@ -164,7 +164,8 @@ def _shown_default(field: FieldInfo) -> str:
 class _Kind:
     """What the command line makes of a field's type."""
 
-    type: type  #: bool, Path, or str for all that pydantic reads from text.
+    #: bool, Path, list[str] for what is repeatable, or str for all that pydantic reads from text.
+    type: type
     metavar: str | None
     choices: tuple[str, ...] = ()
 
@@ -189,6 +190,8 @@ class _Kind:
             return cls(Path, "PATH")
         if hint in (int, float):
             return cls(str, _range(marks) or ("N" if hint is int else "X"))
+        if get_origin(hint) is dict:
+            return cls(list[str], "NAME KEY=VALUE...")
         return cls(str, "NAME" if hint is str else "LIST")
 
 

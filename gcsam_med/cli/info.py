@@ -101,7 +101,7 @@ def _optimizers() -> _Listing:
             "passes": f"{method.passes():g}",
             "copies": method.copies,
             "options": {option: OPTIONS[option].range for option in method.options},
-            "rho": method.rho if method.ascent is not None else None,
+            "rho": method.rho if method.ascends else None,
             "equation": method.equation,
             "paper": method.paper,
         }

@@ -219,7 +219,7 @@ def _say_plan(event: Start) -> None:
         f"{len(plan.val_rows)} validation cases, {plan.dataset.info.size}x{plan.dataset.info.size}",
         f"{config.model} ({event.parameters / 1e6:.1f} M weights, {event.initial}) with {config.optimizer}, "
         f"lr {config.lr:g}"
-        + (f", rho {config.rho}" if config.optimizer not in {"adam", "adamw", "sgd"} else "")
+        + (f", rho {config.rho}" if config.optimizer not in {"adam", "adamw", "sgd", "gc"} else "")
         + f", batch {config.batch_size}, {config.loss} loss, {config.precision} on {event.device}"
         + (f", {event.execution}" if event.execution else ""),
     ]

@@ -14,10 +14,19 @@ from gcsam_med.compare.paired_cases import PairedCases, paired_cases
 from gcsam_med.config import MACHINE_FIELDS
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
-from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.reporting.comparison import MIN_SEEDS, Arm, ArmMetric, Comparison, Cost, NamedTest, Pair
+from gcsam_med.reporting.comparison import (
+    MIN_SEEDS,
+    AgainstMargin,
+    Arm,
+    ArmMetric,
+    Comparison,
+    Cost,
+    NamedTest,
+    Pair,
+    Tuning,
+)
 from gcsam_med.reporting.report import RESEARCH_ONLY, SPLIT_NOTICES, Notice
-from gcsam_med.reporting.text import count, number, readable_arm
+from gcsam_med.reporting.text import arm_and_factor, count, number, readable_arm
 from gcsam_med.training.cost import passes_per_step
 
 _FEW_SEEDS = 5
@@ -25,13 +34,22 @@ _EQUAL_COST = 1.1
 
 
 def compare(
-    finished: Sequence[FinishedRun], *, title: str, created: str, n_resamples: int = 2000, seed: int = 0
+    finished: Sequence[FinishedRun],
+    *,
+    title: str,
+    created: str,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    tuning: tuple[Tuning, ...] = (),
+    margin: float | None = None,
+    margin_before: bool = True,
 ) -> Comparison:
     """Compare the arms of finished, comparable runs, those of the reference arm first.
 
     `title` is the data set's name for people, `created` the UTC time in ISO form, `n_resamples` and `seed`
-    are of the bootstrap. The result holds every arm, and every two arms of one network; p values are
-    corrected after Holm over all pairs.
+    are of the bootstrap, `tuning` tells how settings of the arms were chosen, `margin` is the difference
+    below which arms count as equally good. The result holds every arm, and every two arms of one network; p
+    values are corrected after Holm over all pairs.
     """
     paired = paired_cases(finished, n_resamples=n_resamples, seed=seed)
     by_arm: dict[tuple[str, str], list[FinishedRun]] = {}
@@ -39,7 +57,7 @@ def compare(
         by_arm.setdefault((str(one.config.model), one.arm), []).append(one)
     arms = tuple(_arm(runs, paired) for runs in by_arm.values())
     chosen = [(a, b) for a, b in combinations(by_arm, 2) if a[0] == b[0]]
-    pairs = _corrected([_pair(by_arm[a], by_arm[b], paired, len(chosen)) for a, b in chosen])
+    pairs = _corrected([_pair(by_arm[a], by_arm[b], paired, len(chosen), margin) for a, b in chosen])
     metrics = finished[0].metrics
     comparison = Comparison(
         task=metrics["task"],
@@ -58,6 +76,9 @@ def compare(
         looks=sum(one.looks for one in finished),
         versions=tuple(sorted({str(one.metrics["run"]["tool_version"]) for one in finished})),
         created=created,
+        tuning=tuning,
+        margin=margin,
+        margin_before=margin_before,
         policy=metrics["policy"],
     )
     return replace(comparison, notices=tuple(notices(comparison)))
@@ -110,7 +131,11 @@ def _sharpness(measured: Sequence[Any]) -> dict[str, ArmMetric]:
 
 
 def _pair(
-    first: Sequence[FinishedRun], second: Sequence[FinishedRun], paired: PairedCases, n_pairs: int
+    first: Sequence[FinishedRun],
+    second: Sequence[FinishedRun],
+    paired: PairedCases,
+    n_pairs: int,
+    margin: float | None,
 ) -> Pair:
     """Compare two arms by the seeds and folds that both have."""
     ones, twos = ({run.replicate: run for run in runs} for runs in (first, second))
@@ -133,6 +158,7 @@ def _pair(
     if paired.metric == "dice":
         mean_a, mean_b = (np.mean([paired.values(r) for r in runs], axis=0) for runs in (a, b))
         effect = cohens_dz(mean_b, mean_a)
+    against = None if margin is None else effects.against(margin)
     return Pair(
         model=_model(first),
         first=first[0].arm,
@@ -144,6 +170,7 @@ def _pair(
         by_seed=by_seed,
         tests=tests,
         effect=effect,
+        against_margin=against and AgainstMargin(against.p_not_worse, against.p_equivalent),
         detectable=effects.detectable(n_pairs),
     )
 
@@ -159,6 +186,19 @@ def _model(runs: Sequence[FinishedRun]) -> str:
 def _corrected(pairs: list[Pair]) -> list[Pair]:
     """Correct each test's p values over all pairs it was made for."""
     main = holm([pair.p_value for pair in pairs])
+    asked = [i for i, pair in enumerate(pairs) if pair.against_margin is not None]
+    for i, not_worse, equivalent in zip(
+        asked,
+        holm([pairs[i].against_margin.p_not_worse for i in asked]),  # type: ignore[union-attr]
+        holm([pairs[i].against_margin.p_equivalent for i in asked]),  # type: ignore[union-attr]
+        strict=True,
+    ):
+        answer = replace(
+            pairs[i].against_margin,  # type: ignore[type-var]
+            p_not_worse_holm=not_worse,
+            p_equivalent_holm=equivalent,
+        )
+        pairs[i] = replace(pairs[i], against_margin=answer)
     methods = dict.fromkeys(test.method for pair in pairs for test in pair.tests)
     corrected: dict[tuple[int, str], float | None] = {}
     for method in methods:
@@ -187,6 +227,7 @@ def notices(comparison: Comparison) -> list[Notice]:
         *_about_cases(comparison),
         *([SPLIT_NOTICES[kind]] if kind in SPLIT_NOTICES else []),
         *_about_seeds(comparison),
+        *_about_margin(comparison),
         *_about_arms(comparison),
         *_about_looks(comparison),
         RESEARCH_ONLY,
@@ -246,21 +287,48 @@ def _about_seeds(comparison: Comparison) -> Iterator[Notice]:
         )
 
 
+def _about_margin(comparison: Comparison) -> Iterator[Notice]:
+    if comparison.margin is not None and not comparison.margin_before:
+        yield Notice(
+            "margin-afterwards",
+            "Margin named afterwards",
+            f"The margin of {comparison.margin:g} was named when the results were there, so it may have been "
+            "chosen to fit them. Plan a study with --margin instead.",
+            stamp=True,
+        )
+
+
 def _about_arms(comparison: Comparison) -> Iterator[Notice]:
     by_model = [comparison.arms_of(model) for model in comparison.models]
     for arms in by_model:
-        plain = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is None]
-        ascending = [a.cost.passes for a in arms if OPTIMIZERS[a.optimizer].ascent is not None]
-        if plain and ascending and max(ascending) > _EQUAL_COST * max(plain):
+        # An arm and the one with more epochs that --equal-compute adds count as one.
+        passes: dict[str, float] = {}
+        for arm in arms:
+            recipe = arm_and_factor(arm.name)[0]
+            passes[recipe] = max(arm.cost.passes, passes.get(recipe, 0.0))
+        cheapest = min(passes, key=passes.__getitem__)
+        factor = max(passes.values()) / passes[cheapest] if passes[cheapest] else 1.0
+        if factor > _EQUAL_COST:
             yield Notice(
                 "cost",
                 "Unequal cost",
-                f"The most expensive arm made {max(ascending) / max(plain):.1f} times the gradient "
-                "computations of the plain optimizer; part of a gain may come from computing more. "
+                f"The most expensive arm made {factor:.1f} times the gradient computations "
+                f"of {readable_arm(cheapest)}; part of a gain may come from computing more. "
                 "--equal-compute adds the fair baseline.",
             )
             break
-    if len({arm.optimizer for arm in comparison.arms}) > 1 and "lr" in comparison.common:
+    edges = [
+        f"{readable_arm(one.arm)} ({', '.join(one.at_edge)})" for one in comparison.tuning if one.at_edge
+    ]
+    if edges:
+        yield Notice(
+            "tuning-edge",
+            "Tuned to the edge",
+            "The best value on validation was the smallest or largest that was tried, so a better one may "
+            f"lie beyond: {'; '.join(edges)}. Choose another --lr or --rho to begin with.",
+        )
+    tuned = any("lr" in one.chosen for one in comparison.tuning)
+    if len({arm.optimizer for arm in comparison.arms}) > 1 and "lr" in comparison.common and not tuned:
         yield Notice(
             "tuning",
             "One learning rate for all",

@@ -15,7 +15,8 @@ from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.centres import over_centres
 from gcsam_med.compare.execute import run_here, states
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
-from gcsam_med.compare.plan import PlannedRun, StudyPlan, make_study_plan
+from gcsam_med.compare.plan import StudyPlan
+from gcsam_med.compare.tune import plan_study
 from gcsam_med.config import CompareOptions, PathLike
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
@@ -74,23 +75,27 @@ def compare_optimizers(
             write_comparison(found, Path(output), language=options.lang)
         return found
     folder = Path("runs") / f"compare-{settings['dataset']}" if output is None else Path(output)
-    plan = make_study_plan(options, settings, folder)
-    states(plan)
-    plan.write()
-    failures = run_here(
-        plan,
-        device=settings.get("device"),
-        sharpness=options.sharpness,
-        view=lambda: nullcontext(Callback()),
-        track=track,
-        tell=lambda _: None,
-    )
-    if failures:
-        first = failures[0]
-        raise InputError(
-            f"{len(failures)} of {len(plan.runs)} runs failed, {first.run} first: {first.message}",
-            "Fix it and call again; finished runs are kept.",
+
+    def make(plan: StudyPlan, sharpness: bool = False) -> None:
+        states(plan)
+        plan.write()
+        failures = run_here(
+            plan,
+            device=settings.get("device"),
+            sharpness=sharpness,
+            view=lambda: nullcontext(Callback()),
+            track=track,
+            tell=lambda _: None,
         )
+        if failures:
+            first = failures[0]
+            raise InputError(
+                f"{len(failures)} of {len(plan.runs)} runs failed, {first.run} first: {first.message}",
+                "Fix it and call again; finished runs are kept.",
+            )
+
+    plan, _ = plan_study(options, settings, folder, make=make)
+    make(plan, options.sharpness)
     if plan.centres:
         study = compare_centres(plan, options)
         write_centres(study, plan.folder, language=options.lang)
@@ -108,8 +113,14 @@ def compare_study(plan: StudyPlan, options: CompareOptions) -> Comparison:
     InputError
         If nothing is finished, or runs do not fit each other.
     """
+    if options.margin not in (None, plan.margin):
+        raise InputError(
+            f"The study was planned with {'margin ' + str(plan.margin) if plan.margin else 'no margin'}, "
+            f"not {options.margin}.",
+            "Leave --margin out: the plan has it.",
+        )
     centre = plan.centres[0] if plan.centres else None
-    return _compared(finished_of_plan(plan, centre), options)
+    return _compared(finished_of_plan(plan, centre), options, plan)
 
 
 def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:
@@ -124,7 +135,7 @@ def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:
     missing = [run.name for run in plan.runs if standing[run.name] != "evaluated"]
     begun = {run.config.leave_out for run in plan.runs if run.name not in missing}
     found = {
-        centre: compare_study(replace(plan, runs=_leaving_out(plan, centre)), options)
+        centre: compare_study(_leaving_out(plan, centre), options)
         for centre in plan.centres
         if centre in begun
     }
@@ -133,8 +144,9 @@ def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:
     return over_centres(found, missing)
 
 
-def _leaving_out(plan: StudyPlan, centre: str) -> tuple[PlannedRun, ...]:
-    return tuple(run for run in plan.runs if run.config.leave_out == centre)
+def _leaving_out(plan: StudyPlan, centre: str) -> StudyPlan:
+    runs = tuple(run for run in plan.runs if run.config.leave_out == centre)
+    return replace(plan, runs=runs, tuning=tuple(t for t in plan.tuning if t.without in (None, centre)))
 
 
 def compare_runs(folders: Sequence[PathLike], options: CompareOptions) -> Comparison:
@@ -142,9 +154,19 @@ def compare_runs(folders: Sequence[PathLike], options: CompareOptions) -> Compar
     return _compared(finished_of_folders([Path(folder) for folder in folders], options.split), options)
 
 
-def _compared(finished: list[FinishedRun], options: CompareOptions) -> Comparison:
+def _compared(
+    finished: list[FinishedRun], options: CompareOptions, plan: StudyPlan | None = None
+) -> Comparison:
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    found = compare(finished, title=_title(finished[0]), created=created, n_resamples=options.resamples)
+    found = compare(
+        finished,
+        title=_title(finished[0]),
+        created=created,
+        n_resamples=options.resamples,
+        tuning=() if plan is None else plan.tuning,
+        margin=options.margin if plan is None else plan.margin,
+        margin_before=plan is not None,
+    )
     folders = {run.name: run.root for run in finished if run.root is not None}
     return replace(found, folders=folders, shown_cases=shown_cases(found, finished))
 

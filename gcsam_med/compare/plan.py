@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from gcsam_med.compare.arms import planned_arms
 from gcsam_med.config import CompareOptions, RunConfig, load_config
 from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
-from gcsam_med.errors import ConfigError, InputError, unknown_name
-from gcsam_med.fields import Name
+from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.fields import Name, check_name
 from gcsam_med.files import write_json
-from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.reading import read_json
+from gcsam_med.reading import read_json, read_json_or_empty, sealed
+from gcsam_med.reporting.comparison import Tuning
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import make_plan
-from gcsam_med.training.cost import passes_per_step, seconds_per_pass, training_seconds
+from gcsam_med.training.cost import seconds_per_pass, training_seconds
 
 SCHEMA = 1
 PLAN_FILE = "study.json"
@@ -30,7 +31,7 @@ class PlannedRun:
     """One run of a study."""
 
     name: str  #: Its folder's name: model, arm, seed and fold.
-    arm: str  #: What is compared: the optimizer, or ``OPTIMIZER-Nx`` with N times the epochs.
+    arm: str  #: What is compared: an optimizer with settings, or ``ARM-Nx`` with N times the epochs.
     config: RunConfig  #: Complete.
 
 
@@ -43,6 +44,8 @@ class StudyPlan:
     #: time runs out can be compared.
     runs: tuple[PlannedRun, ...]
     split: str = "test"  #: The split the runs are compared on.
+    margin: float | None = None  #: Difference below which two arms count as equally good, named before.
+    tuning: tuple[Tuning, ...] = ()  #: How settings of the arms were chosen, where they were tuned.
 
     def folder_of(self, run: PlannedRun) -> RunFolder:
         """Where a run lies."""
@@ -59,17 +62,35 @@ class StudyPlan:
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
     def write(self) -> None:
-        """Keep the plan, for tasks of a cluster and for a later look."""
+        """Keep the plan, for tasks of a cluster and for a later look.
+
+        Raises
+        ------
+        InputError
+            If it names another margin than before, and there are results.
+        """
+        before = read_json_or_empty(self.folder / PLAN_FILE)
+        known = [run for run in self.runs if self.folder_of(run).evaluation(self.split).exists()]
+        if before and before.get("margin") != self.margin and known:
+            named = before.get("margin") or "not named"
+            raise InputError(
+                f"The margin of the study in {self.folder} is {named}, and there are results already; it "
+                "cannot be named or changed now.",
+                "Leave --margin as it was. To ask by another one and have the report say that it came "
+                "afterwards, compare the finished runs: gcsam-med compare RUN... --margin X",
+            )
         content = {
             "schema": SCHEMA,
             "split": self.split,
+            "margin": self.margin,
+            "tuning": [asdict(one) for one in self.tuning],
             "runs": [
                 {"name": run.name, "arm": run.arm, "config": run.config.model_dump(mode="json")}
                 for run in self.runs
             ],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / PLAN_FILE, content, indent=1)
+        write_json(self.folder / PLAN_FILE, sealed(content), indent=1)
 
 
 def make_study_plan(
@@ -90,36 +111,22 @@ def make_study_plan(
     InputError
         If a name is unknown, or the runs do not fit the data set.
     """
-    for name in options.optimizers:
-        if name not in OPTIMIZERS:
-            raise unknown_name("optimizer", name, OPTIMIZERS.keys())
     base = load_config(config, settings, sets)
-    if base.rho == "auto":
-        raise ConfigError(
-            "A comparison needs a fixed rho: --rho auto would look at validation for some runs only.",
-            "Find it once with `gcsam-med train --rho auto`, then compare with --rho VALUE.",
-        )
+    arms = planned_arms(options, base)
     dataset = open_prepared(base.data_root, base.dataset)
     centres = _centres(options, dataset)
     folds = range(dataset.info.folds) if options.folds == "all" else options.folds or (None,)
-    arms = _arms(options, base)
     runs = []
     models = options.models or (base.model,)
     for centre, fold, seed, model in product(centres, folds, options.seeds, models):
-        for arm, optimizer, factor in arms:
-            settings_of_run = {
-                "optimizer": optimizer,
-                "seed": seed,
-                "fold": fold,
-                "leave_out": centre,
-                "model": model,
-                "epochs": round(base.epochs * factor),
-            }
-            complete = make_plan(base.model_copy(update=settings_of_run), dataset).config
-            where = "" if fold is None else f"-fold{fold}"
-            where += "" if centre is None else f"-without-{centre}"
-            runs.append(PlannedRun(f"{complete.model}-{arm}-seed{seed}{where}", arm, complete))
-    return StudyPlan(folder, tuple(runs), options.split)
+        for arm in arms:
+            where = {"seed": seed, "fold": fold, "leave_out": centre, "model": model}
+            complete = make_plan(arm.config(base).model_copy(update=where), dataset).config
+            part = "" if fold is None else f"-fold{fold}"
+            part += "" if centre is None else f"-without-{centre}"
+            name = check_name(f"{complete.model}-{arm.name}-seed{seed}{part}", "a run")
+            runs.append(PlannedRun(name, arm.name, complete))
+    return StudyPlan(folder, tuple(runs), options.split, options.margin)
 
 
 class _PlannedRunFile(BaseModel):
@@ -134,6 +141,8 @@ class _StudyFile(BaseModel):
     schema_version: Literal[1] = Field(alias="schema")
     split: Literal["val", "test"]
     runs: list[_PlannedRunFile] = Field(max_length=100_000)
+    margin: float | None = Field(default=None, gt=0, lt=1)
+    tuning: list[Tuning] = Field(default=[], max_length=10_000)
 
 
 def read_study_plan(folder: Path) -> StudyPlan:
@@ -152,7 +161,7 @@ def read_study_plan(folder: Path) -> StudyPlan:
         )
     found = read_json(path, _StudyFile, "Plan the study anew.")
     runs = tuple(PlannedRun(run.name, run.arm, load_config(None, run.config)) for run in found.runs)
-    return StudyPlan(folder, runs, found.split)
+    return StudyPlan(folder, runs, found.split, found.margin, tuple(found.tuning))
 
 
 def _centres(options: CompareOptions, dataset: PreparedDataset) -> tuple[str | None, ...]:
@@ -208,21 +217,3 @@ def estimate_seconds(plan: StudyPlan, device: str | None = None) -> dict[str, fl
         cases = len(planned.train_rows), len(planned.val_rows)
         seconds[run.name] = training_seconds(config, pace[config.model], *cases)
     return seconds
-
-
-def _arms(options: CompareOptions, base: RunConfig) -> list[tuple[str, str, float]]:
-    """Name, optimizer and factor of epochs of each arm."""
-    arms: list[tuple[str, str, float]] = []
-    cost = {name: passes_per_step(base.model_copy(update={"optimizer": name})) for name in options.optimizers}
-    most = max(cost.values())
-    for name in options.optimizers:
-        arms.append((name, name, 1.0))
-        if options.equal_compute and OPTIMIZERS[name].ascent is None and most > cost[name]:
-            factor = most / cost[name]
-            arms.append((f"{name}-{factor:g}x", name, factor))
-    if options.equal_compute and len(arms) == len(options.optimizers):
-        raise InputError(
-            "--equal-compute has nothing to add: no plain optimizer stands beside a more expensive one.",
-            "Name a plain optimizer (adam, adamw or sgd) and a sharpness-aware one.",
-        )
-    return arms

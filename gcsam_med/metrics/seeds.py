@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.intervals import Estimate, Resamples, Statistic, group_index, replicate
+from gcsam_med.metrics.margins import MarginTest, margin_test
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +30,24 @@ class SeedEffects:
     #: Standard deviation between seeds beyond what the cases explain, in the metric's unit ("seed noise").
     sd_seeds: float
     se_cases: float  #: Standard error of the mean that comes from the finite test set.
+    #: Variance of the mean that comes from seed and case together; it is part of ``se_cases`` squared too.
+    shared: float = 0.0
     freedom: float | None = None  #: Degrees of freedom of the interval; ``None`` where it is not Student's.
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean; ``None`` where the interval is not Student's."""
+        from scipy.stats import t
+
+        if self.freedom is None or self.mean.ci95 is None:
+            return None
+        return float((self.mean.ci95[1] - self.mean.ci95[0]) / 2 / t.ppf(0.975, self.freedom))
+
+    def against(self, margin: float) -> MarginTest | None:
+        """Test the mean, a difference, against a margin; ``None`` where the interval is not Student's."""
+        if self.error is None or self.freedom is None or self.mean.value is None:
+            return None
+        return margin_test(self.mean.value, self.error, self.freedom, margin)
 
     def detectable(self, n_comparisons: int, power: float = 0.8) -> float | None:
         """Return the true difference from 0 that would be shown with a stated power (noncentral t).
@@ -40,15 +58,14 @@ class SeedEffects:
         from scipy.optimize import brentq
         from scipy.stats import nct, t
 
-        if self.freedom is None or self.mean.ci95 is None:
+        if self.error is None:
             return None
-        error = (self.mean.ci95[1] - self.mean.ci95[0]) / 2 / t.ppf(0.975, self.freedom)
         critical = t.ppf(1 - 0.025 / n_comparisons, self.freedom)
 
         def lacking(shift: float) -> float:
             return float(nct.sf(critical, self.freedom, shift)) - power
 
-        return float(error * brentq(lacking, 0.0, 20.0 * critical))
+        return float(self.error * brentq(lacking, 0.0, 20.0 * critical))
 
 
 def crossed_effects(values: npt.ArrayLike, groups: npt.ArrayLike) -> SeedEffects:
@@ -135,7 +152,7 @@ def _with_both(
     se_cases = float(np.sqrt(cases[0]))
     if variance <= 1e-30:
         alike = Estimate(mean, None, n_seeds, "none", "the same for every seed and case")
-        return SeedEffects(alike, None, sd_seeds, se_cases)
+        return SeedEffects(alike, None, sd_seeds, se_cases, shared)
     # Cochran and Cox: quantiles weighted by the parts. Satterthwaite's degrees of freedom are large just
     # where the seeds' part came out small by chance: with 3 seeds 7.7 % of differences of equal recipes
     # were "shown".
@@ -148,7 +165,7 @@ def _with_both(
     )
     estimate = Estimate(mean, (mean - half, mean + half), n_seeds, method)
     p = float(2 * stdtr(freedom, -abs(mean) / error))
-    return SeedEffects(estimate, p, sd_seeds, se_cases, float(freedom))
+    return SeedEffects(estimate, p, sd_seeds, se_cases, shared, float(freedom))
 
 
 def _freedom_of(critical: float, one: int, other: int) -> float:

@@ -24,12 +24,18 @@ class Method:
     summary: str  #: What it does, in a sentence.
     equation: str  #: The perturbation or the descent gradient; g is the gradient, C centres it.
     paper: str  #: Where it comes from.
-    ascent: Callable[..., Sharpness] | None = None  #: The class of the ascent; None for an optimizer alone.
+    #: The class that changes the step of the base optimizer; None for an optimizer alone.
+    ascent: Callable[..., Sharpness] | None = None
     options: tuple[str, ...] = ()  #: Names in `OPTIONS` that it takes; each has its range there.
     presets: Mapping[str, Any] = field(default_factory=dict)  #: Values of options that make the method.
     rho: float = 0.0  #: Radius where none is given.
     extra_passes: int = 0  #: Forward-backward passes that an ascent costs.
     copies: int = 0  #: Copies of the weights in memory beyond weights, gradients and the optimizer's state.
+
+    @property
+    def ascends(self) -> bool:
+        """Whether it has a radius: gradient centralization alone works on the descent only."""
+        return "rho" in self.options
 
     def passes(self, every: int | None = None, ascent_fraction: float = 1.0) -> float:
         """Forward-backward passes over the batch that a step costs on average; `every`: the method's own."""
@@ -61,6 +67,14 @@ OPTIMIZERS: dict[str, Method] = {
         summary="Stochastic gradient descent with momentum.",
         equation="w - lr v, v = momentum v + g",
         paper="Sutskever et al., ICML 2013",
+    ),
+    "gc": Method(
+        summary="A plain optimizer with centralized gradients, without an ascent.",
+        equation="C(g) instead of g",
+        paper="Yong et al., ECCV 2020, arXiv 2004.01461",
+        ascent=Sharpness,
+        options=("conv_only",),
+        presets={"centralize": "both"},
     ),
     "sam": Method(
         summary="Descend by the gradient at the worst weights within rho.",
@@ -187,9 +201,8 @@ def build(
     optimizer = BASES[base](params, **(presets | (base_options or {})))
     if method.ascent is None:
         return optimizer, None
-    return optimizer, method.ascent(
-        optimizer, method.rho if rho is None else rho, **(dict(method.presets) | options)
-    )
+    radius = method.rho if rho is None or not method.ascends else rho
+    return optimizer, method.ascent(optimizer, radius, **(dict(method.presets) | options))
 
 
 def check_taken(name: str, options: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gcsam_med.metrics.intervals import Estimate
+from gcsam_med.metrics.margins import ALPHA
 from gcsam_med.reporting.report import Notice
 
 MIN_SEEDS = 3  # for a verdict
@@ -58,6 +59,41 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Try:
+    """One try of a tuning."""
+
+    settings: Mapping[str, float]  #: ``lr``, and ``rho`` where the arm has one.
+    value: float | None  #: Main metric on validation.
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How settings of an arm were chosen, on validation, by runs beside those that are compared."""
+
+    #: model, arm: Whose settings.
+    model: str
+    arm: str
+    metric: str  #: What was maximized.
+    seed: int  #: Of all tries.
+    tries: tuple[Try, ...]
+    chosen: Mapping[str, float]
+    passes: float  #: Gradient computations of all tries together.
+    minutes: float  #: Wall time of all tries together.
+    without: str | None = None  #: The centre that took no part, where one is left out.
+
+    @property
+    def value(self) -> float | None:
+        """The metric of what was chosen."""
+        return next((made.value for made in self.tries if made.settings == self.chosen), None)
+
+    @property
+    def at_edge(self) -> tuple[str, ...]:
+        """The settings whose chosen value is the smallest or largest that was tried."""
+        tried = {key: [made.settings[key] for made in self.tries] for key in self.chosen}
+        return tuple(key for key, own in self.chosen.items() if own in (min(tried[key]), max(tried[key])))
+
+
+@dataclass(frozen=True)
 class NamedTest:
     """One test of one pair of arms."""
 
@@ -70,6 +106,16 @@ class NamedTest:
     #: effect, effect_name: Effect size, where the test has one.
     effect: float | None = None
     effect_name: str = ""
+
+
+@dataclass(frozen=True)
+class AgainstMargin:
+    """Two arms against a margin: p values as they came, and corrected over all pairs of the comparison."""
+
+    p_not_worse: float
+    p_equivalent: float
+    p_not_worse_holm: float | None = None
+    p_equivalent_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +135,7 @@ class Pair:
     by_seed: tuple[tuple[str, float], ...]  #: The difference for each seed (and fold) that both arms have.
     tests: tuple[NamedTest, ...]  #: Other ways to ask.
     effect: float | None  #: Cohen's d_z over cases, where a case has a value of its own.
+    against_margin: AgainstMargin | None = None  #: Where a margin was named.
     #: True difference that would be shown with a power of 80 % at the strictest of Holm's levels.
     detectable: float | None = None
 
@@ -104,6 +151,44 @@ class Pair:
         if self.p_holm is None or self.p_holm >= 0.05 or self.difference.value is None:
             return "no difference shown"
         return "higher" if self.difference.value > 0 else "lower"
+
+    @property
+    def answer(self) -> Literal["equivalent", "not worse", "not shown", "not answerable"]:
+        """What is shown against the margin, at one-sided 2.5 % after correction; it takes as many seeds."""
+        found = self.against_margin
+        if len(self.by_seed) < MIN_SEEDS or found is None:
+            return "not answerable"
+        if found.p_equivalent_holm is not None and found.p_equivalent_holm < ALPHA:
+            return "equivalent"
+        shown = found.p_not_worse_holm is not None and found.p_not_worse_holm < ALPHA
+        return "not worse" if shown else "not shown"
+
+
+@dataclass(frozen=True)
+class StudySize:
+    """What a study with so many seeds takes and shows; by question, ``not worse`` and ``equivalent``."""
+
+    n_seeds: int
+    needed: Mapping[str, int | None]  #: Groups of test cases for the margin; None: no number is enough.
+    now: Mapping[str, float]  #: Smallest margin that as many groups as the pilot's allow.
+
+
+@dataclass(frozen=True)
+class StudySizes:
+    """How large a comparison has to be, from a pilot."""
+
+    metric: str
+    margin: float
+    power: float  #: Wanted.
+    basis: str  #: What the variances are of.
+    variances: Mapping[str, float]  #: ``groups``, ``seeds`` and ``rest``, of the difference.
+    #: n_groups, n_cases, group_kind: Of the pilot's test cases.
+    n_groups: int
+    n_cases: int
+    group_kind: str
+    rows: tuple[StudySize, ...]
+    #: Groups and power of showing a difference of the margin, by number of seeds.
+    curves: Mapping[int, tuple[tuple[int, float], ...]]
 
 
 @dataclass(frozen=True)
@@ -139,6 +224,9 @@ class Comparison:
     looks: int  #: Evaluations of this split by these runs and their neighbours.
     versions: tuple[str, ...]  #: Versions of gcsam-med the runs were trained with.
     created: str  #: UTC time in ISO form.
+    margin: float | None = None  #: Difference in the main metric below which arms count as equally good.
+    margin_before: bool = True  #: Whether the margin was part of the plan before there were results.
+    tuning: tuple[Tuning, ...] = ()  #: How the arms' settings were chosen, where they were tuned.
     #: Units, tolerance and positive class, from the policy of the evaluations.
     policy: Mapping[str, Any] = field(default_factory=dict)
     #: folders, shown_cases: Where the runs are, by name, and cases to look at. For the page only.

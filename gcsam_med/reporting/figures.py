@@ -82,13 +82,13 @@ def size_dice(report: Report) -> Figure:
             label=label(str(name)) or "all",
         )
     axes.set_xscale("log")
-    _plain_ticks(axes.xaxis)
+    plain_ticks(axes.xaxis)
     axes.set(ylim=(-0.02, 1.02), xlabel=f"True area ({area_unit(report)}, log scale)", ylabel="Dice")
     axes.legend(loc="lower right")
     return figure
 
 
-def _plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any) -> None:
     """Write 1, 2, 5, 10 ... on a logarithmic axis: formulas are not set, so powers would stand there raw."""
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -141,7 +141,7 @@ def bland_altman(report: Report) -> Figure:
         axes.axhline(end, color=COLOURS["series-2"], linestyle="--", linewidth=1.1, label=text)
     if ratios:
         axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.yaxis)
     ylabel = "Predicted over true area" if ratios else f"Predicted - true area ({unit})"
     axes.set(xlabel=f"Mean of predicted and true area ({unit})", ylabel=ylabel)
     axes.legend(loc="best")

@@ -8,13 +8,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gcsam_med.metrics.table import METRICS
-from gcsam_med.reporting.comparison import CentreStudy, Comparison, OverCentres
-from gcsam_med.reporting.figures import loss_lines
-from gcsam_med.reporting.style import COLOURS, MARKERS, SERIES, Drawn, label, look, new_figure
+from gcsam_med.reporting.comparison import CentreStudy, Comparison, OverCentres, StudySizes
+from gcsam_med.reporting.figures import loss_lines, plain_ticks
+from gcsam_med.reporting.style import COLOURS, LINES, MARKERS, SERIES, Drawn, label, look, new_figure
 from gcsam_med.reporting.text import arm_name, estimate_text, number, pair_name, readable_arm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def draw_study_sizes(sizes: StudySizes, metric: str, unit: str) -> Drawn:
+    """Draw the power by the number of groups, a curve for each number of seeds."""
+    with look():
+        figure, axes = new_figure(5.6, 3.6)
+        for i, (n_seeds, points) in enumerate(sizes.curves.items()):
+            axes.plot(
+                *zip(*points, strict=True),
+                color=COLOURS[SERIES[i % len(SERIES)]],
+                linestyle=LINES[i % len(LINES)],
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=3.5,
+                label=f"{n_seeds} seeds",
+            )
+        axes.axhline(sizes.power, color=COLOURS["muted"], linewidth=0.9)
+        axes.axvline(sizes.n_groups, color=COLOURS["muted"], linestyle=":", linewidth=1.2)
+        axes.set(
+            xscale="log", ylim=(0, 1.02), xlabel=f"{unit.capitalize()}s in the test split", ylabel="Power"
+        )
+        plain_ticks(axes.xaxis)
+        axes.legend(loc="lower right")
+    caption = (
+        f"Chance to show a difference of {sizes.margin:g} in {metric}, or to rule it out where there is "
+        f"none. Horizontal: the power wanted; dotted: the {sizes.n_groups} {unit}s of the pilot."
+    )
+    words = " ".join(
+        f"{row.n_seeds} seeds: {'no number' if (n := row.needed['not worse']) is None else n} {unit}s."
+        for row in sizes.rows
+    )
+    return Drawn.of(figure, "power", f"Power by number of {unit}s", caption, words)
 
 
 def draw_comparison(comparison: Comparison) -> list[Drawn]:
@@ -160,6 +191,8 @@ def _differences(comparison: Comparison) -> Figure:
         names = [pair_name(comparison, p) for p in comparison.pairs]
         figure = _rows(comparison, f"Difference in {_title(comparison)}", names)
         figure.axes[0].axvline(0, color=COLOURS["series-2"], linestyle="--", linewidth=1)
+        for end in () if comparison.margin is None else (-comparison.margin, comparison.margin):
+            figure.axes[0].axvline(end, color=COLOURS["muted"], linestyle=":", linewidth=1.2)
         for i, pair in enumerate(comparison.pairs):
             _interval(figure, pair.difference.ci95, pair.difference.value, i + 0.14)
             values = [value for _, value in pair.by_seed]

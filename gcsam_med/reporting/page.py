@@ -50,6 +50,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "arm": text.readable_arm,
+        "settings": text.settings,
         "as_records": _as_records,
         "brief": text.brief,
         "by_kind": _by_kind,

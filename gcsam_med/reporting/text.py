@@ -119,9 +119,21 @@ def pair_name(comparison: Comparison, pair: Pair) -> str:
     return (f"{pair.model}: " if len(comparison.models) > 1 else "") + names
 
 
+def settings(values: Mapping[str, float]) -> str:
+    """Write settings as ``lr 0.001, rho 0.05``."""
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def arm_and_factor(name: str) -> tuple[str, str]:
+    """Split ``adam-2x``, which has twice the epochs, into ``adam`` and ``2``; the factor is often empty."""
+    found = re.fullmatch(r"(.+)-([\d.]+)x", name)
+    return (found[1], found[2]) if found else (name, "")
+
+
 def readable_arm(name: str) -> str:
     """Write ``adam-2x`` as ``adam (2x epochs)``."""
-    return re.sub(r"^(.+)-([\d.]+)x$", r"\1 (\2x epochs)", name)
+    recipe, factor = arm_and_factor(name)
+    return f"{recipe} ({factor}x epochs)" if factor else name
 
 
 def plain_value(value: Any) -> str:

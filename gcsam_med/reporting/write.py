@@ -20,9 +20,9 @@ from gcsam_med.fields import Name
 from gcsam_med.files import replacing, write_durably
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.reading import faults, read_json, sealed, validate
-from gcsam_med.reporting.comparison import CentreStudy, Comparison
+from gcsam_med.reporting.comparison import CentreStudy, Comparison, StudySizes
 from gcsam_med.reporting.figures import draw_all
-from gcsam_med.reporting.figures_comparison import draw_centres, draw_comparison
+from gcsam_med.reporting.figures_comparison import draw_centres, draw_comparison, draw_study_sizes
 from gcsam_med.reporting.page import centres_html, comparison_html, report_html
 from gcsam_med.reporting.report import Estimates, Report
 from gcsam_med.reporting.style import Drawn
@@ -92,6 +92,15 @@ def centres_json(study: CentreStudy) -> dict[str, Any]:
     by_centre = {centre: comparison_json(found) for centre, found in study.by_centre.items()}
     content = plain(dataclasses.replace(study, by_centre={}))
     return {"schema": SCHEMA, **content, "by_centre": by_centre}
+
+
+def write_study_sizes(sizes: StudySizes, metric: str, unit: str, folder: Path) -> list[Path]:
+    """Write ``power.svg``, ``power.png`` and ``plan.json``; `metric` and `unit` are words for people."""
+    drawn = draw_study_sizes(sizes, metric, unit)
+    content = {"power.svg": drawn.svg.encode(), "power.png": drawn.png}
+    return _write_files(
+        folder, content | {"plan.json": _json({"schema": SCHEMA, **plain(sizes)})}, "The plan"
+    )
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
@@ -290,6 +299,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         del arm["lines"]
     for pair, given in zip(content["pairs"], comparison.pairs, strict=True):
         pair["verdict"] = given.verdict
+        if comparison.margin is not None:
+            pair["answer"] = given.answer
         pair["by_seed"] = plain(dict(given.by_seed))
     return content
 

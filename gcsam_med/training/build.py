@@ -1,4 +1,4 @@
-"""Build network, optimizer, loss and moving average from a plan; a checkpoint holds their state."""
+"""Build network, optimizer, loss and average of the weights from a plan; a checkpoint holds their state."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gcsam_med.errors import ConfigError
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
+from gcsam_med.training.averaging import weight_average
 from gcsam_med.training.batches import MicroBatch
 from gcsam_med.training.plan import Plan, ascent_options
 
@@ -37,7 +38,7 @@ class Parts:
     optimizer: torch.optim.Optimizer  #: Takes the step.
     sharpness: Sharpness | None  #: Ascends before it; None for plain optimizers.
     scaler: torch.amp.GradScaler  #: Scales the loss in fp16; else does nothing.
-    averaged: AveragedModel | None  #: Moving average of the weights.
+    averaged: AveragedModel | None  #: Average of the weights, where the run keeps one.
     loss: nn.Module  #: Is minimized.
     precision: torch.dtype | None  #: Type that autocast computes in; None for none.
     initial: str  #: Where the first weights come from.
@@ -49,8 +50,10 @@ class Parts:
 
     @property
     def to_save(self) -> nn.Module:
-        """The network whose weights are validated and saved: the average where there is one."""
-        return self.network if self.averaged is None else self.averaged.module
+        """The network whose weights are validated and saved: the average as soon as there is one."""
+        if self.averaged is None or not self.averaged.n_averaged:
+            return self.network
+        return self.averaged.module
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context for a forward pass in the run's precision.
@@ -135,7 +138,7 @@ def build_parts(plan: Plan) -> Parts:
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     if config.sync_batchnorm:
         network = synchronized(network, fabric.device, fabric.world_size)
-    averaged = AveragedModel(network, device=fabric.device) if config.ema else None
+    averaged = weight_average(network, config, fabric.device)
     optimizer, sharpness = build(
         config.optimizer,
         _groups(network, config.weight_decay),
@@ -236,20 +239,3 @@ def start_from_prior(network: nn.Module, prior: float) -> None:
         b for m in network.modules() if isinstance(b := getattr(m, "bias", None), Tensor) and b.shape == (1,)
     ]
     biases[-1].fill_(math.log(prior / (1 - prior)))
-
-
-@torch.no_grad()
-def update_average(averaged: AveragedModel, network: nn.Module, decay: float, skipped: Tensor) -> None:
-    """Move averaged weights towards those after a step, unless it was `skipped`; nothing waits for a GPU.
-
-    `decay` lies in (0, 1); early on less is kept, (1 + n) / (10 + n) after n updates, or the random start
-    would weigh on a short run. Buffers are copied.
-    """
-    count = averaged.n_averaged
-    kept = ((1 + count) / (10 + count)).clamp(max=decay)
-    share = torch.where(count == 0, 1.0, 1 - kept) * ~skipped
-    for weight, now in zip(averaged.module.parameters(), network.parameters(), strict=True):
-        weight.lerp_(now, share.to(weight.dtype))
-    for buffer, current in zip(averaged.module.buffers(), network.buffers(), strict=True):
-        buffer.copy_(current)
-    count += ~skipped

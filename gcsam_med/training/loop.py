@@ -13,8 +13,9 @@ from gcsam_med.devices import peak_memory_mib
 from gcsam_med.errors import InputError, Interrupted
 from gcsam_med.optim import rho_factor
 from gcsam_med.runs import RunFolder
+from gcsam_med.training.averaging import add_to_average, averaging_from, update_statistics
 from gcsam_med.training.batches import Batches, StoredCases
-from gcsam_med.training.build import Parts, update_average
+from gcsam_med.training.build import Parts
 from gcsam_med.training.callbacks import Callback, EpochEnd, Progress
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.process import StopSignals, any_process, mean_over_processes
@@ -73,7 +74,7 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
             if late:
                 _read(unread, state)
             if state.cases and (state.step % steps == 0 or late):
-                _end_epoch(plan, parts, val_cases, state, run, callback, late, steps)
+                _end_epoch(plan, parts, batches, val_cases, state, run, callback, late)
                 pictures.draw(plan, parts, val_cases, state)
                 if any_process(fabric, bool(state.reason) or saver.idle):
                     saver.save()
@@ -84,8 +85,7 @@ def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, c
             lr = _set_rates(parts, plan, state.step, steps)
             micro_batches = next(upcoming)
             outcome = take_step(micro_batches, _step_seed(config.seed, state.step, fabric.global_rank))
-            if parts.averaged is not None:
-                update_average(parts.averaged, parts.network, config.ema, outcome.skipped)
+            add_to_average(parts.averaged, parts.network, config, state.step, steps, outcome.skipped)
             cases = sum(len(batch.images) for batch in micro_batches)
             # The same in every process, however the step's cases were dealt out.
             weight = cases / sum(batch.share for batch in micro_batches)
@@ -185,9 +185,12 @@ def lr_factor(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     float
         In (0, 1]: rises linearly over the warm-up, then stays (``constant``) or falls along half a cosine
         to nearly 0 in the last step (``cosine``; Loshchilov and Hutter 2017, eq. 5, without restarts).
+        With ``swa`` it stays from the first averaged epoch on.
     """
     total = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total)
+    if config.swa:
+        step = min(step, averaging_from(config, steps_per_epoch))
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if config.schedule == "constant":
@@ -210,14 +213,16 @@ def _set_rates(parts: Parts, plan: Plan, step: int, steps_per_epoch: int) -> flo
 def _end_epoch(
     plan: Plan,
     parts: Parts,
+    batches: Batches,
     val_cases: StoredCases,
     state: TrainingState,
     run: RunFolder,
     callback: Callback,
     late: bool,
-    steps_per_epoch: int,
 ) -> None:
-    fabric, config = parts.fabric, plan.config
+    fabric, config, steps_per_epoch = parts.fabric, plan.config, batches.steps_per_epoch
+    if config.swa and parts.averaged is not None:
+        update_statistics(parts.averaged, config, batches.cases, parts.autocast)
     measured = validate(
         plan,
         parts.to_save,
@@ -236,11 +241,14 @@ def _end_epoch(
         "images_per_second": state.images_per_second * fabric.world_size,
         "skipped_steps": state.skipped,
     }
+    first_average = averaging_from(config, steps_per_epoch) if config.swa else 0
+    if config.swa and state.step > first_average >= state.best_epoch * steps_per_epoch:
+        state.best_epoch = 0  # the run is to give an average, however good single epochs were before
     better = state.end_epoch(row, plan.metric, whole=state.step % steps_per_epoch == 0)
     if fabric.is_global_zero:
         save_epoch(plan, parts, state, run, better)
     since = len(state.history) - state.best_epoch
-    left = config.patience - since if config.patience else None
+    left = config.patience - since if config.patience and state.step > first_average else None
     callback.epoch_end(EpochEnd(row, plan.metric, state.best, state.best_epoch, left))
     if state.step >= config.epochs * steps_per_epoch:
         state.reason = "epochs"

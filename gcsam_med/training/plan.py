@@ -106,6 +106,9 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
     check_loss(loss, task)
     if config.optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", config.optimizer, OPTIMIZERS)
+    method = OPTIMIZERS[config.optimizer]
+    # A rho that is common to the arms of a comparison is of no use to gradient centralization alone.
+    without_rho = method.ascent is not None and not method.ascends
     classes = _classes(config, dataset, task)
     channels = dataset.info.channels if config.weights is None else input_channels(model, config.weights)
     imagenet = config.pretrained or (config.weights is not None and channels == 3)
@@ -117,7 +120,7 @@ def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
             "classes": classes if task == "classification" else config.classes,
             "loss": loss,
             "lr": config.lr or (NETWORKS[model].pretrained_lr if imagenet else NETWORKS[model].lr),
-            "rho": OPTIMIZERS[config.optimizer].rho if config.rho is None else config.rho,
+            "rho": method.rho if config.rho is None or without_rho else config.rho,
         }
     )
     _check_ascent_options(complete)

@@ -120,6 +120,11 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: in
     ConfigError
         Names each setting that differs, with both values.
     """
+    if extend and former.swa and former.epochs != config.epochs:
+        raise ConfigError(
+            "A run with swa cannot be extended: which epochs are averaged depends on their number.",
+            "Start a new run with more epochs.",
+        )
     allowed = MACHINE_FIELDS | (EXTEND_FIELDS if extend else frozenset())
     before, after = former.model_dump(), config.model_dump()
     asked = config.batch_size * config.accumulate * processes

@@ -473,7 +473,7 @@ def find_rho(
         If the optimizer does not ascend, or `folder` holds runs of other settings.
     """
     method = OPTIMIZERS[config.optimizer]
-    if method.ascent is None:
+    if not method.ascends:
         raise InputError(f"'{config.optimizer}' does not ascend, so it has no rho.", "Leave --rho out.")
     epochs = max(1, round(SHARE * config.epochs))
     metric, values = "", {}

@@ -129,6 +129,8 @@ def run(
         ascends = step % every == 0
         if method in ("adam", "adamw", "sgd"):
             descent = g
+        elif method == "gc":
+            descent = centred(g)
         elif method == "msam":
             velocity = optimizer.first
             descent = gradient(axpy(-rho / norm(velocity), velocity, weights), step) if velocity else g

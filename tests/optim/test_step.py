@@ -204,7 +204,8 @@ class Faulty(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("name", "bad_pass"), [(name, number) for name in ASCENDING for number in range(1 + (name != "msam"))]
+    ("name", "bad_pass"),
+    [(name, number) for name in ASCENDING for number in range(1 + OPTIMIZERS[name].extra_passes)],
 )
 @pytest.mark.parametrize("fault", [float("inf"), float("nan")])
 @pytest.mark.parametrize("scaled", [False, True])

@@ -29,14 +29,15 @@ def missing_parts(method: Any) -> list[str]:
         "options": set(method.options) <= set(OPTIONS),
     }
     if method.ascent is not None:
+        ascends = method.ascends or method.extra_passes > 0 or method.rho > 0
         accepted = set(inspect.signature(Sharpness).parameters) | set(
             inspect.signature(method.ascent).parameters
         )
         parts |= {
-            "rho": method.rho > 0 and "rho" in method.options,
+            "rho": not ascends or (method.rho > 0 and "rho" in method.options),
             "options": bool(method.options) and set(method.options) <= set(OPTIONS) & accepted,
             "presets": all(OPTIONS[name].allows(value) for name, value in method.presets.items()),
-            "copies": method.copies >= 1,
+            "copies": not ascends or method.copies >= 1,
             "passes": 1 <= method.passes() <= 2,
         }
     return [name for name, there in parts.items() if not there]

@@ -62,11 +62,22 @@ def history(folder: Path) -> list[list[str]]:
     return [[line[i] for i in places] for line in lines]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "gcsam", "looksam", "msam"])
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_resume_is_bit_equal(optimizer: str, ema: float, data_root: Path, tmp_path: Path) -> None:
+DENSE = {"swa": 0.7, "swa_every": "step"}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "average"),
+    [
+        *((name, a) for name in ("adam", "gcsam", "looksam", "msam") for a in ({}, {"ema": 0.9})),
+        ("gc", DENSE),
+    ],
+    ids=str,
+)
+def test_resume_is_bit_equal(
+    optimizer: str, average: dict[str, object], data_root: Path, tmp_path: Path
+) -> None:
     """Oracle: the run that was not interrupted. Stopped in mid-epoch, at an epoch's last step, and again."""
-    config = settings(data_root, optimizer=optimizer, ema=ema, dropout=0.3, epochs=3, batch_size=5)
+    config = settings(data_root, optimizer=optimizer, dropout=0.3, epochs=3, batch_size=5, **average)
     train(config, tmp_path / "whole")
     steps = Recorder()
     with pytest.raises(Interrupted) as stopped:
@@ -84,7 +95,7 @@ def test_resume_is_bit_equal(optimizer: str, ema: float, data_root: Path, tmp_pa
     last = [load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "cut")]
     one, other = (c.state["parts"] for c in last if c is not None)
     assert_same_bits(one["network"], other["network"])
-    if ema:
+    if average:
         assert_same_bits(one["averaged"], other["averaged"])
 
 
