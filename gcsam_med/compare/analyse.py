@@ -170,7 +170,7 @@ def _pair(
         by_seed=by_seed,
         tests=tests,
         effect=effect,
-        against_margin=against and AgainstMargin(against.p_not_worse, against.p_equivalent),
+        against_margin=None if against is None else AgainstMargin(against.p_not_worse, against.p_equivalent),
         detectable=effects.detectable(n_pairs),
     )
 

@@ -58,8 +58,12 @@ def plan_size(pilot: Sequence[PathLike], options: PlanOptions | None = None, **f
     margin, wanted = options.margin, options.power
     rows = []
     for n in options.seeds:
-        needed = {q: groups_needed(found.parts, n, margin, wanted, q) for q in QUESTIONS}
-        now = {q: smallest_margin(found.parts, found.n_groups, n, wanted, q) for q in QUESTIONS}
+        needed: dict[str, int | None] = {
+            q: groups_needed(found.parts, n, margin, wanted, q) for q in QUESTIONS
+        }
+        now: dict[str, float] = {
+            q: smallest_margin(found.parts, found.n_groups, n, wanted, q) for q in QUESTIONS
+        }
         rows.append(StudySize(n, needed, now))
     largest = max([found.n_groups, *(n for row in rows for n in row.needed.values() if n is not None)])
     sizes = np.unique(np.geomspace(5, 1.5 * max(largest, 10), _CURVE_POINTS).round().astype(int))

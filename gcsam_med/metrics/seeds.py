@@ -30,9 +30,9 @@ class SeedEffects:
     #: Standard deviation between seeds beyond what the cases explain, in the metric's unit ("seed noise").
     sd_seeds: float
     se_cases: float  #: Standard error of the mean that comes from the finite test set.
+    freedom: float | None = None  #: Degrees of freedom of the interval; ``None`` where it is not Student's.
     #: Variance of the mean that comes from seed and case together; it is part of ``se_cases`` squared too.
     shared: float = 0.0
-    freedom: float | None = None  #: Degrees of freedom of the interval; ``None`` where it is not Student's.
 
     @property
     def error(self) -> float | None:
@@ -152,7 +152,7 @@ def _with_both(
     se_cases = float(np.sqrt(cases[0]))
     if variance <= 1e-30:
         alike = Estimate(mean, None, n_seeds, "none", "the same for every seed and case")
-        return SeedEffects(alike, None, sd_seeds, se_cases, shared)
+        return SeedEffects(alike, None, sd_seeds, se_cases, None, shared)
     # Cochran and Cox: quantiles weighted by the parts. Satterthwaite's degrees of freedom are large just
     # where the seeds' part came out small by chance: with 3 seeds 7.7 % of differences of equal recipes
     # were "shown".
@@ -165,7 +165,7 @@ def _with_both(
     )
     estimate = Estimate(mean, (mean - half, mean + half), n_seeds, method)
     p = float(2 * stdtr(freedom, -abs(mean) / error))
-    return SeedEffects(estimate, p, sd_seeds, se_cases, shared, float(freedom))
+    return SeedEffects(estimate, p, sd_seeds, se_cases, float(freedom), shared)
 
 
 def _freedom_of(critical: float, one: int, other: int) -> float:
