@@ -29,8 +29,8 @@ from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.runs import load_model
 from gcsam_med.training import make_plan, train
 from gcsam_med.training import steps as steps_module
+from gcsam_med.training.averaging import update_average
 from gcsam_med.training.batches import Batches, StoredCases
-from gcsam_med.training.build import update_average
 from gcsam_med.training.loop import lr_factor
 from gcsam_med.training.plan import Plan
 from gcsam_med.training.validation import draw_predictions, validate
