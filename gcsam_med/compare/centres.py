@@ -44,7 +44,7 @@ def _summary(name: str, values: Mapping[str, Estimate], *, share: bool = False) 
         reason = f"{len(known)} of {len(values)} centres have an interval; a summary takes two"
         return OverCentres(name, values, Estimate.undefined(reason), None, None, None)
     errors = [(e.ci95[1] - e.ci95[0]) / (2 * Z95) for e in known.values() if e.ci95 is not None]
-    found = random_effects([e.value for e in known.values()], errors)
+    found = random_effects([float(e.value or 0.0) for e in known.values()], errors)
     mean, prediction = found.mean, found.prediction
     if share:  # a Dice or an area lies in 0 to 1
         mean = replace(mean, ci95=_within_unit(mean.ci95))

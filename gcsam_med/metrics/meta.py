@@ -37,7 +37,7 @@ def random_effects(values: npt.ArrayLike, errors: npt.ArrayLike) -> RandomEffect
         If there are fewer than two centres, or an error is not positive.
     """
     from scipy.stats import t
-    from statsmodels.stats.meta_analysis import combine_effects  # type: ignore[import-untyped]
+    from statsmodels.stats.meta_analysis import combine_effects
 
     y, se = np.asarray(values, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     k = len(y)

@@ -151,7 +151,7 @@ def _forest(study: CentreStudy, rows: Sequence[OverCentres], xlabel: str, *, zer
                 at += 1
             if row.prediction is not None:
                 axes.plot(row.prediction, (at, at), "--", color=COLOURS["muted"], linewidth=1.2)
-            if row.mean.ci95 is not None:
+            if row.mean.ci95 is not None and row.mean.value is not None:
                 axes.plot(row.mean.ci95, (at, at), "-", color=COLOURS["series-2"], linewidth=4)
                 axes.plot([row.mean.value], [at], "s", color=COLOURS["series-2"], markersize=6)
             at += 1

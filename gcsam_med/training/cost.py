@@ -21,7 +21,7 @@ from gcsam_med.transforms.letterbox import Letterbox
 
 _WARM_UP, _TIMED = 2, 3
 # A forward pass alone, in units of forward and backward.
-_FORWARD = 1 / 3
+FORWARD = 1 / 3
 AN_HOUR = 3600.0
 #: Sides of stored images that are tried, the larger first.
 LARGE, SMALL = 256, 128
@@ -110,7 +110,7 @@ def training_seconds(config: RunConfig, pace: float, train_cases: int, val_cases
     """
     steps = math.ceil(train_cases / (config.batch_size * config.accumulate)) * config.accumulate
     validation = math.ceil(val_cases / config.batch_size)
-    return config.epochs * pace * (steps * passes_per_step(config) + validation * _FORWARD)
+    return config.epochs * pace * (steps * passes_per_step(config) + validation * FORWARD)
 
 
 @dataclass(frozen=True)
