@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from gcsam_med.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from gcsam_med.compare.execute import Failure
     from gcsam_med.compare.plan import StudyPlan
+    from gcsam_med.compare.study import StudyPart
     from gcsam_med.config import Language
     from gcsam_med.reporting.comparison import CentreStudy, Comparison
 
@@ -62,6 +64,27 @@ def compare_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and the time it takes.", rich_help_panel=_WHERE)
     ] = False,
+    study: Annotated[
+        Path | None,
+        typer.Option("--study", help="YAML file of a study of several parts.", rich_help_panel=_WHERE),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            min=0.1,
+            help="Begin no run that would not end within these minutes; stop then.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    slim: Annotated[
+        bool,
+        typer.Option(
+            "--slim",
+            help="Keep of finished runs what a comparison reads: no weights, no reports.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = False,
     only: Annotated[
         str | None,
         typer.Option(
@@ -72,23 +95,14 @@ def compare_command(
     """Compare recipes fairly: same cases, several seeds, corrected tests, and what each gain cost."""
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
-    if runs and len(runs) == 1 and _studies(runs[0]):
-        from gcsam_med.compare.plan import read_study_plan
-
-        for folder in _studies(runs[0]):
-            _analyse(read_study_plan(folder), options)
-        return
     if runs:
-        if "dataset" in settings or only or dry_run:
-            raise InputError("Give finished runs, or options that plan new ones, not both.")
-        from gcsam_med.compare import compare_runs
-
-        found = compare_runs(runs, options)
-        _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)
+        _compare_finished(runs, options, output, planned="dataset" in settings or dry_run or bool(only))
         return
-    if options.datasets:
-        settings["dataset"] = ",".join(options.datasets)
-    as_one_set(settings)
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    if study is not None:
+        _make_study(study, settings, output, jobs, deadline, slim=slim, dry_run=dry_run)
+        return
+    as_one_set(settings, options.datasets)
     device = settings.get("device")
     if only is not None:
         _make_one(output, only, device, options.sharpness)
@@ -101,7 +115,7 @@ def compare_command(
                 console.say("These are the tries of --tune. When they are done, give the same command again.")
                 raise typer.Exit
             return
-        for failure in _make_all(tries, engine, device, jobs, sharpness=False):
+        for failure in _make_all(tries, engine, device, jobs, False, deadline, slim=slim):
             console.warn(f"{failure.run} is missing: {failure.message}")
 
     plan, tries = _planned(options, settings, output, config, sets or [], None if dry_run else make_tries)
@@ -111,13 +125,108 @@ def compare_command(
     if engine == "slurm":
         _print_slurm(plan, options.sharpness)
         return
-    failures = _make_all(plan, engine, device, jobs, options.sharpness)
+    failures = _make_all(plan, engine, device, jobs, options.sharpness, deadline, slim=slim)
     for failure in failures:
         console.warn(f"{failure.run} is missing: {failure.message}")
     if len(failures) < len(plan.runs):
         _analyse(plan, options)
     if failures:
         raise typer.Exit(failures[0].exit_code)
+
+
+def _compare_finished(
+    runs: list[Path], options: CompareOptions, output: Path | None, *, planned: bool
+) -> None:
+    """Compare finished runs, or what is finished of the studies in a folder."""
+    from gcsam_med.compare import compare_runs
+    from gcsam_med.compare.plan import read_study_plan
+
+    if planned:
+        raise InputError("Give finished runs, or options that plan new ones, not both.")
+    studies = _studies(runs[0]) if len(runs) == 1 else []
+    if studies:
+        for folder in studies:
+            _analyse(read_study_plan(folder), options)
+        return
+    found = compare_runs(runs, options)
+    _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)
+
+
+def _make_study(
+    file: Path,
+    settings: dict[str, Any],
+    output: Path | None,
+    jobs: int | None,
+    deadline: float | None,
+    *,
+    slim: bool,
+    dry_run: bool,
+) -> None:
+    """Make the parts of a study one after another, as far as the time goes, and compare what is there."""
+    from gcsam_med.compare.study import read_study
+
+    parts = read_study(file, settings)
+    if dry_run:
+        _show_estimates(parts)
+        return
+    folder = output or Path("runs") / file.stem
+    plans = [
+        _make_part(part.options, part.settings, folder / part.name, jobs, deadline, slim=slim)
+        for part in parts
+    ]
+    for part, plan in zip(parts, plans, strict=True):
+        if plan is not None:
+            _analyse(plan, part.options)
+
+
+def _make_part(
+    options: CompareOptions,
+    settings: dict[str, Any],
+    folder: Path,
+    jobs: int | None,
+    deadline: float | None,
+    *,
+    slim: bool,
+) -> StudyPlan | None:
+    """Make what is left of a part of a study in time; None if the tries of --tune are not all there."""
+    from gcsam_med.compare.tune import plan_study
+
+    as_one_set(settings, options.datasets)
+    device = settings.get("device")
+
+    def make(plan: StudyPlan, sharpness: bool = False) -> None:
+        for failure in _make_all(plan, "local", device, jobs, sharpness, deadline, slim=slim):
+            console.warn(f"{failure.run} is missing: {failure.message}")
+
+    if options.tune:
+        _, tries = plan_study(options, settings, folder)
+        if tries is not None:
+            make(tries)
+            if _left(tries):
+                console.warn(f"{folder}: the tries of --tune are not all there yet, so no run was begun.")
+                return None
+    plan, _ = plan_study(options, settings, folder, make=lambda tries: None)
+    make(plan, options.sharpness)
+    return plan
+
+
+def _show_estimates(parts: list[StudyPart]) -> None:
+    from gcsam_med.compare.study import estimate
+
+    found = [estimate(part) for part in parts]
+    said = {True: "measured", False: "partly guessed"}
+    console.table(
+        "On one NVIDIA H200, runs one after another, without early stopping",
+        ["part", "runs", "minutes", "rates"],
+        [(e.part, e.runs, f"{e.minutes:,.0f}", said[e.measured]) for e in found],
+        result=True,
+    )
+    total = sum(e.minutes for e in found)
+    console.result(
+        {"minutes": total, "parts": [asdict(e) for e in found]},
+        f"About {total:,.0f} GPU minutes at most; several runs at once on the card (--jobs 4) take less. "
+        "Tries of --tune come on top. Nothing was started.",
+    )
 
 
 def _studies(folder: Path) -> list[Path]:
@@ -272,7 +381,14 @@ def _make_one(output: Path | None, only: str, device: str | None, sharpness: boo
 
 
 def _make_all(
-    plan: StudyPlan, engine: str, device: str | None, jobs: int | None, sharpness: bool
+    plan: StudyPlan,
+    engine: str,
+    device: str | None,
+    jobs: int | None,
+    sharpness: bool,
+    deadline: float | None = None,
+    *,
+    slim: bool = False,
 ) -> list[Failure]:
     from gcsam_med.cli.live import StudyView
     from gcsam_med.compare.execute import run_here, run_in_processes, run_on_ray, runs_left, states
@@ -286,7 +402,7 @@ def _make_all(
         return run_on_ray(plan, sharpness=sharpness, tell=console.say, cpus=1, gpus=1 if gpus else 0)
     places = gpus or [device or "auto"]
     count = jobs or len(places)
-    if count == 1:
+    if count == 1 and deadline is None and not slim:
         left = (run.config for run in runs_left(plan, sharpness))
         study = StudyView([config.epochs * passes_per_step(config) for config in left])
         return run_here(
@@ -298,7 +414,9 @@ def _make_all(
             tell=console.say,
         )
     devices = [places[i % len(places)] for i in range(count)]
-    return run_in_processes(plan, devices, sharpness=sharpness, tell=console.say)
+    return run_in_processes(
+        plan, devices, sharpness=sharpness, tell=console.say, deadline=deadline, slim=slim
+    )
 
 
 def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:

@@ -93,11 +93,13 @@ def _check_merging(options: PrepareOptions, dataset: str | None, source: Path | 
         )
 
 
-def as_one_set(settings: dict[str, Any]) -> None:
-    """Where ``--dataset`` names several prepared sets, merge them and name the result instead."""
+def as_one_set(settings: dict[str, Any], datasets: Sequence[str] = ()) -> None:
+    """Where ``--dataset`` (or `datasets`) names several prepared sets, merge them and name the result."""
     from gcsam_med.datasets.prepared import INFO, prepared_root
     from gcsam_med.preparation import merge
 
+    if datasets:
+        settings["dataset"] = ",".join(datasets)
     name, data_root = str(settings.get("dataset", "")), Path(settings.get("data_root", "data"))
     names = [part.strip() for part in name.split(",")]
     if len(names) == 1 or (prepared_root(data_root, name) / INFO).is_file():

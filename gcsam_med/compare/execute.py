@@ -5,8 +5,10 @@ Each of these does what is left and skips what is there, so any of them continue
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +37,7 @@ State = Literal["to do", "unfinished", "trained", "evaluated"]
 # Enough for the two metrics of the comparison, and for one line of the landscape.
 SHARPNESS = SharpnessOptions(cases=32, eigenvalues=1, trace_samples=10, line_points=21, surface_points=0)
 _PROGRESS_SECONDS = 0.2
+SLIM = "slim"  # an empty file: the run was slimmed down
 _ROOT = Path(__file__).resolve().parents[2]
 # A process whose parent is killed would train on, unseen. Its stdin ends with the parent, however that ends;
 # then it saves a checkpoint and ends as on SIGTERM.
@@ -191,12 +194,21 @@ def _alone(plan: StudyPlan) -> AbstractContextManager[None]:
 
 
 def run_in_processes(
-    plan: StudyPlan, devices: Sequence[str], *, sharpness: bool, tell: Tell
+    plan: StudyPlan,
+    devices: Sequence[str],
+    *,
+    sharpness: bool,
+    tell: Tell,
+    deadline: float | None = None,
+    slim: bool = False,
 ) -> list[Failure]:
     """Make the runs in processes, as many at once as devices are named; return those that failed.
 
     A device stands for one process: ``("cuda:0", "cuda:1")``, or ``("cpu", "cpu")`` to share the cores. The
-    plan is written to its folder, where the processes read it; what they print is in ``logs/NAME.txt``.
+    plan is written to its folder, where the processes read it; what they print is in ``logs/NAME.txt``. No
+    run is begun that would not end before `deadline` (`time.monotonic`), as those of its arm that ended here
+    tell; those that are at work then save a checkpoint and end. With `slim`, a finished run keeps only what a
+    comparison reads (`slim_down`).
 
     Raises
     ------
@@ -209,10 +221,19 @@ def run_in_processes(
     waiting, free = runs_left(plan, sharpness), list(devices)
     total, failures = len(waiting), []
     at_work: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
+    clock = _Clock(deadline)
+    for run in plan.runs:
+        if slim and is_done(plan, run, sharpness=sharpness):
+            slim_down(plan, run)
     with _alone(plan), StopSignals() as stop:
         while waiting or at_work:
+            waiting = [run for run in waiting if clock.allows(run)]
+            if clock.is_over:
+                _end(process for process, _ in at_work.values())
+                break
             while waiting and free and stop.exit_code is None:
                 run, device = waiting.pop(0), free.pop(0)
+                clock.begin(run)
                 tell(f"run {total - len(waiting)} of {total}: {run.name} on {device}")
                 at_work[run.name] = (_start(plan, run, device, len(devices), sharpness, logs), device)
             for name, (process, device) in list(at_work.items()):
@@ -222,6 +243,10 @@ def run_in_processes(
                 del at_work[name]
                 _let_go(process)
                 free.append(device)
+                if not code:
+                    clock.end(name)
+                if not code and slim:
+                    slim_down(plan, chosen_run(plan, name))
                 if code and stop.exit_code is None:
                     tell(f"{name} failed with exit code {code}; see {logs / name}.txt")
                     failures.append(Failure(name, _last_words(logs / f"{name}.txt"), code))
@@ -232,6 +257,51 @@ def run_in_processes(
                 )
             time.sleep(_PROGRESS_SECONDS)
     return failures
+
+
+class _Clock:
+    """Knows how long runs of each network and arm took, and which would still end in time."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self.deadline = math.inf if deadline is None else deadline
+        self._begun: dict[str, tuple[PlannedRun, float]] = {}
+        self._took: dict[tuple[str | None, str], float] = {}
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def begin(self, run: PlannedRun) -> None:
+        self._begun[run.name] = run, time.monotonic()
+
+    def end(self, name: str) -> None:
+        run, begun = self._begun[name]
+        kind = run.config.model, run.arm
+        self._took[kind] = max(self._took.get(kind, 0.0), time.monotonic() - begun)
+
+    def allows(self, run: PlannedRun) -> bool:
+        """Whether a run would end in time; one of a kind that never ended here is tried."""
+        return time.monotonic() + self._took.get((run.config.model, run.arm), 0.0) < self.deadline
+
+
+def slim_down(plan: StudyPlan, run: PlannedRun) -> None:
+    """Remove of a finished run what no comparison reads: weights, checkpoints, pictures, report."""
+    folder = plan.folder_of(run)
+    if (folder.root / SLIM).exists():
+        return
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    for path in folder.model.glob("*.safetensors"):
+        path.unlink()
+    for pattern in (
+        "*.png",
+        "log.txt",
+        "evaluation/*/report.*",
+        "evaluation/*/figures",
+        "evaluation/*/tables",
+    ):
+        for path in folder.root.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder.root / SLIM).touch()
 
 
 def run_on_ray(plan: StudyPlan, *, sharpness: bool, tell: Tell, cpus: float, gpus: float) -> list[Failure]:

@@ -13,18 +13,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gcsam_med.compare.plan import arms_of
+from gcsam_med.compare.arms import planned_arms
 from gcsam_med.config import CompareOptions, load_config
 from gcsam_med.errors import InputError
 from gcsam_med.fields import Name, validated
 from gcsam_med.reading import read_yaml, validate
 from gcsam_med.training.cost import FORWARD, passes_per_step
 
-# Images a second of one pass (forward, backward, update) in the training loop of one NVIDIA H200, bf16: those
-# of docs/how-to/gpu.md at the batch size given there, by network and side of the image.
-H200 = {"unet": (3306, 256), "resnet50": (2604, 256), "vit-b-16": (1803, 224)}
-# Not measured: from their operations and the two classifiers above.
-GUESSED = {"resnet18": (6000, 256), "vgg16": (1000, 256), "swin-t": (1500, 256)}
+# Images a second of one pass (forward, backward, update) in the training loop of one NVIDIA H200, bf16, by
+# network and batch size (docs/how-to/gpu.md; images of 256 pixels, ViT-B/16 of 224).
+H200 = {"unet": {8: 1930, 32: 3306}, "resnet50": {32: 2604}, "vit-b-16": {32: 1803}}
+# Not measured: guessed from their operations and the two classifiers above.
+GUESSED = {"resnet18": {32: 6000}, "vgg16": {32: 1000}, "swin-t": {32: 1500}}
 
 
 class _Part(BaseModel):
@@ -68,7 +68,9 @@ def read_study(path: Path, overrides: dict[str, Any]) -> list[StudyPart]:
         raise InputError(f"The study {path} cannot be read: {error}.", "See configs/studies/.") from None
     parts = []
     for name, part in found.parts.items():
-        options = validated(CompareOptions, part.compare, f"Part '{name}' of {path.name} does not hold: ", str)
+        options = validated(
+            CompareOptions, part.compare, f"Part '{name}' of {path.name} does not hold: ", str
+        )
         settings = part.settings | overrides
         load_config(None, settings)
         parts.append(StudyPart(name, options, settings, part.train_images, part.val_images))
@@ -100,12 +102,16 @@ def estimate(part: StudyPart) -> Estimate:
     for model in models:
         if model not in rates:
             raise InputError(f"No rate of '{model}' is known.", f"Known: {', '.join(rates)}.")
-        for config in arms_of(part.options, base):
+        for arm in planned_arms(part.options, base):
+            config = arm.config(base)
             steps = math.ceil(part.train_images / config.batch_size)
             images = steps * config.batch_size * passes_per_step(config) + part.val_images * FORWARD
             repeats = len(part.options.seeds) * (
                 5 if part.options.folds == "all" else len(part.options.folds or (None,))
             )
-            seconds += repeats * config.epochs * images / rates[model][0]
+            rate = max(
+                r for size, r in rates[model].items() if size <= max(config.batch_size, min(rates[model]))
+            )
+            seconds += repeats * config.epochs * images / rate
             count += repeats
     return Estimate(part.name, count, seconds / 60, all(model in H200 for model in models))
