@@ -176,6 +176,7 @@ def list_cases(
     return Listing(source, tuple(cases), classes, tuple(faults), (*notes, *label_notes), tuple(unused))
 
 
+@lru_cache(maxsize=4096)
 def _says_mask(folder: str) -> bool:
     name = folder.casefold()
     words = _words(folder)
@@ -188,6 +189,7 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
 
 
+@lru_cache(maxsize=4096)
 def _bare(folder: str) -> str:
     """A folder's name in lower case without the words that say image or mask."""
     if folder.casefold() in IMAGE_FOLDERS | MASK_FOLDERS:

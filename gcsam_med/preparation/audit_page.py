@@ -28,15 +28,15 @@ Picture = tuple[np.ndarray, str, str]  # image, title, caption
 
 def write_audit_page(folder: Path, info: DatasetInfo, audit: Mapping[str, Any]) -> Path:
     """Write ``audit.html`` into a prepared data set's folder, which holds thumbnails and fingerprints."""
-    look = _looker(folder)
+    look, outlined = _lookers(folder)
     duplicates = sorted(audit["duplicates"], key=lambda pair: pair["agreement"])
     pictures = {
         "conflicts": list(_pairs(_still_there(audit["conflicts"], look), look, look)),
         "duplicates": list(_pairs(duplicates, look, look)),
         "marks": list(_cases(audit["marks"], look)),
         "coloured": list(_cases(audit["coloured"], look)),
-        "masks": list(_cases(audit.get("masks", ()), _looker(folder, outlined=True))),
-        "specks": list(_cases(audit.get("specks", ()), _looker(folder, outlined=True))),
+        "masks": list(_cases(audit.get("masks", ()), outlined)),
+        "specks": list(_cases(audit.get("specks", ()), outlined)),
         "quarantined": list(_left_out(folder, audit)),
     }
     page = folder / PAGE
@@ -49,26 +49,24 @@ def write_overlap_page(
     page: Path, names: tuple[str, str], folders: tuple[Path, Path], overlap: Mapping[str, Any]
 ) -> None:
     """Write a page of the pictures that two data sets share."""
-    left, right = (_looker(folder) for folder in folders)
+    left, right = (_lookers(folder)[0] for folder in folders)
     pictures = list(_pairs(overlap["pairs"], left, right))
     context = {"names": names, "overlap": overlap, "pictures": pictures}
     page.write_text(render("overlap.html.j2", context), encoding="utf-8")
 
 
-def _looker(folder: Path, *, outlined: bool = False) -> Look:
-    """Look up thumbnails; or, with masks, the stored images with their masks outlined."""
+def _lookers(folder: Path) -> tuple[Look, Look]:
+    """Look up thumbnails, and stored images with their masks outlined; the latter where there are masks."""
     case_ids, _, _ = read_fingerprints(folder / FINGERPRINTS)
     row = {case_id: i for i, case_id in enumerate(case_ids)}
-    if not (outlined and (folder / MASKS).is_file()):
-        thumbs = PlaneReader(folder / THUMBS)
-        return lambda case_id: thumbs(np.array([row[case_id]]))[0]
-    images, masks = PlaneReader(folder / IMAGES), PlaneReader(folder / MASKS)
+    thumbs = PlaneReader(folder / THUMBS)
 
-    def look(case_id: str) -> np.ndarray:
+    def outlined(case_id: str) -> np.ndarray:
         place = np.array([row[case_id]])
-        return draw_outlines(images(place)[0], [(masks(place)[0] > 0, TRUTH, False)], width=1)
+        image, mask = (PlaneReader(folder / name)(place)[0] for name in (IMAGES, MASKS))
+        return draw_outlines(image, [(mask > 0, TRUTH, False)], width=1)
 
-    return look
+    return lambda case_id: thumbs(np.array([row[case_id]]))[0], outlined
 
 
 def keep_pictures(folder: Path, root: Path, faults: Sequence[Fault]) -> None:
