@@ -223,17 +223,10 @@ def foreground_fraction(plan: Plan) -> float:
 
 @torch.no_grad()
 def start_from_prior(network: nn.Module, prior: float) -> None:
-    """Set the bias of the output layer so that an untrained network answers `prior`.
+    """Set the last bias of one element, the output layer's, so that an untrained network answers `prior`.
 
     A network that begins at probability one half spends its first epochs learning that most pixels are
     background. Lin et al., "Focal Loss for Dense Object Detection" (2017), section 4.1, set the bias instead.
-
-    Parameters
-    ----------
-    network : nn.Module
-        With one output channel; the last bias of one element belongs to the layer that makes it.
-    prior : float
-        Probability of foreground, in (0, 1).
     """
     biases = [
         b for m in network.modules() if isinstance(b := getattr(m, "bias", None), Tensor) and b.shape == (1,)

@@ -50,23 +50,7 @@ MOST_FOR_INTENSITIES, MOST_FOR_FEATURES = 4000, 512
 def calibrate_run(
     run_root: Path, *, data_root: Path | None = None, device: str = "auto", track: Track = silent
 ) -> CalibrationFile:
-    """Fit a finished run's threshold, temperature and references anew.
-
-    Parameters
-    ----------
-    run_root : Path
-        ``runs/NAME``; its model folder is written.
-    data_root : Path, optional
-        Folder of prepared data sets. Default: the one the run was trained from.
-    device : str
-        See `pick_device`.
-    track : Track
-        Shows progress.
-
-    Returns
-    -------
-    CalibrationFile
-        As written.
+    """Fit a finished run's threshold, temperature and references anew, and write them to its model folder.
 
     Raises
     ------

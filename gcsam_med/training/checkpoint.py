@@ -46,21 +46,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint; the former ones stay until it is safe.
-
-    Parameters
-    ----------
-    folder : Path
-        ``RUN/checkpoints``; created.
-    step : int
-        Steps done.
-    state : dict
-        Tensors and plain values only.
-
-    Returns
-    -------
-    Path
-        The file.
+    """Write a checkpoint of tensors and plain values after `step` steps; former ones stay until it is safe.
 
     Raises
     ------
@@ -88,17 +74,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint that is whole.
-
-    Parameters
-    ----------
-    folder : Path
-        ``RUN/checkpoints``.
-
-    Returns
-    -------
-    Checkpoint or None
-        None if there never was one.
+    """Read the newest checkpoint of ``RUN/checkpoints`` that is whole; None if there never was one.
 
     Raises
     ------

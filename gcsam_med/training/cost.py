@@ -38,19 +38,8 @@ def seconds_per_pass(
 ) -> float:
     """Time a step without an ascent: random transforms, forward, backward and update of one batch.
 
-    Parameters
-    ----------
-    config : RunConfig
-        Names task, model, batch size, device and precision.
-    size : int
-        Side of the images.
-    channels, classes, modality
-        Of the data set; `classes` matter to classification only.
-
-    Returns
-    -------
-    float
-        Mean of a few steps, after some to warm up.
+    The mean of a few steps, after some to warm up. `size` is the side of the images; `classes` matter to
+    classification only.
     """
     import torch
 
@@ -97,17 +86,7 @@ def seconds_per_pass(
 
 
 def training_seconds(config: RunConfig, pace: float, train_cases: int, val_cases: int) -> float:
-    """Time of a whole run, validation included; early stopping may make it less.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Names epochs, batch size and optimizer.
-    pace : float
-        Seconds per pass.
-    train_cases, val_cases : int
-        Cases of each split.
-    """
+    """Time of a whole run with validation, from the seconds of a pass; early stopping may make it less."""
     steps = math.ceil(train_cases / (config.batch_size * config.accumulate)) * config.accumulate
     validation = math.ceil(val_cases / config.batch_size)
     return config.epochs * pace * (steps * passes_per_step(config) + validation * FORWARD)
@@ -135,18 +114,8 @@ def advise(
 ) -> Advice:
     """Choose size, batch, epochs and precision by timing a few steps on this machine.
 
-    Parameters
-    ----------
-    config : RunConfig
-        The settings so far; task and model are named.
-    given : set of str
-        Settings that the user chose; they stay.
-    train_cases, val_cases : int
-        Cases of each split, about.
-    size : int, optional
-        Side of the images, where it is chosen already.
-    channels, classes, modality
-        See `seconds_per_pass`.
+    `given` names the settings that the user chose, which stay; `size` is the side of the images where it is
+    chosen already; the numbers of cases may be rough.
     """
     from gcsam_med.devices import pick_device, pick_precision
 
@@ -199,21 +168,9 @@ def _fitting(config: RunConfig, side: int) -> int:
 
 
 def dice_ceiling(dataset: PreparedDataset, size: int | None = None, most: int = 32) -> float | None:
-    """Mean Dice that a perfect answer at `size` pixels reaches at the images' own resolution.
+    """Mean Dice that a perfect answer at `size` pixels (default: the data set's) reaches at the images' own.
 
-    Parameters
-    ----------
-    dataset : PreparedDataset
-        Its original masks are brought to `size` and back.
-    size : int, optional
-        Side of the images; default: the data set's own.
-    most : int
-        Training cases that are looked at.
-
-    Returns
-    -------
-    float or None
-        None without masks.
+    At most `most` training cases are looked at; None without masks.
     """
     if not dataset.info.has_masks:
         return None

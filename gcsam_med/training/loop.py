@@ -33,18 +33,7 @@ _STEPS_BETWEEN_READINGS = 50
 def train_loop(plan: Plan, parts: Parts, state: TrainingState, run: RunFolder, callback: Callback) -> None:
     """Train until the epochs, the time or the patience are used up, or a signal comes.
 
-    Parameters
-    ----------
-    plan : Plan
-        What to train on, and the complete configuration.
-    parts : Parts
-        Network, optimizer and so on; changed in place.
-    state : TrainingState
-        How far the run is; changed in place.
-    run : RunFolder
-        Where checkpoints, history and model are written.
-    callback : Callback
-        Is called after steps and epochs.
+    `parts` and `state` are changed in place; checkpoints, history and model go to `run`.
 
     Raises
     ------
@@ -169,23 +158,11 @@ def _read(unread: list[tuple[torch.Tensor, torch.Tensor, float]], state: Trainin
 
 
 def lr_factor(config: RunConfig, step: int, steps_per_epoch: int) -> float:
-    """Part of the peak learning rate that applies in a step.
+    """Part of the peak learning rate that applies in a step (from 0), in (0, 1].
 
-    Parameters
-    ----------
-    config : RunConfig
-        Names schedule, warm-up and epochs.
-    step : int
-        From 0.
-    steps_per_epoch : int
-        At least 1.
-
-    Returns
-    -------
-    float
-        In (0, 1]: rises linearly over the warm-up, then stays (``constant``) or falls along half a cosine
-        to nearly 0 in the last step (``cosine``; Loshchilov and Hutter 2017, eq. 5, without restarts).
-        With ``swa`` it stays from the first averaged epoch on.
+    It rises linearly over the warm-up, then stays (``constant``) or falls along half a cosine to nearly 0 in
+    the last step (``cosine``; Loshchilov and Hutter 2017, eq. 5, without restarts). With ``swa`` it stays from the
+    first averaged epoch on.
     """
     total = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total)

@@ -77,18 +77,6 @@ def holds_lesion(dataset: PreparedDataset, rows: np.ndarray) -> bool:
 def make_plan(config: RunConfig, dataset: PreparedDataset) -> Plan:
     """Fill in what the data set decides and check that the run can work.
 
-    Parameters
-    ----------
-    config : RunConfig
-        As given.
-    dataset : PreparedDataset
-        The data set it names.
-
-    Returns
-    -------
-    Plan
-        Complete.
-
     Raises
     ------
     InputError

@@ -104,16 +104,9 @@ def check_same_data(facts: dict[str, Any], dataset: PreparedDataset) -> None:
 
 
 def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: int, processes: int) -> None:
-    """Refuse settings that would change what is computed.
+    """Refuse settings that would change what is computed; `extend` allows more epochs and another patience.
 
-    Parameters
-    ----------
-    former, config : RunConfig
-        The run's settings and those asked for.
-    extend : bool
-        Whether more epochs and another patience are allowed.
-    cases, processes : int
-        Cases that the run took a step, and the number of processes now.
+    `cases` is what the run took a step, `processes` their number now.
 
     Raises
     ------
@@ -145,18 +138,7 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: in
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Say what has changed since the run was last trained, one sentence at the most.
-
-    Parameters
-    ----------
-    before, after : dict
-        ``environment.json`` then and now.
-
-    Returns
-    -------
-    list of str
-        Empty if nothing that can change a result differs.
-    """
+    """Say, by two ``environment.json``, what has changed that can change a result: one sentence, or none."""
     pairs = {"gcsam-med": (before.get("gcsam_med"), after["gcsam_med"])}
     packages = before.get("packages")
     pairs |= {

@@ -114,12 +114,16 @@ def train(
     GcsamMedError
         See `gcsam_med.errors`.
     """
+    return _from_start(_settings(dataset, config, sets, settings), output, callback, again=again)
+
+
+def _settings(
+    dataset: str | RunConfig | None, config: PathLike | None, sets: Sequence[str], settings: dict[str, Any]
+) -> RunConfig:
     if isinstance(dataset, RunConfig):
-        return _from_start(with_overrides(dataset, settings, sets), output, callback, again=again)
+        return with_overrides(dataset, settings, sets)
     given = settings | ({} if dataset is None else {"dataset": dataset})
-    return _from_start(
-        load_config(None if config is None else Path(config), given, sets), output, callback, again=again
-    )
+    return load_config(None if config is None else Path(config), given, sets)
 
 
 def train_folds(
@@ -148,31 +152,28 @@ def train_folds(
     list of TrainingResult
         One a run.
     """
-    if not isinstance(dataset, RunConfig):
-        given = settings | ({} if dataset is None else {"dataset": dataset})
-        dataset = load_config(None if config is None else Path(config), given, sets)
-    else:
-        dataset = with_overrides(dataset, settings, sets)
-    if dataset.rho == "auto" or any(part is not None for part in dataset.folds):
+    wanted = _settings(dataset, config, sets, settings)
+    if wanted.rho == "auto" or any(part is not None for part in wanted.folds):
         raise ConfigError(
             "Training all test folds chooses the folds itself, and takes a fixed rho.",
             "Drop --fold, --test-fold and --leave-out; find rho once with --rho auto, then give it.",
         )
-    folds = open_prepared(dataset.data_root, dataset.dataset).info.folds
+    prepared = open_prepared(wanted.data_root, wanted.dataset)
     results = []
-    for test_fold in (None, *range(folds)):
-        one = dataset.model_copy(update={"test_fold": test_fold})
-        plan = make_plan(one, open_prepared(one.data_root, one.dataset))
-        folder = (Path("runs") if output is None else Path(output)) / run_name(plan.config)
-        if not RunFolder(folder).config_file.is_file():
-            results.append(_from_start(one, folder, callback, again=False))
-        elif _same_settings(RunFolder(folder), one):
-            results.append(resume(folder, callback))
-        else:
-            raise InputError(
-                f"{folder} was made with other settings.", "Move it away, or choose another --output."
-            )
+    for test_fold in (None, *range(prepared.info.folds)):
+        one = wanted.model_copy(update={"test_fold": test_fold})
+        folder = Path(output or "runs") / run_name(make_plan(one, prepared).config)
+        results.append(_begun_or_resumed(one, folder, callback))
     return results
+
+
+def _begun_or_resumed(config: RunConfig, folder: Path, callback: Callback | None) -> TrainingResult:
+    run = RunFolder(folder)
+    if not run.config_file.is_file():
+        return _from_start(config, folder, callback, again=False)
+    if _same_settings(run, config):
+        return resume(folder, callback)
+    raise InputError(f"{folder} was made with other settings.", "Move it away, or choose another --output.")
 
 
 def _from_start(
@@ -448,24 +449,10 @@ class RhoSearch:
 def find_rho(
     config: RunConfig, folder: Path, train: Callable[[RunConfig, Path], tuple[str, float]]
 ) -> RhoSearch:
-    """Train shortly with several radii; what is finished in `folder` is used again.
+    """Train shortly with several radii by `train`; what is finished in `folder` is used again.
 
     All runs start from the same weights and see the same batches. The differences between neighbouring radii
     are often within the noise of the seed: the choice is a sensible radius, not evidence for it.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run to come.
-    folder : Path
-        Where the short runs and ``search.json`` go.
-    train : callable
-        Trains, or goes on training, a configuration in a folder; returns metric and best value.
-
-    Returns
-    -------
-    RhoSearch
-        Every radius with its value.
 
     Raises
     ------
@@ -502,15 +489,7 @@ def _with_rho_found(config: RunConfig, output: Path | None, callback: Callback) 
     base = output or Path("runs") / f"{config.dataset}-{config.optimizer}-seed{config.seed}"
 
     def short_run(short: RunConfig, folder: Path) -> tuple[str, float]:
-        run = RunFolder(folder)
-        if not run.config_file.is_file():
-            result = train(short, folder, callback)
-        elif _same_settings(run, short):
-            result = resume(folder, callback)
-        else:
-            raise InputError(
-                f"{folder} was made with other settings.", "Remove it, or choose another --output."
-            )
+        result = _begun_or_resumed(short, folder, callback)
         return result.metric, result.best
 
     search = find_rho(config, base.with_name(f"{base.name}-rho-search"), short_run)

@@ -99,19 +99,10 @@ def is_better(metric: str, value: float, best: float) -> bool:
 
 
 def own_share(shares: Sequence[Sequence[float]], rank: int, world: int) -> tuple[float, float, int]:
-    """What a process goes on with of the current epoch.
+    """What a process goes on with of the current epoch: its loss_sum, weight and cases.
 
-    Parameters
-    ----------
-    shares : sequence of (loss_sum, weight, cases)
-        Those of each process when the checkpoint was written.
-    rank, world : int
-        This process and how many there are now.
-
-    Returns
-    -------
-    loss_sum, weight, cases : float, float, int
-        Its own, to the last bit, if there are as many processes as then; else an even part of all.
+    `shares` are those of each process when the checkpoint was written. With as many processes as then each
+    gets its own, to the last bit, else an even part of all.
     """
     if len(shares) == world:
         loss_sum, weight, cases = shares[rank]
@@ -173,17 +164,7 @@ def write_history(path: Path, rows: Sequence[Row]) -> None:
 
 
 def draw_curves(path: Path, rows: Sequence[Row], metric: str) -> None:
-    """Draw the losses and the validation metric by epoch as a PNG.
-
-    Parameters
-    ----------
-    path : Path
-        The picture.
-    rows : sequence of mapping
-        Rows of the history, at least one.
-    metric : str
-        Name of the metric that chooses the best epoch, e.g. ``"dice"``.
-    """
+    """Draw the losses and the validation metric of a history (at least one row) as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

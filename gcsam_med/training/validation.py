@@ -37,29 +37,12 @@ def validate(
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, float]:
-    """Measure loss and metrics on the validation split.
+    """Measure loss and metrics on the validation split; each process takes its share of the cases.
 
-    Parameters
-    ----------
-    plan : Plan
-        Names the cases.
-    network : torch.nn.Module
-        Put into eval mode and back into the mode it came in.
-    loss : callable
-        The training loss.
-    cases : StoredCases
-        The validation split, on the network's device.
-    autocast : callable
-        Makes the context for the forward pass.
-    rank, world : int
-        Each process takes its share of the cases; no case is counted twice.
-
-    Returns
-    -------
-    dict
-        ``val_loss`` and, for segmentation, ``val_dice`` and ``val_iou`` (means over cases with a lesion),
-        for classification ``val_accuracy``, ``val_balanced_accuracy`` and ``val_auc`` (one against the
-        rest, mean over classes; left out where it is not defined).
+    The network comes back in the mode it came in. The result holds ``val_loss`` and, for segmentation,
+    ``val_dice`` and ``val_iou`` (means over cases with a lesion), for classification ``val_accuracy``,
+    ``val_balanced_accuracy`` and ``val_auc`` (one against the rest, mean over classes; left out where it is
+    not defined).
     """
     share_buffers(network, world)
     was_training, device = network.training, cases.device

@@ -40,19 +40,9 @@ class Augmentation:
         self._shapes = [[(d.shape[1:], d.dtype) for d in drawn] for drawn in self._draw(0, 0, [0])[0]]
 
     def draws(self, seed: int, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Draw all random numbers of some cases, as one table.
+        """Draw all random numbers of n cases, as one table for `apply`: float32, shape (n, columns).
 
-        Parameters
-        ----------
-        seed, epoch : int
-            Of the run, and from 0.
-        rows : sequence of int, length n
-            The cases' rows in the manifest.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, columns)
-            For `apply`; whole numbers stand in it bit for bit.
+        `rows` are the cases' in the manifest. Whole numbers stand in the table bit for bit.
         """
         drawn, random = self._draw(seed, epoch, rows)
         columns = [draw.reshape(len(rows), -1).view(np.float32) for each in drawn for draw in each]
@@ -75,19 +65,9 @@ class Augmentation:
     def apply(
         self, images: torch.Tensor, masks: torch.Tensor | None, draws: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Transform a batch as drawn; its images may be changed in place.
+        """Transform a batch, as a call does, by rows (B, columns) of the table of `draws` on the same device.
 
-        Parameters
-        ----------
-        images, masks : Tensor
-            As for a call.
-        draws : Tensor of float32, shape (B, columns)
-            Rows of the table, on the same device.
-
-        Returns
-        -------
-        images, masks : Tensor
-            As from a call.
+        The batch's images may be changed in place.
         """
         import torch
 
