@@ -161,8 +161,8 @@ def lr_factor(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     """Part of the peak learning rate that applies in a step (from 0), in (0, 1].
 
     It rises linearly over the warm-up, then stays (``constant``) or falls along half a cosine to nearly 0 in
-    the last step (``cosine``; Loshchilov and Hutter 2017, eq. 5, without restarts). With ``swa`` it stays from the
-    first averaged epoch on.
+    the last step (``cosine``; Loshchilov and Hutter 2017, eq. 5, without restarts). With ``swa`` it stays
+    from the first averaged epoch on.
     """
     total = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total)
