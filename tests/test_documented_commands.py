@@ -75,7 +75,7 @@ def test_the_program_takes_what_the_pages_show(where: str, line: str) -> None:
     command = group.get_command(None, words[0])
     values = command.make_context(words[0], words[1:]).params
     if words[0] == "prepare":
-        assert values["dataset"] in DATASETS or "NAME" in values["dataset"]
+        assert values["merge"] or values["dataset"] in DATASETS or "NAME" in values["dataset"]
         source = values.get("source")
         given = [bool(source), bool(values.get("download")), bool(values.get("demo"))]
         assert sum(given) == 1, "where are the images?"

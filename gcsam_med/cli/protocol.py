@@ -59,6 +59,7 @@ def protocol_command(
 ) -> None:
     """Seal an external test: fix models, cases, outcome and margin, open each external set once, log it."""
     from gcsam_med.compare import protocol
+    from gcsam_med.reporting.text import number, signed
 
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
@@ -92,10 +93,13 @@ def protocol_command(
         return
     found = protocol.run(paths[0], amend=amend, device=device, track=console.track)
     for result in found:
-        rows = [(f"{a['arm']}, external", a["value"], _ends(a["ci95"]), "") for a in result["arms"]]
+        rows = [(f"{a['arm']}, external", number(a["value"]), _ends(a["ci95"]), "") for a in result["arms"]]
         falls = [(a["arm"], a["external_minus_own"]) for a in result["arms"] if a["external_minus_own"]]
-        rows += [(f"{n}, external - own test", f["value"], _ends(f["ci95"]), f["answer"]) for n, f in falls]
-        rows += [(p["pair"], p["value"], _ends(p["ci95"]), p["answer"]) for p in result["pairs"]]
+        rows += [
+            (f"{name}, external - own test", signed(fall["value"]), _ends(fall["ci95"]), fall["answer"])
+            for name, fall in falls
+        ]
+        rows += [(p["pair"], signed(p["value"]), _ends(p["ci95"]), p["answer"]) for p in result["pairs"]]
         title = f"{result['outcome']} on {result['external']}, margin {result['margin']:g}"
         console.table(title, ["what", "value", "95 % interval", "against the margin"], rows, result=True)
     folders = "\n".join(f"Results: {result['folder']}" for result in found)

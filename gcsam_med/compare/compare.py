@@ -13,7 +13,7 @@ import pandas as pd
 
 from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.centres import over_centres
-from gcsam_med.compare.execute import run_here, states
+from gcsam_med.compare.execute import SLIM, run_here, states
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
 from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.compare.tune import plan_study
@@ -24,6 +24,7 @@ from gcsam_med.evaluation.gallery import draw_compared
 from gcsam_med.fields import chosen
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.comparison import CentreStudy, ComparedCase, Comparison
+from gcsam_med.reporting.report import Notice
 from gcsam_med.reporting.text import readable_arm
 from gcsam_med.reporting.write import write_centres, write_comparison
 from gcsam_med.training import Callback
@@ -120,7 +121,17 @@ def compare_study(plan: StudyPlan, options: CompareOptions) -> Comparison:
             "Leave --margin out: the plan has it.",
         )
     centre = plan.centres[0] if plan.centres else None
-    return _compared(finished_of_plan(plan, centre), options, plan)
+    found = _compared(finished_of_plan(plan, centre), options, plan)
+    missing = [name for name, state in states(plan).items() if state != "evaluated"]
+    if not missing:
+        return found
+    notice = Notice(
+        "missing-runs",
+        f"{len(missing)} of {len(plan.runs)} runs missing",
+        f"The study is not finished; these runs are not there: {', '.join(missing)}.",
+        stamp=True,
+    )
+    return replace(found, notices=(notice, *found.notices))
 
 
 def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:
@@ -172,7 +183,7 @@ def _compared(
 
 
 def shown_cases(found: Comparison, finished: Sequence[FinishedRun]) -> tuple[ComparedCase, ...]:
-    """Draw six cases as each arm's first run answers them; none if the data are not at hand.
+    """Draw six cases as each arm's first run answers them; none if data or weights are not at hand.
 
     Those that gain and lose most from the reference to the last arm of its network, mean over the runs, and
     the median. Dice counts, or the probability of the true class.
@@ -188,6 +199,8 @@ def shown_cases(found: Comparison, finished: Sequence[FinishedRun]) -> tuple[Com
     chosen = list({name: kind for kind, name in reversed(chosen)}.items())[::-1]
     names = [str(name) for name, _ in chosen]
     first = [runs[0] for runs in arms]
+    if any((run.root / SLIM).exists() for run in first if run.root is not None):
+        return ()
     try:
         drawn = [
             draw_compared(

@@ -37,18 +37,14 @@ def random_effects(values: npt.ArrayLike, errors: npt.ArrayLike) -> RandomEffect
         If there are fewer than two centres, or an error is not positive.
     """
     from scipy.stats import t
-    from statsmodels.stats.meta_analysis import combine_effects
 
     y, se = np.asarray(values, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     k = len(y)
-    if (
-        k < 2
-        or y.shape != se.shape
-        or not (np.isfinite(y).all() and np.isfinite(se).all() and (se > 0).all())
-    ):
+    if k < 2 or y.shape != se.shape or not (np.isfinite(y) & np.isfinite(se) & (se > 0)).all():
         raise ValueError("Need finite values and positive standard errors of at least two centres.")
-    found = combine_effects(y, se**2, method_re="dl")
-    tau2 = max(0.0, float(found.tau2))
+    fixed = 1 / se**2
+    q = float(fixed @ (y - fixed @ y / fixed.sum()) ** 2)
+    tau2 = max(0.0, (q - (k - 1)) / float(fixed.sum() - fixed @ fixed / fixed.sum()))
     weights = 1 / (se**2 + tau2)
     mean = float(weights @ y / weights.sum())
     error = float(np.sqrt(1 / weights.sum()))
@@ -60,8 +56,5 @@ def random_effects(values: npt.ArrayLike, errors: npt.ArrayLike) -> RandomEffect
         prediction = (mean - reach, mean + reach)
     method = f"random effects of {k} centres (DerSimonian-Laird, Hartung-Knapp)"
     estimate = Estimate(mean, (mean - half, mean + half), k, method)
-    fixed = 1 / se**2
-    q = float(fixed @ (y - fixed @ y / fixed.sum()) ** 2)
-    return RandomEffects(
-        estimate, prediction, float(np.sqrt(tau2)), max(0.0, 1 - (k - 1) / q) if q > 0 else 0.0
-    )
+    i2 = max(0.0, 1 - (k - 1) / q) if q > 0 else 0.0
+    return RandomEffects(estimate, prediction, float(np.sqrt(tau2)), i2)

@@ -311,7 +311,7 @@ def _facts(
     """Facts of each case, as the manifest tells them; the group takes the place of the patient."""
     name, manifest = dataset.info.name, dataset.manifest
     centres = _centre_of(dataset)
-    columns = [column for column in manifest if column not in (*_CONTRACT, CENTRE)]
+    columns = [column for column in map(str, manifest) if column not in (*_CONTRACT, CENTRE)]
     records = manifest.to_dict("records")
     return [
         Facts(

@@ -42,6 +42,18 @@ def test_prediction_interval_is_that_of_higgins() -> None:
     assert found.prediction == pytest.approx((-0.7141 - reach, -0.7141 + reach), abs=2e-3)
 
 
+def test_centres_of_random_sizes_as_in_statsmodels() -> None:
+    """Oracle: statsmodels' DerSimonian-Laird and its interval with estimated scale (Hartung-Knapp)."""
+    from statsmodels.stats.meta_analysis import combine_effects
+
+    values, errors = bcg()
+    found = random_effects(values, errors)
+    wanted = combine_effects(values, errors**2, method_re="dl", use_t=True)
+    assert found.mean.value == pytest.approx(wanted.mean_effect_re)
+    half = found.mean.ci95[1] - found.mean.value
+    assert half == pytest.approx(2.178813 * wanted.sd_eff_w_re_hksj, rel=1e-6)
+
+
 def test_centres_that_agree_have_no_variance_between_them() -> None:
     """Oracle: the fixed-effect mean, by hand: equal errors, so the plain mean; normal interval at least."""
     found = random_effects([0.80, 0.81, 0.79], [0.05, 0.05, 0.05])
