@@ -378,6 +378,9 @@ class EvaluateOptions(Options):
     metrics: Names = option(
         (), "Segmentation: also compute these metrics, which are computed on request only."
     )
+    reader: Names = option(
+        (), "Columns of the manifest with a reader's BI-RADS, call or score, compared with the model."
+    )
     unfinished: bool = option(False, "Accept a run whose training has not ended; the report says so.")
     deep_check: bool = option(
         False, "Read every byte of the data to compare it with the hashes of prepare, not size and time only."

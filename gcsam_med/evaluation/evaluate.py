@@ -30,6 +30,7 @@ from gcsam_med.evaluation.context import (
 )
 from gcsam_med.evaluation.evaluation_log import TEST_PARTS, former_evaluations, log_evaluation
 from gcsam_med.evaluation.gallery import gallery
+from gcsam_med.evaluation.readers import check_readers, readers
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
 from gcsam_med.evaluation.subgroups import subgroups
 from gcsam_med.evaluation.warnings import notices
@@ -130,6 +131,7 @@ def _opened(run_root: Path, options: EvaluateOptions, sealed: SealedCases | None
     context = pool_folds(contexts) if options.folds else contexts[0]
     task = context.model.card.task
     check_request(options.metrics, task)
+    check_readers(context, options)
     if options.min_area and task != "segmentation":
         raise InputError(f"--min-area is for segmentation; this run is for {task}.", "Leave out --min-area.")
     return context
@@ -158,6 +160,7 @@ def _evaluated(context: EvaluationContext, options: EvaluateOptions, track: Trac
         confusion=result.confusion,
         calibration=result.calibration,
         subgroups=subgroups(context, result, track),
+        readers=readers(context, result, options),
         gallery=gallery(context, result, track),
         postprocessing=result.postprocessing,
         folds=_folds(context, result, options),

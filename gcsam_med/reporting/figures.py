@@ -206,6 +206,21 @@ def roc(report: Report) -> Figure:
             point = f"{report.operating.threshold:.3g}"
             at = f"operating point {'of each model' if report.folds else point}"
             axes.plot(1 - spec, sens, "D", color=COLOURS["series-2"], markersize=6, label=at)
+    for k, reader in enumerate(report.readers, start=1):
+        points = [
+            (1 - spec.value, sens.value)
+            for _, sens, spec in reader.cuts
+            if sens.value is not None and spec.value is not None
+        ]
+        axes.plot(
+            *zip((1, 1), *points, (0, 0), strict=True),
+            LINES[k % len(LINES)],
+            marker=MARKERS[k % len(MARKERS)],
+            color=COLOURS[SERIES[(k + 1) % len(SERIES)]],
+            linewidth=0.9,
+            markersize=5,
+            label=label(f"reader: {reader.column}"),
+        )
     _square(axes, "1 - specificity", "Sensitivity")
     axes.legend(loc="lower right")
     return figure

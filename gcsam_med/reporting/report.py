@@ -174,6 +174,26 @@ class Subgroup:
 
 
 @dataclass(frozen=True)
+class ReaderFacts:
+    """A reader's ratings beside the model, on the cases that are rated."""
+
+    column: str  #: Of the manifest.
+    levels: tuple[str, ...]  #: The ratings, the least suspicious first.
+    #: n, n_groups, left_out: Rated cases and their groups; cases without a rating.
+    n: int
+    n_groups: int
+    left_out: int
+    call_from: str | None  #: The least rating that is a call for the finding, where the scale says so.
+    cuts: tuple[tuple[str, Estimate, Estimate], ...]  #: Sensitivity and specificity from each rating on.
+    #: auc_model, auc_reader, difference, p_value: On the same cases; model minus reader.
+    auc_model: Estimate
+    auc_reader: Estimate
+    difference: Estimate
+    p_value: float | None
+    agreement: Estimates  #: Weighted kappa with other readers, by column, and with the model's calls.
+
+
+@dataclass(frozen=True)
 class Exhibit:
     """A case worth looking at."""
 
@@ -207,6 +227,7 @@ class Report:
     confusion: np.ndarray | None = None  #: Classification: rows truth, columns call.
     calibration: Calibration | None = None  #: Classification.
     subgroups: tuple[Subgroup, ...] = ()  #: By columns of the manifest.
+    readers: tuple[ReaderFacts, ...] = ()  #: Classification: readers beside the model.
     gallery: tuple[Exhibit, ...] = ()  #: Failures and successes.
     folds: tuple[FoldFacts, ...] = ()  #: The models, where the test folds of several are pooled.
     #: Segmentation: what each option of `predict` would do to the main metrics.

@@ -258,6 +258,7 @@ def metrics_json(report: Report) -> dict[str, Any]:
             for part in report.subgroups
         ],
         **({"folds": report.folds} if report.folds else {}),
+        **({"readers": report.readers} if report.readers else {}),
         **({"centre": report.data.centre} if report.data.centre else {}),
         "operating_point": report.operating,
         "calibration": None

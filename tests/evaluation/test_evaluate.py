@@ -358,3 +358,46 @@ def test_images_trained_on_are_found_in_external_data(tmp_path):
     report = evaluate_run(run, "train", dataset="copy", **FAST)
     notice = next(n for n in report.notices if n.key == "trained-on")
     assert notice.title == f"{report.data.n_cases} images were trained on"
+
+
+def test_a_reader_is_compared_with_the_model(binary, tmp_path):
+    """Oracle: scikit-learn, from the column of the manifest and the report's own cases."""
+    run, _ = binary
+    report = evaluate_run(run, reader=("birads",), **FAST)
+    (reader,) = report.readers
+    manifest = pd.read_csv(run.parents[1] / "data/prepared/toy/manifest.csv", dtype=str).set_index("case_id")
+    rating = manifest.loc[report.cases["case_id"], "birads"].astype(int).to_numpy()
+    truth = (report.cases["label"] == "malignant").to_numpy()
+    assert reader.auc_reader.value == pytest.approx(sk.roc_auc_score(truth, rating))
+    assert reader.auc_model.value == pytest.approx(sk.roc_auc_score(truth, report.cases["prob_malignant"]))
+    assert reader.difference.value == pytest.approx(reader.auc_model.value - reader.auc_reader.value)
+    assert reader.call_from == "4"
+    called = (report.cases["predicted"] == "malignant").to_numpy()
+    kappa = reader.agreement["the model's calls"]
+    assert kappa.value == pytest.approx(sk.cohen_kappa_score(rating >= 4, called))
+    sensitivity = dict((level, found.value) for level, found, _ in reader.cuts)["4"]
+    assert sensitivity == pytest.approx(sk.recall_score(truth, rating >= 4))
+    files = write_report(report, tmp_path)
+    page = files[0].read_text()
+    assert "Calling from each rating on" in page
+    assert "reader: birads" in (tmp_path / "figures/roc.svg").read_text()
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["readers"][0]["auc_reader"]["value"] == reader.auc_reader.value
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "said"),
+    [
+        ("binary", "birad", "Did you mean 'birads'"),
+        ("binary", "device", "neither BI-RADS"),
+        ("segmentation", "birads", "tells two classes apart"),
+    ],
+)
+def test_a_column_that_is_no_reader_is_refused_before_the_split_is_used(kind, column, said, tmp_path):
+    """Oracle: the message; the run's log of evaluations stays empty."""
+    run = copied_run(tmp_path, kind)
+    before = RunFolder(run).evaluations()
+    with pytest.raises(InputError) as refused:
+        evaluate_run(run, reader=(column,), **FAST)
+    assert said in f"{refused.value.message} {refused.value.advice}"
+    assert RunFolder(run).evaluations() == before
