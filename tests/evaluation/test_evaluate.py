@@ -365,7 +365,9 @@ def test_a_reader_is_compared_with_the_model(binary, tmp_path):
     run, _ = binary
     report = evaluate_run(run, reader=("birads",), **FAST)
     (reader,) = report.readers
-    manifest = pd.read_csv(run.parents[1] / "data/prepared/toy/manifest.csv", dtype=str).set_index("case_id")
+    manifest = pd.read_csv(trained_runs()["data"] / "prepared/toy/manifest.csv", dtype=str).set_index(
+        "case_id"
+    )
     rating = manifest.loc[report.cases["case_id"], "birads"].astype(int).to_numpy()
     truth = (report.cases["label"] == "malignant").to_numpy()
     assert reader.auc_reader.value == pytest.approx(sk.roc_auc_score(truth, rating))
@@ -375,7 +377,7 @@ def test_a_reader_is_compared_with_the_model(binary, tmp_path):
     called = (report.cases["predicted"] == "malignant").to_numpy()
     kappa = reader.agreement["the model's calls"]
     assert kappa.value == pytest.approx(sk.cohen_kappa_score(rating >= 4, called))
-    sensitivity = dict((level, found.value) for level, found, _ in reader.cuts)["4"]
+    sensitivity = {level: found.value for level, found, _ in reader.cuts}["4"]
     assert sensitivity == pytest.approx(sk.recall_score(truth, rating >= 4))
     files = write_report(report, tmp_path)
     page = files[0].read_text()
