@@ -96,6 +96,36 @@ def test_finished_runs_give_the_same_comparison(study, tmp_path):
     assert one["pairs"][0]["p_value"] == wanted["p_value"]
 
 
+def test_a_margin_is_named_before_the_results(study, tmp_path, capsys):
+    """Oracle: exit 2 with a way out; finished runs are compared with one, and the report says when it came."""
+    before = (study / "study.json").read_bytes()
+    assert run([*options(study.parent), "--margin", "0.05"]) == 2
+    assert "cannot be named or changed" in " ".join(capsys.readouterr().err.split())
+    assert (study / "study.json").read_bytes() == before
+    runs = [str(p) for arm in ("adam", "gcsam") for p in sorted((study / "runs").glob(f"*-{arm}-seed*"))]
+    folder = str(tmp_path / "c")
+    assert run(["compare", *runs, "-q", "--resamples", "200", "--margin", "0.05", "--output", folder]) == 0
+    found = json.loads((tmp_path / "c/comparison.json").read_text())
+    assert (found["margin"], found["margin_before"]) == (0.05, False)
+    assert found["pairs"][0]["answer"] == "not answerable"  # two seeds
+    assert "Margin named afterwards" in (tmp_path / "c/comparison.html").read_text()
+
+
+def test_a_study_tells_how_large_the_next_one_has_to_be(study, tmp_path, capsys):
+    """Oracle: more seeds take no more groups; the files are there; what one arm tells is said to be a guess."""
+    command = ["plan", str(study), "--margin", "0.05", "--seeds", "3,10", "--json", "-o", str(tmp_path / "p")]
+    assert run(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    needed = [row["needed"]["not worse"] for row in found["rows"]]
+    assert needed[0] is None or needed[0] >= needed[1]
+    assert found["basis"] == "gcsam minus adam, 2 seeds"
+    assert {p.name for p in (tmp_path / "p").iterdir()} == {"power.svg", "power.png", "plan.json"}
+    assert run(["plan", str(study / "runs/basic-unet-adam-seed0"), "--margin", "0.05", "--json"]) == 0
+    assert "what seeds add is not known" in json.loads(capsys.readouterr().out)["basis"]
+    assert run(["plan", str(study), "--margin", "0.05", "--arms", "adam,gcsamm"]) == 2
+    assert "Did you mean 'gcsam'" in capsys.readouterr().err
+
+
 def test_a_dry_run_starts_nothing(study, tmp_path, capsys):
     """Oracle: no folder appears; as many runs are named as the options ask for."""
     command = [*options(study.parent)[:-1], str(tmp_path / "new"), "--dry-run", "--json"]
