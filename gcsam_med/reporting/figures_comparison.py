@@ -68,7 +68,8 @@ def draw_comparison(comparison: Comparison) -> list[Drawn]:
                 "differences",
                 f"Differences in {name}",
                 "Second arm minus first, on the same cases. Intervals are not corrected for the number of "
-                "pairs, the verdicts are.",
+                "pairs, the verdicts are."
+                + ("" if comparison.margin is None else " Dotted lines: the margin."),
                 " ".join(
                     f"{readable_arm(p.second)} minus {readable_arm(p.first)}: {estimate_text(p.difference)}."
                     for p in comparison.pairs

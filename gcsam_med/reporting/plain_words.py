@@ -132,7 +132,13 @@ def of_comparison(comparison: Comparison, metric: str, language: Language = "en"
             say(f"found_{pair.verdict}", second=readable_arm(pair.second), first=readable_arm(pair.first),
                 value=abs(value), low=low, high=high)
         )  # fmt: skip
-    left = len(comparison.pairs) - len(comparison.shown)
+    equivalent = [pair for pair in comparison.pairs if pair.answer == "equivalent"]
+    for pair in equivalent:
+        found.append(
+            say("found_equivalent", second=readable_arm(pair.second), first=readable_arm(pair.first),
+                margin=comparison.margin)
+        )  # fmt: skip
+    left = len([pair for pair in comparison.pairs if pair not in (*comparison.shown, *equivalent)])
     if left:
         found.append(say("found_no_difference", n_pairs=left, all_pairs=len(comparison.pairs)))
     not_said = [say("not_clinical")]

@@ -224,4 +224,10 @@ def sentence(comparison: Comparison) -> str:
     left = len(comparison.pairs) - len(shown)
     if left:
         texts.append(f"For {count(left, 'other pair' if shown else 'pair')} no difference was shown.")
+    for pair in comparison.pairs if comparison.margin is not None else ():
+        names = readable_arm(pair.first), readable_arm(pair.second)
+        if pair.answer == "equivalent":
+            texts.append(f"{names[1]} and {names[0]} are equivalent within {comparison.margin:g}.")
+        elif pair.answer == "not worse" and pair.verdict != "higher":
+            texts.append(f"{names[1]} is not worse than {names[0]} by {comparison.margin:g}.")
     return " ".join(texts)

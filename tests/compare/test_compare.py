@@ -97,7 +97,7 @@ def test_finished_runs_give_the_same_comparison(study, tmp_path):
 
 
 def test_a_margin_is_named_before_the_results(study, tmp_path, capsys):
-    """Oracle: exit 2 with a way out; finished runs are compared with one, and the report says when it came."""
+    """Oracle: exit 2 and the plan as before; finished runs are compared with one that is said to be late."""
     before = (study / "study.json").read_bytes()
     assert run([*options(study.parent), "--margin", "0.05"]) == 2
     assert "cannot be named or changed" in " ".join(capsys.readouterr().err.split())
@@ -112,7 +112,7 @@ def test_a_margin_is_named_before_the_results(study, tmp_path, capsys):
 
 
 def test_a_study_tells_how_large_the_next_one_has_to_be(study, tmp_path, capsys):
-    """Oracle: more seeds take no more groups; the files are there; what one arm tells is said to be a guess."""
+    """Oracle: more seeds take no more groups; the files are there; what one run cannot tell is said."""
     command = ["plan", str(study), "--margin", "0.05", "--seeds", "3,10", "--json", "-o", str(tmp_path / "p")]
     assert run(command) == 0
     found = json.loads(capsys.readouterr().out)

@@ -57,7 +57,7 @@ def test_one_run_tells_less_and_says_so(runs, monkeypatch) -> None:
 
 def test_mistakes_are_named(runs) -> None:
     """Oracle: the message names the mistake."""
-    with pytest.raises(InputError, match="Did you mean|no arm of the pilot|arm of the pilot"):
+    with pytest.raises(InputError, match="arm of the pilot"):
         planning.plan_size(["study"], margin=0.03, arms="adam,samm")
     with pytest.raises(InputError, match="main metric is dice, not auc"):
         planning.plan_size(["study"], margin=0.03, metric="auc")
