@@ -114,6 +114,12 @@ def show_report(report: Report) -> None:
             row = METRICS[report.task][key]
             shown = value(estimate, row.unit), interval(estimate, row.unit)
             rows.append((row.heading(report.policy), *shown, estimate.n))
+    for reader in report.readers:
+        for what, found in (
+            (f"AUC of {reader.column}", reader.auc_reader),
+            ("model minus it", reader.difference),
+        ):
+            rows.append((what, value(found), interval(found), reader.n))
     material = report.data
     console.table(
         f"{report.model.run}: {material.part} of {material.title}, {material.n_cases} cases",
