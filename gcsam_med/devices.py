@@ -1,10 +1,11 @@
-"""Devices, memory, and the processor cores that this process may use."""
+"""Devices, memory, the processor cores that this process may use, and installed packages."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,14 @@ def _cgroup_folders() -> list[Path]:
             folder = root / path.lstrip("/")
             folders += [folder, *(p for p in folder.parents if p.is_relative_to(root))]
     return folders
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def limit_threads() -> int:

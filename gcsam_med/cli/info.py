@@ -17,6 +17,7 @@ import typer
 from gcsam_med import __version__
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import DataRoot, from_models
+from gcsam_med.devices import installed_version
 from gcsam_med.errors import GcsamMedError, unknown_name
 
 DISTRIBUTION = "gcsam-med"
@@ -218,7 +219,7 @@ def _python() -> Iterator[Check]:
         yield Check("Python", found, "missing", f"Install Python {wanted} or newer.")
     else:
         yield Check("Python", found)
-    if _version_of(DISTRIBUTION) is None:
+    if installed_version(DISTRIBUTION) is None:
         advice = "Install it to have its packages checked: pip install -e ."
         yield Check("gcsam-med", f"{__version__}, run from its source", "warning", advice)
     else:
@@ -230,7 +231,7 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     from packaging.requirements import Requirement
 
     needed: dict[str, list[tuple[str, str]]] = {"": []}
-    if _version_of(DISTRIBUTION) is None:  # run from its source
+    if installed_version(DISTRIBUTION) is None:  # run from its source
         return needed
     extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     for text in metadata.requires(DISTRIBUTION) or []:
@@ -244,18 +245,11 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     return needed
 
 
-def _version_of(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _packages() -> Iterator[Check]:
     from packaging.specifiers import SpecifierSet
 
     for name, wanted in _requirements()[""]:
-        found = _version_of(name)
+        found = installed_version(name)
         advice = f'pip install "{name}{wanted}"'
         if found is None:
             yield Check(f"package {name}", "not installed", "missing", advice)
@@ -269,12 +263,14 @@ def _extras() -> Iterator[Check]:
     for extra, needed in _requirements().items():
         if extra in ("", "dev"):
             continue
-        absent = [name for name, _ in needed if _version_of(name) is None]
+        absent = [name for name, _ in needed if installed_version(name) is None]
         if absent:
             advice = f'If wanted: pip install "gcsam-med[{extra}]"'
             yield Check(f"extra {extra}", f"without {', '.join(absent)}", "optional", advice)
         else:
-            yield Check(f"extra {extra}", ", ".join(f"{name} {_version_of(name)}" for name, _ in needed))
+            yield Check(
+                f"extra {extra}", ", ".join(f"{name} {installed_version(name)}" for name, _ in needed)
+            )
 
 
 def _cuda_device(number: int) -> Check:

@@ -53,7 +53,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     EnvironmentFault
         If the disk refuses (full, read-only, no permission); former checkpoints are untouched.
     """
-    data = _packed(state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
     path = folder / f"step-{step:08d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,12 +111,6 @@ class _Entry:
     file: str
     step: int
     sha256: str | None
-
-
-def _packed(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
 
 
 def _unpacked(path: Path, data: bytes) -> dict[str, Any]:

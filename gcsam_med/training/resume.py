@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gcsam_med import __version__
 from gcsam_med.config import EXTEND_FIELDS, MACHINE_FIELDS, STEP_FIELDS, RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.devices import usable_cores
+from gcsam_med.devices import installed_version, usable_cores
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
 from gcsam_med.reading import read_json
 from gcsam_med.runs import RunFolder
@@ -21,16 +20,9 @@ from gcsam_med.training.checkpoint import Checkpoint
 from gcsam_med.training.state import TrainingState, own_share
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "monai",
-    "lightning-fabric",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pillow",
+    "torch", "torchvision", "monai", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow",
     "pydicom",
-)
+)  # fmt: skip
 
 
 def environment(
@@ -42,7 +34,7 @@ def environment(
         "gcsam_med": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cpu_cores": usable_cores(),
@@ -192,10 +184,3 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
             shaped = isinstance(value, torch.Tensor) and value.numel() != 1
             if shaped and value.shape != parameter.shape:
                 raise ValueError(f"{name} is {tuple(value.shape)} for weights of {tuple(parameter.shape)}")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -7,7 +7,6 @@ not have ready are expressions over NumPy and Pillow.
 from __future__ import annotations
 
 import io
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from gcsam_med import __version__
+from gcsam_med.devices import installed_version
 from gcsam_med.errors import InputError
 from gcsam_med.files import write_json
 from gcsam_med.inference.export.exported_run import USE, ExportedRun
@@ -99,11 +99,11 @@ def metadata(run: ExportedRun) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": "1.0.0",
         "changelog": {"1.0.0": f"exported by gcsam-med {__version__}"},
-        "monai_version": _version("monai"),
-        "pytorch_version": _version("torch"),
-        "numpy_version": _version("numpy"),
+        "monai_version": installed_version("monai") or "any",
+        "pytorch_version": installed_version("torch") or "any",
+        "numpy_version": installed_version("numpy") or "any",
         "required_packages_version": {
-            name: _version(name)
+            name: installed_version(name) or "any"
             for name in ("pillow", "torchvision", "einops", "fire", "pytorch-ignite")
             if _needed(name, run)
         },
@@ -181,13 +181,6 @@ def _scores(run: ExportedRun) -> dict[str, float]:
         for metric, found in content.get("metrics", {}).items()
         if isinstance(found, dict) and found.get("value") is not None
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "any"
 
 
 def inference_config(run: ExportedRun) -> dict[str, Any]:
