@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 
 from gcsam_med import __version__
 from gcsam_med.config import EvaluateOptions, PathLike
+from gcsam_med.datasets.prepared import SPLITS
 from gcsam_med.datasets.selection import took_part
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.classification import evaluate_classification
@@ -259,7 +261,8 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
         classes=counts,
         excluded=context.selection.excluded,
         synthetic=info.synthetic,
-        splits=info.counts,
+        splits=_splits(context),
+        test_fold=None if context.external or context.pooled else context.config.test_fold,
         split_from=info.split_from,
         split_seed=info.seed,
         mask_target=info.mask_target,
@@ -267,6 +270,19 @@ def _data_facts(context: EvaluationContext, result: TaskResult) -> DataFacts:
         citation=info.citation,
         sha256=info.content_sha256,
     )
+
+
+def _splits(context: EvaluationContext) -> Mapping[str, Any]:
+    """Cases by split and class: of this run where it chose its own folds, else of the data set."""
+    data, folds = context.dataset, context.config.folds
+    if context.external or context.pooled or all(choice is None for choice in folds):
+        return data.info.counts
+    labels = data.manifest["label"].to_numpy(dtype=str)
+    counts = {}
+    for split in SPLITS:
+        own = labels[data.rows(split, *folds)]
+        counts[split] = {"cases": len(own), **{c: int((own == c).sum()) for c in data.info.classes}}
+    return counts
 
 
 def evaluation_folder(report: Report, run_root: Path) -> Path:

@@ -58,7 +58,7 @@ class DataFacts:
     classes: Mapping[str, int]  #: Cases of each class, in the order of the classes.
     excluded: Mapping[str, int]  #: Cases of the split that do not take part, by reason.
     synthetic: bool  #: Whether the images are generated.
-    splits: Mapping[str, Any]  #: Cases by split and class of the whole data set, from its ``dataset.json``.
+    splits: Mapping[str, Any]  #: Cases by split and class of the whole data set, as the run divided it.
     split_from: str  #: ``drawn``, ``source``, ``file`` or empty: where the split comes from.
     split_seed: int  #: Seed of a drawn split.
     mask_target: str  #: What masks outline.
@@ -68,6 +68,7 @@ class DataFacts:
     sha256: str
     centre: str = ""  #: The centre that took no part in training, where all its cases are evaluated.
     sealed: bool = False  #: Whether a protocol fixed the cases.
+    test_fold: int | None = None  #: The fold that was the run's test set, where it was not the test split.
 
     @property
     def part(self) -> str:
@@ -76,6 +77,8 @@ class DataFacts:
             return "sealed cases"
         if self.centre:
             return f"left-out centre {self.centre}"
+        if self.test_fold is not None and self.split == "test":
+            return f"test fold {self.test_fold}"
         return "pooled test folds" if self.split == "folds" else f"{self.split} split"
 
 

@@ -277,7 +277,7 @@ def test_methods_and_checklist_count_who_trained():
     text = Page(report_html(report, [])).text
     assert f"{n} images of toy ({val} more for validation; {healthy} without a lesion took no part)" in text
     assert "which had the highest mean Dice on the validation split" in text
-    took = f"{n} images trained and {val} images validated the model; left out of these: {healthy} without"
+    took = f"{n} images for training and {val} for validation; left out of these: {healthy} without"
     assert text.count(took) == 4  # CLAIM 8, 10, 12 and 35
     drawn = replace(report, data=replace(report.data, split_from="drawn", split_seed=7))
     assert (
