@@ -100,9 +100,9 @@ def show(done: dict[str, list[pd.DataFrame]]) -> None:
         print(f"{title}: " + ", ".join(f"{name} {x.mean():.3f}" for name, x in found.items()))
         for name in list(found)[1:]:
             difference = found[name] - found["without"]
-            if len(difference) > 1:
-                low, high = crossed_effects(difference, groups[keep]).mean.ci95 or (np.nan, np.nan)
-                print(f"  {name} - without: {difference.mean():+.3f} (95 % CI {low:+.3f} to {high:+.3f})")
+            ends = crossed_effects(difference, groups[keep]).mean.ci95 if len(difference) > 1 else None
+            interval = f" (95 % CI {ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
+            print(f"  {name} - without: {difference.mean():+.3f}{interval}")
     print(flush=True)
 
 
