@@ -65,7 +65,7 @@ def _for_tuning(options: CompareOptions) -> CompareOptions:
 
 
 def tuning_plan(one_each: StudyPlan, tune: Sequence[str]) -> StudyPlan:
-    """Plan the tries of each run of a plan made with `for_tuning`."""
+    """Plan the tries of each run of a plan that has one run for each network and arm."""
     runs = [
         PlannedRun(
             f"{run.name}-" + "-".join(f"{key}{value:g}" for key, value in values.items()),
@@ -85,7 +85,7 @@ def grid(config: RunConfig, tune: Sequence[str], arm: str = "") -> list[dict[str
     the same range.
     """
     own = {"lr": float(config.lr or 0), "rho": float(config.rho or 0)}
-    if "rho" not in tune or OPTIMIZERS[config.optimizer].ascends:
+    if "rho" not in tune or (OPTIMIZERS[config.optimizer].ascends and own["rho"]):
         return [
             {key: _rounded(own[key] * factor) for key, factor in zip(tune, factors, strict=True)}
             for factors in product(*(FACTORS[key] for key in tune))
