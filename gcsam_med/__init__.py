@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from gcsam_med.evaluation.evaluate import evaluate
     from gcsam_med.inference import Classification, Model, Segmentation, load
     from gcsam_med.inference.predict import Predicted, predict
+    from gcsam_med.preparation.merge import merge
     from gcsam_med.preparation.prepare import Outcome, prepare
     from gcsam_med.reporting import Report
     from gcsam_med.reporting.comparison import Comparison
@@ -21,7 +22,7 @@ _HOMES = {
     "config": ("CompareOptions", "EvaluateOptions", "PredictOptions", "PrepareOptions", "RunConfig"),
     "evaluation": ("evaluate",),
     "inference": ("Classification", "Model", "Predicted", "Segmentation", "load", "predict"),
-    "preparation": ("Outcome", "prepare"),
+    "preparation": ("Outcome", "merge", "prepare"),
     "reporting": ("Report",),
     "reporting.comparison": ("Comparison",),
     "training": ("TrainingResult", "resume", "train", "train_folds"),
@@ -45,6 +46,7 @@ __all__ = [
     "compare_optimizers",
     "evaluate",
     "load",
+    "merge",
     "predict",
     "prepare",
     "resume",

@@ -22,6 +22,7 @@ from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.gallery import draw_compared
 from gcsam_med.fields import chosen
+from gcsam_med.preparation import merge
 from gcsam_med.progress import Track, silent
 from gcsam_med.reporting.comparison import CentreStudy, ComparedCase, Comparison
 from gcsam_med.reporting.report import Notice
@@ -68,6 +69,9 @@ def compare_optimizers(
     """
     settings = {name: value for name, value in fields.items() if name not in CompareOptions.model_fields}
     options = chosen(CompareOptions, options, **{k: v for k, v in fields.items() if k not in settings})
+    if options.datasets:
+        root = settings.get("data_root", "data")
+        settings["dataset"] = merge(options.datasets, root, track=track).dataset.info.name
     if bool(runs) == ("dataset" in settings):
         raise InputError("compare takes either finished runs, or a data set for which to train new ones.")
     if runs:

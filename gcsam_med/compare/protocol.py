@@ -22,11 +22,11 @@ import gcsam_med
 from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.finished_runs import arm_names, comparable, finished_of_evaluation
 from gcsam_med.config import EvaluateOptions
-from gcsam_med.datasets.prepared import PlaneReader, PreparedDataset, open_prepared
+from gcsam_med.datasets.prepared import INFO, PlaneReader, PreparedDataset, open_prepared, prepared_root
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate
-from gcsam_med.evaluation.context import SealedCases
+from gcsam_med.evaluation.context import SealedCases, check_fit
 from gcsam_med.fields import Name
 from gcsam_med.files import append_line, write_json
 from gcsam_med.metrics.table import main_metric
@@ -235,6 +235,8 @@ def run(path: Path, *, amend: str = "", device: str = "auto", track: Track = sil
         )
     for frozen in protocol.runs:
         _check_run(frozen, protocol.outcome)
+    for external in protocol.external:
+        _check_set(external, Path(protocol.data_root))
     if amend:
         _append(path, "amendment", {"reason": amend, "code_sha256": code_sha256(), "opened_before": again})
     found = []
@@ -250,9 +252,7 @@ def _look(path: Path, external: FrozenSet, device: str, track: Track) -> dict[st
     _append(path, "look", {"external": external.name, "look": number})
     there = standing(path)
     protocol = there.protocol
-    dataset = open_prepared(Path(protocol.data_root), external.name)
-    if dataset.info.content_sha256 != external.content_sha256:
-        raise InputError(f"'{external.name}' was prepared anew since the protocol was frozen.", _ANEW)
+    open_prepared(Path(protocol.data_root), external.name, deep=True)
     folder = _results_of(path) / (external.name if number == 1 else f"{external.name}-look{number}")
     reasons = [e.what["reason"] for e in there.entries if e.event == "amendment"]
     notice = Notice(
@@ -366,6 +366,13 @@ def _check_run(frozen: FrozenRun, outcome: str) -> None:
             raise InputError(f"The {what} of {frozen.path} are not those that were frozen.", _ANEW)
 
 
+def _check_set(external: FrozenSet, data_root: Path) -> None:
+    """Refuse a set that says of itself that it is another one; its files are not opened for that."""
+    found = read_json_or_empty(prepared_root(data_root, external.name) / INFO).get("content_sha256")
+    if found != external.content_sha256:
+        raise InputError(f"'{external.name}' is not there as it was when the protocol was frozen.", _ANEW)
+
+
 def _frozen_set(
     dataset: PreparedDataset, runs: Sequence[RunFolder], data_root: Path, track: Track
 ) -> FrozenSet:
@@ -377,6 +384,7 @@ def _frozen_set(
     homes: dict[str, PreparedDataset] = {}
     for run_folder in runs:
         card, config = load_card(run_folder.model), run_folder.config()
+        check_fit(card, dataset)  # an evaluation that fails later would use up the look
         if card.dataset_sha256 == dataset.info.content_sha256:
             raise InputError(f"'{dataset.info.name}' is the set that {run_folder.root} was trained on.")
         homes[card.dataset] = open_prepared(config.data_root, card.dataset)

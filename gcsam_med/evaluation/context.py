@@ -20,7 +20,7 @@ from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.reading import read_json_or_empty
 from gcsam_med.reporting.report import Calibration, Estimates, Notice, Operating
-from gcsam_med.runs import RunFolder, TrainedModel, load_card, load_model
+from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_card, load_model
 from gcsam_med.runs.calibration import CalibrationFile, load_calibration
 
 MAX_JSON_BYTES = 8 * 2**20
@@ -154,7 +154,7 @@ def open_evaluation(
         data = home
     else:
         data = open_prepared(root, dataset, deep=deep_check)
-    _check_fit(model, data)
+    check_fit(model.card, data)
     segmentation = model.card.task == "segmentation"
     own = data.info.name == model.card.dataset
     chosen = select_cases(
@@ -261,8 +261,9 @@ def _home(
     return None, note
 
 
-def _check_fit(model: TrainedModel, dataset: PreparedDataset) -> None:
-    card, info = model.card, dataset.info
+def check_fit(card: ModelCard, dataset: PreparedDataset) -> None:
+    """Raise an `InputError` if a model cannot be evaluated on a data set."""
+    info = dataset.info
     if card.task == "segmentation" and not info.has_masks:
         raise InputError(f"'{info.name}' has no masks, so a segmentation cannot be evaluated on it.")
     if card.task == "classification" and not set(card.classes) & set(info.classes):

@@ -108,6 +108,12 @@ def test_other_weights_and_other_code_are_refused(frozen: Path, monkeypatch: pyt
     with pytest.raises(InputError, match="another version"):
         protocol.run(frozen, device="cpu")
     monkeypatch.undo()
+    info = frozen.parent / "data/prepared/far/dataset.json"
+    content = info.read_text()
+    info.write_text(content.replace(protocol.standing(frozen).protocol.external[0].content_sha256, "0" * 64))
+    with pytest.raises(InputError, match="'far' is not there as it was"):
+        protocol.run(frozen, device="cpu")
+    info.write_text(content)
     calibration = frozen.parent / "runs/r1/model/calibration.json"
     content = json.loads(calibration.read_text())
     content.pop("sealed_sha256", None)
@@ -117,11 +123,20 @@ def test_other_weights_and_other_code_are_refused(frozen: Path, monkeypatch: pyt
     assert len(protocol.standing(frozen).entries) == 1
 
 
+def test_a_set_that_does_not_fit_is_refused_before_it_is_sealed(frozen: Path, tmp_path: Path) -> None:
+    """Oracle: models take 32 pixels; a look at images of 40 would be used up by an error."""
+    with_fingerprints(make_prepared(tmp_path / "data", n=24, size=40, name="large", seed=6), 3)
+    runs, path = [tmp_path / "runs/r0"], tmp_path / "other.json"
+    with pytest.raises(InputError, match="squares of 32 pixels"):
+        protocol.freeze(runs, ["large"], path, outcome="auc", margin=0.05, data_root=tmp_path / "data")
+    assert not path.exists()
+
+
 def test_a_look_that_is_killed_counts(frozen: Path) -> None:
     """Oracle: the log; a process killed when it opens the set leaves a look without a result."""
     pid = os.fork()
     if not pid:
-        protocol.open_prepared = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        protocol.open_prepared = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         protocol.run(frozen, device="cpu")
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
