@@ -277,7 +277,7 @@ def _joined_info(
         has_masks=any(info.has_masks for info in infos),
         mask_target=next((info.mask_target for info in infos if info.has_masks), first.mask_target),
         synthetic=any(info.synthetic for info in infos),
-        group_kind=next(kind for kind in ("image", "near-duplicate", "patient") if kind in kinds),  # type: ignore[arg-type]
+        group_kind=next(kind for kind in ("image", "near-duplicate", "patient") if kind in kinds),
         seed=options.seed,
         split_from="drawn",
         folds=options.folds,

@@ -127,7 +127,7 @@ def test_a_set_that_does_not_fit_is_refused_before_it_is_sealed(frozen: Path, tm
     """Oracle: models take 32 pixels; a look at images of 40 would be used up by an error."""
     with_fingerprints(make_prepared(tmp_path / "data", n=24, size=40, name="large", seed=6), 3)
     runs, path = [tmp_path / "runs/r0"], tmp_path / "other.json"
-    with pytest.raises(InputError, match="squares of 32 pixels"):
+    with pytest.raises(InputError, match="32x32 pixels"):
         protocol.freeze(runs, ["large"], path, outcome="auc", margin=0.05, data_root=tmp_path / "data")
     assert not path.exists()
 
