@@ -1,7 +1,7 @@
 #!/bin/bash
 # Shows on a CPU that a study cut by time and continued in another folder equals one that was not cut:
-#   bash scripts/gpu-study-check.sh [MINUTES-OF-THE-FIRST-PART]   (default 0.5; takes a few minutes in all)
-# Compared: cases.csv of every run, byte for byte.
+#   bash scripts/gpu-study-check.sh [MINUTES-OF-THE-FIRST-PART]
+# Without minutes the first part is stopped when one run is finished. It takes a few minutes in all. Compared: cases.csv of every run, byte for byte.
 set -eu
 cd "$(dirname "$0")/.."
 export PYTHON=${PYTHON:-python} PYTHONPATH=${PYTHONPATH:-$PWD} JOBS=1 EVERY=1
@@ -17,7 +17,14 @@ parts:
 YAML
 study() { bash scripts/gpu-study.sh "$1" "$2" "$folder/tiny.yaml" --data-root "$folder/data" --device cpu --quiet || true; }
 finished() { find "$1" -name slim | wc -l; }
-study "${1:-0.5}" "$folder/first"
+if [ $# -gt 0 ]; then
+    study "$1" "$folder/first"
+else
+    study 60 "$folder/first" & first=$!
+    mkdir -p "$folder/first"
+    until [ "$(finished "$folder/first")" -ge 1 ]; do sleep 0.5; done
+    pkill -TERM -P $first || true; wait $first || true
+fi
 echo "after the first part: $(finished "$folder/first") of 4 runs"
 cp -R "$folder/first" "$folder/second"
 study 60 "$folder/second"
