@@ -1,7 +1,8 @@
 #!/bin/bash
 # Shows on a CPU that a study cut by time and continued in another folder equals one that was not cut:
 #   bash scripts/gpu-study-check.sh [MINUTES-OF-THE-FIRST-PART]
-# Without minutes the first part is stopped when one run is finished. It takes a few minutes in all. Compared: cases.csv of every run, byte for byte.
+# Without minutes the first part is stopped when one run is finished. It takes a few minutes in all.
+# Compared: cases.csv of every run, byte for byte.
 set -eu
 cd "$(dirname "$0")/.."
 export PYTHON=${PYTHON:-python} PYTHONPATH=${PYTHONPATH:-$PWD} JOBS=1 EVERY=1
