@@ -156,7 +156,8 @@ def _shown_default(field: FieldInfo) -> str:
     if field.is_required() or value is None or isinstance(value, bool) or value in ("", (), {}):
         return ""
     if isinstance(value, tuple):
-        return f" [{value[0]}-{value[-1]}]" if isinstance(value[0], int) else f" [{','.join(value)}]"
+        in_a_row = value == tuple(range(len(value)))
+        return f" [{value[0]}-{value[-1]}]" if in_a_row else f" [{','.join(map(str, value))}]"
     return f" [{value:g}]" if isinstance(value, float) else f" [{value}]"
 
 
