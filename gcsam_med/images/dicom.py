@@ -47,8 +47,11 @@ ALLOWED_TAGS = (
     "BurnedInAnnotation",
 )
 DEFLATED = "1.2.840.10008.1.2.1.99"
-MOST_ELEMENTS = 20_000
-"""Each takes some 300 bytes of memory, however short it is; a real header has some hundred."""
+MOST_READS = 200_000
+"""Of a header, two or three an element. Each element takes some 300 bytes of memory, however short it is."""
+MOST_TEXT = 2**16
+"""Bytes of an element of text or numbers; only implicit headers could have more."""
+TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"})
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 CENTIMETRE = 3  # unit code of ultrasound region calibration, PS3.3 C.8.5.5.1.15
 
@@ -136,9 +139,48 @@ def _fault(error: Exception, name: str) -> ImageFault:
         )
     if "less than expected" in text or "truncated" in text or "unexpected end" in text or kind == "EOFError":
         return ImageFault("truncated", name, f"the file ends early ({kind}).", "Copy it again.")
+    if kind == "TooManyElements":
+        return ImageFault("corrupt", name, "its header is larger than that of an image can be.")
     if kind == "InvalidDicomError":
         return ImageFault("not-dicom", name, "the file is named or marked as DICOM but is none.")
     return ImageFault("corrupt", name, f"the DICOM data are damaged ({kind}).", "Export the file again.")
+
+
+class TooManyElements(ValueError):
+    """A header is larger than that of an image can be."""
+
+
+class _Bounded(io.BytesIO):
+    """Bytes that can be read from `MOST_READS` times.
+
+    pydicom reads each element on its own, at whatever depth of sequences, so that this bounds their number.
+    """
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MOST_READS:
+            raise TooManyElements
+        return super().read(size)
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Items of a sequence, empty without one.
+
+    A sequence of defined length is bytes until it is asked for; pydicom would parse it without a bound.
+    """
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.filereader import read_sequence
+
+    if keyword not in dataset:
+        return []
+    raw = dataset.get_item(tag_for_keyword(keyword) or 0)
+    if isinstance(raw, RawDataElement) and raw.value is not None:
+        stream = _Bounded(raw.value)
+        read_sequence(stream, raw.is_implicit_VR, raw.is_little_endian, len(raw.value), "iso8859")
+    return list(dataset.get(keyword) or [])
 
 
 def _header(data: bytes, name: str) -> Dataset:
@@ -147,16 +189,8 @@ def _header(data: bytes, name: str) -> Dataset:
 
     data = _inflated(data, name)
     preamble = data[128:132] == b"DICM"
-    elements = 0
-
-    def too_many(*_: object) -> bool:
-        nonlocal elements
-        elements += 1
-        if elements > MOST_ELEMENTS:
-            raise ImageFault("corrupt", name, f"the header has more than {MOST_ELEMENTS:,} elements.")
-        return False
-
-    dataset = read_partial(io.BytesIO(data), too_many, force=not preamble)
+    dataset = read_partial(_Bounded(data), force=not preamble)
+    _refuse_long_texts(dataset)
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     if not preamble and not rows:
         raise ImageFault("not-dicom", name, "the file is named as DICOM but is none.")
@@ -166,6 +200,17 @@ def _header(data: bytes, name: str) -> Dataset:
     if "TransferSyntaxUID" not in dataset.file_meta:
         _guess_transfer_syntax(dataset, name)
     return dataset
+
+
+def _refuse_long_texts(dataset: Dataset) -> None:
+    """Refuse texts of megabytes, which pydicom would split into a number or name for each few bytes."""
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    for raw in map(dataset.get_item, dataset.keys()):  # as bytes: iterating over the elements parses them
+        value: object = raw.value
+        kind = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else ""
+        if isinstance(value, bytes) and len(value) > MOST_TEXT and kind in TEXT_VRS:
+            raise TooManyElements
 
 
 def _guess_transfer_syntax(dataset: Dataset, name: str) -> None:
@@ -258,7 +303,7 @@ def _check_codestream(dataset: Dataset, frame: int, name: str) -> None:
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
         return
     count = int(dataset.get("NumberOfFrames") or 1)
-    stream = get_frame(dataset.PixelData, frame, number_of_frames=count)
+    stream = get_frame(_Bounded(dataset.PixelData), frame, number_of_frames=count)
     found = codestream_size(stream)
     if found is not None and not stream.rstrip(b"\0\xff").endswith(END_OF_IMAGE):
         # Decoders fill what is missing with grey and say nothing.
@@ -295,7 +340,7 @@ def pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:
             return _plausible(float(value[0]), float(value[1]))
     regions: list[Any] = [
         r
-        for r in dataset.get("SequenceOfUltrasoundRegions") or []
+        for r in _items(dataset, "SequenceOfUltrasoundRegions")
         if r.get("PhysicalUnitsXDirection") == CENTIMETRE and r.get("PhysicalUnitsYDirection") == CENTIMETRE
     ]
     if not regions:
@@ -384,14 +429,16 @@ def _functional_group(dataset: Dataset, frame: int) -> Dataset:
         "WindowWidth", "VOILUTFunction", "PixelPaddingValue", "PixelRepresentation", "BitsStored",
     )  # fmt: skip
     sources = [dataset]
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = _items(dataset, "SharedFunctionalGroupsSequence")
+    own = _items(dataset, "PerFrameFunctionalGroupsSequence")
     for group in [*shared[:1], *own[frame : frame + 1]]:
         for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            sources += list(group.get(name) or [])[:1]
+            sources += _items(group, name)[:1]
     for source in sources:
         for keyword in keywords:
             if keyword in source:
+                if keyword.endswith("Sequence"):
+                    _items(source, keyword)  # within its bound
                 header[keyword] = copy.copy(source[keyword])
     return header
 

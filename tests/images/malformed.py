@@ -13,6 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
@@ -99,6 +100,15 @@ def nested_sequences(file: bytes, depth: int) -> bytes:
     begin = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
     item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     return file[:at] + (begin + item) * depth + file[at:]
+
+
+def sequence(tag: tuple[int, int], inside: bytes, *, told: bool) -> bytes:
+    """A DICOM sequence of one item, whose lengths are told, or ended by delimiters."""
+    unknown = 0xFFFFFFFF
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inside) if told else unknown) + inside
+    item += b"" if told else struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    whole = struct.pack("<HH2sHI", *tag, b"SQ", 0, len(item) if told else unknown) + item
+    return whole if told else whole + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
 
 def end_of_meta(file: bytes) -> int:
@@ -210,6 +220,8 @@ def _dicoms() -> Zoo:
     told = bytearray(late_meta)
     told[140:144] = struct.pack("<I", len(late_meta) - 144)
     tiny = b"".join(struct.pack("<HH2sH", 9, i, b"LO", 0) for i in range(2**16)) * 4
+    implicit = dicom(raw, syntax=ImplicitVRLittleEndian)
+    implicit_end = end_of_meta(implicit)
     claims = struct.pack(">II", 60_000, 60_000)
     at = jpeg2000.index(b"\xff\x51") + 6
     huge2000 = jpeg2000[:at] + claims + jpeg2000[at + 8 :]
@@ -232,6 +244,26 @@ def _dicoms() -> Zoo:
         "late-deflate-bomb.dcm": (bytes(told) + deflate_bomb, TOO_LARGE | BROKEN),
         "late-untold-deflate-bomb.dcm": (late_meta + deflate_bomb, BROKEN),
         "tiny-elements.dcm": (good[:meta_end] + tiny + good[meta_end:], BROKEN),
+        "tiny-elements-at-the-end.dcm": (good + tiny, BROKEN),
+        "tiny-nested-elements.dcm": (
+            good[:meta_end] + sequence((0x8, 0x1140), tiny, told=False) + good[meta_end:],
+            BROKEN,
+        ),
+        "tiny-elements-of-regions.dcm": (
+            good[:meta_end] + sequence((0x18, 0x6011), tiny, told=True) + good[meta_end:],
+            BROKEN,
+        ),
+        "tiny-fragments.dcm": (
+            dicom(encapsulate([bytes(2)] * 150_000, has_bot=False), syntax=JPEGBaseline8Bit),
+            BROKEN,
+        ),
+        "long-spacing.dcm": (
+            implicit[:implicit_end]
+            + struct.pack("<HHI", 0x28, 0x30, 2**23)
+            + b"1\\" * 2**22
+            + implicit[implicit_end:],
+            BROKEN,
+        ),
         "deflate-garbage.dcm": (deflated_meta + bytes(range(256)) * 8, BROKEN | {"no-pixels"}),
         "unknown-syntax.dcm": (
             good.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.7\0"),
