@@ -97,12 +97,30 @@ _MACHINE_SAYS = {
 }
 
 
-def machine_fault(error: OSError | MemoryError) -> EnvironmentFault | None:
-    """Say what the machine lacks where the error tells, else None.
+_DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "NCCL error")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out, of the machine or of its GPU."""
+    # torch's allocator for the CPU has no class of its own for it; this module imports no torch.
+    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def machine_fault(error: Exception) -> EnvironmentFault | None:
+    """Say what the machine lacks, or which part of it failed, where the error tells; else None.
 
     The message names no file: its path may hold a patient's name.
     """
-    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+    text = str(error)
+    if isinstance(error, RuntimeError) and not out_of_memory(error):
+        if type(error).__name__ != "AcceleratorError" and not any(mark in text for mark in _DEVICE_ERRORS):
+            return None
+        return EnvironmentFault(
+            f"The device failed: {text.splitlines()[0][:200] if text else 'no reason given'}.",
+            "Look at it with `nvidia-smi`. A run goes on from its last checkpoint: train --resume RUN",
+        )
+    number = errno.ENOMEM if out_of_memory(error) else getattr(error, "errno", None)
     if number not in _MACHINE_SAYS:
         return None
     message, advice = _MACHINE_SAYS[number]

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests.builders import make_prepared, make_run  # noqa: E402
 
 START = f"import sys; sys.path.append({str(ROOT)!r}); from gcsam_med.cli import main; main()"
-NOBODY = 65534
+OTHER = 65534  # a user
 HOSTILE = ("torch", "numpy", "signal", "yaml", "json", "typer", "matplotlib", "sitecustomize")
 
 
@@ -60,6 +60,7 @@ class Trial:
     environment: dict[str, str | None] = field(default_factory=dict)  #: None takes a variable away.
     how: dict[str, Any] = field(default_factory=dict)  #: For `subprocess.run`.
     check: Callable[[], bool] = lambda: True  #: What must be so afterwards.
+    within: tuple[str, ...] = ()  #: A command that starts it.
 
 
 def _limit(what: int, value: int) -> Callable[[], None]:
@@ -138,7 +139,7 @@ def trials(sound: Path, work: Path) -> Iterator[Trial]:
     )
     p = place("memory")
     yield Trial(
-        "limits", "3 GiB of address space", p.evaluate(), codes=(0, 3),
+        "limits", "3 GiB of address space", p.evaluate(), codes=(3,),
         how={"preexec_fn": _limit(resource.RLIMIT_AS, 3 * 2**30)},
     )  # fmt: skip
     p = place("hostile")
@@ -162,15 +163,18 @@ def trials(sound: Path, work: Path) -> Iterator[Trial]:
         check=(elsewhere / "run" / "evaluation" / "test" / "metrics.json").is_file,
     )  # fmt: skip
     if os.getuid() == 0:
-        as_nobody = {"user": NOBODY, "group": NOBODY}
-        p = place("read-only")
-        yield Trial("folder", "a run of another user", p.evaluate(), codes=(2, 3), how=as_nobody)
-        out = work / "out"
-        out.mkdir()
-        out.chmod(0o777)
+        p = place("shm")
+        shm = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64m none /dev/shm && exec "$@"', "sh")
+        yield Trial("limits", "64 MB of shared memory", p.evaluate(), check=p.result, within=shm)
+        # Root without the rights of root is another user, who may still run this Python.
+        plain = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner")
+        p = place("others")
+        for path in (p.root, *p.root.rglob("*")):
+            os.chown(path, OTHER, OTHER)
+        yield Trial("folder", "a run of another user", p.evaluate(), codes=(3,), within=plain)
         yield Trial(
-            "folder", "a run of another user, with --output", p.evaluate("--output", str(out / "report")),
-            how=as_nobody, check=(out / "report" / "metrics.json").is_file,
+            "folder", "a run of another user, with --output", p.evaluate("--output", str(work / "report")),
+            within=plain, check=(work / "report" / "metrics.json").is_file,
         )  # fmt: skip
 
 
@@ -180,14 +184,14 @@ def attempt(trial: Trial) -> str:
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | trial.how
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", START, *trial.arguments],
+            [*trial.within, sys.executable, "-P", "-c", START, *trial.arguments],
             check=False,
             timeout=600,
             env={name: value for name, value in environment.items() if value is not None},
             **how,
         )
-    except PermissionError:
-        return "not tried: that user may not run this Python"
+    except FileNotFoundError:
+        return f"not tried: there is no {trial.within[0]}"
     said = (done.stderr or b"").decode(errors="replace") + (done.stdout or b"").decode(errors="replace")
     if done.returncode not in trial.codes:
         return f"exit code {done.returncode}: {said[-300:]}"

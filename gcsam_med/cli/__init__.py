@@ -148,7 +148,7 @@ def run(arguments: list[str]) -> int:
 
 def _unexpected(error: Exception) -> int:
     """Say what an error of another library or of the machine means, and return its exit code."""
-    fault = machine_fault(error) if isinstance(error, (OSError, MemoryError)) else None
+    fault = machine_fault(error)
     if fault is not None:
         console.fail(fault)
         return fault.exit_code

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TextIO
+
+from gcsam_med.errors import EnvironmentFault
+
+LEAST_ADDRESS_SPACE = 4.5 * 2**30
+"""Bytes: PyTorch's libraries alone take 3 GiB of addresses, a small evaluation 4."""
 
 
 def prepare_process() -> None:
@@ -23,9 +30,26 @@ def prepare_process() -> None:
     if not any(Path(entry or ".").resolve() == Path(root) for entry in sys.path):
         sys.path.append(root)  # run from its source: found last, so that it hides nothing
     os.environ["PYTHONSAFEPATH"] = "1"
+    space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if space != resource.RLIM_INFINITY and space < LEAST_ADDRESS_SPACE:
+        sys.meta_path.insert(0, _NoRoomForTorch())
     columns = os.environ.get("COLUMNS", "80")
     if not columns.isdecimal() or int(columns) < 1:
         del os.environ["COLUMNS"]  # Rich would draw nothing at all
+
+
+class _NoRoomForTorch(MetaPathFinder):
+    """Refuses to import torch where the import would end the process without a word."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """Find no module; raise for torch."""
+        if fullname == "torch":
+            allowed = resource.getrlimit(resource.RLIMIT_AS)[0] / 2**30
+            raise EnvironmentFault(
+                f"This process may use {allowed:.1f} GiB of address space; PyTorch needs "
+                f"{LEAST_ADDRESS_SPACE / 2**30:g} or more, whatever memory is free.",
+                "Raise the limit with: ulimit -v unlimited",
+            )
 
 
 def _working_directory() -> str:

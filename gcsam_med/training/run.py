@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,10 +14,9 @@ import torch
 from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
-from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
+from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError, out_of_memory
 from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably, write_json
 from gcsam_med.optim import OPTIMIZERS
-from gcsam_med.reading import sealed
 from gcsam_med.runs import RunFolder, load_card, load_model
 from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.batches import Batches
@@ -269,7 +267,7 @@ def _train(
                 remove_leftovers(folder)
             # The configuration last: a folder that has one is a run, and can be resumed from then on.
             facts = environment(plan.config, plan.dataset, parts.device, parts.fabric.world_size)
-            write_durably(run.environment_file, (json.dumps(facts, indent=2) + "\n").encode())
+            write_json(run.environment_file, facts)
             write_durably(run.config_file, dump_config(plan.config).encode())
             make_folder(run.root, run.checkpoints.name)
             make_folder(run.root, run.model.name)
@@ -317,9 +315,7 @@ def _memory_advice(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch's allocator for the CPU has no class of its own for it.
-        on_cpu = "can't allocate memory" in str(error)
-        if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
+        if not out_of_memory(error):
             raise
         size, parts = config.batch_size, config.accumulate
         advice = (
@@ -350,9 +346,9 @@ def _check_unchanged(run: RunFolder, checkpoint: Checkpoint | None, *, resumed: 
 def _finish(plan: Plan, run: RunFolder, result: TrainingResult, device: torch.device) -> None:
     """Calibrate the model that was kept, then write the result: a run that has one is whole."""
     model = load_model(run.model, device)
-    if not run.finished or load_calibration(run.model, model.card.weights_sha256) is None:
+    if not run.finished or load_calibration(run.model, model.card.weights_sha256, finished=False) is None:
         calibrate(run, model, plan.config, plan.dataset)
-    write_json(run.result_file, sealed(result.to_json()))
+    write_json(run.result_file, result.to_json())
 
 
 def _result(plan: Plan, state: TrainingState, run: RunFolder) -> TrainingResult:
@@ -470,7 +466,7 @@ def find_rho(
         metric, values[rho] = train(short, folder / f"rho-{rho:g}")
     search = RhoSearch(metric, values)
     content = {"metric": metric, "values": {f"{r:g}": v for r, v in values.items()}, "chosen": search.chosen}
-    write_durably(folder / "search.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_json(folder / "search.json", content)
     return search
 
 

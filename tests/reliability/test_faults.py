@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from gcsam_med.errors import ConfigError, EnvironmentFault
+from gcsam_med.errors import ConfigError, EnvironmentFault, machine_fault
+from gcsam_med.training import resume, train
 from gcsam_med.training import steps as steps_module
-from gcsam_med.training import train
 from gcsam_med.training.resume import check_settings, differences
 from tests.reliability.kills import Trial
 
@@ -81,3 +82,31 @@ def test_another_number_of_processes_must_take_the_same_steps(root: Path) -> Non
     with pytest.raises(ConfigError, match="it took 8 cases a step") as said:
         check_settings(config, config, False, 8, 1)
     assert "product is 8" in said.value.advice
+
+
+@pytest.mark.parametrize("error", [torch.AcceleratorError, RuntimeError])
+def test_a_device_that_fails_in_mid_run_saves_nothing_wrong(
+    error: type[Exception], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the weights of a run that was never stopped; exit code 3 and advice for the error itself."""
+    config = Trial("adam", 0.0).config(root).model_copy(update={"epochs": 1})
+    train(config, tmp_path / "whole")
+    sound, steps = steps_module.training_step, 0
+
+    def failing(*args: Any, **rest: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise error("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might ...")
+        return sound(*args, **rest)
+
+    monkeypatch.setattr(steps_module, "training_step", failing)
+    with pytest.raises(error) as caught:
+        train(config, tmp_path / "cut")
+    fault = machine_fault(caught.value)
+    assert fault is not None
+    assert (fault.exit_code, "illegal memory access" in fault.message) == (3, True)
+    assert "--resume" in fault.advice
+    resume(tmp_path / "cut")
+    names = [tmp_path / run / "model" / "weights.safetensors" for run in ("whole", "cut")]
+    assert names[0].read_bytes() == names[1].read_bytes()
