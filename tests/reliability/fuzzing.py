@@ -1,7 +1,8 @@
 """Files of ours that were tampered with at random, through the commands that read them.
 
 Oracle: the exit code of the contract, no traceback, an end within a time; and where a command says that all
-is well, what it says of the sound project: no number may come out of a file that was changed.
+is well, what it says of the sound project: no number may come out of a file that was changed. Figures are
+drawn empty: no file is read for them, and they take most of the time.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,10 +25,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+from starlette.testclient import TestClient
 
 from gcsam_med.cli import run as command
+from gcsam_med.errors import GcsamMedError
 from gcsam_med.training import train
+from gcsam_med.view.library import Library
+from gcsam_med.view.rooms import routes
+from gcsam_med.view.server import HOST, application
 from tests.builders import make_prepared, picture
 from tests.reliability.hostile.project import COMMANDS, Project
 from tests.reliability.kills import Trial
@@ -34,6 +44,23 @@ VALUES: tuple[Any, ...] = (
     [], {}, [[]], [1, "a"],
 )  # fmt: skip
 Outcome = dict[str, Any]
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Save every figure as an empty one."""
+    drawn, picture = Figure.savefig, io.BytesIO()
+    Image.new("L", (8, 8)).save(picture, "PNG")
+
+    def savefig(self: Figure, file: Any, *, format: str = "png", **how: object) -> None:
+        svg = '<svg viewBox="0 0 8 8"></svg>'
+        file.write(svg if format == "svg" else picture.getvalue())
+
+    Figure.savefig = savefig  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Figure.savefig = drawn  # type: ignore[method-assign]
 
 
 def build(root: Path) -> Project:
@@ -54,8 +81,10 @@ def build(root: Path) -> Project:
         config = Trial("adam", 0.0, number).config(project.data)
         train(config.model_copy(update={"epochs": 1}), folder)
         _done(["evaluate", str(folder), "--device", "cpu", "--resamples", "100"])
+    _done([*COMMANDS["predict"](project)[:3], "--output", str(project.run / "predictions" / "source")])
     _done(COMMANDS["predict"](project))
     _done(COMMANDS["prepare"](project))
+    _done(COMMANDS["sharpness"](project))
     planned = (
         "--dataset toy --task segmentation --models tiny --optimizers adam,sgd --seeds 0 --epochs 1 "
         f"--device cpu --data-root {project.data}"
@@ -67,6 +96,36 @@ def build(root: Path) -> Project:
 
 def _study(p: Project) -> list[str]:
     return ["compare", "--output", str(p.root / "study"), "--resamples", "100"]
+
+
+def view(project: Project) -> dict[str, str]:
+    """The pages of the local server, 60 at most; empty text where one is refused.
+
+    Raises
+    ------
+    RuntimeError
+        If one shows a bug.
+    """
+    base = f"http://{HOST}:8000"
+    pages: dict[str, str] = {}
+    try:
+        served = application(routes(Library(project.root / "runs", project.data)), 8000, "token")
+    except GcsamMedError:
+        return pages
+    client = TestClient(served, base_url=base, raise_server_exceptions=False)
+    client.get("/static/view.css", params={"token": "token"})
+    waiting = ["/"]
+    while waiting and len(pages) < 60:
+        path = waiting.pop(0)
+        answer = client.get(path)
+        if answer.status_code >= 500:
+            raise RuntimeError(f"{path}: {answer.text[-200:]}")
+        pages[path] = answer.text if answer.status_code == 200 else ""
+        for found in re.findall(r'(?:href|src|data-base)="(/[^"#]*)"', answer.text):
+            link = found.replace("&amp;", "&")
+            if link not in pages and link not in waiting:
+                waiting.append(link)
+    return pages
 
 
 def _done(arguments: list[str]) -> None:
@@ -91,30 +150,38 @@ MORE: dict[str, Callable[[Project], list[str]]] = {
     "runs": lambda p: ["runs"],
     "deep": lambda p: [*COMMANDS["evaluate"](p), "--deep-check"],
     "audit-made": lambda p: ["audit", "made", "--data-root", str(p.data)],
+    "against": lambda p: ["audit", "made", "--against", "made", "--data-root", str(p.data)],
 }
 
 KINDS: dict[str, tuple[str, str]] = {
     # kind: the file, and the commands that read it
     "dataset.json": ("data/prepared/toy/dataset.json", "evaluate train doctor"),
     "dataset.json again": ("data/prepared/made/dataset.json", "prepare audit-made"),
-    "manifest.csv": ("data/prepared/toy/manifest.csv", "evaluate train"),
+    "manifest.csv": ("data/prepared/toy/manifest.csv", "evaluate train view"),
     "images.npy": ("data/prepared/toy/images.npy", "deep train"),
     "original mask": ("data/prepared/toy/original_masks/000000.png", "deep"),
     "audit.json": ("data/prepared/made/audit.json", "prepare audit-made"),
+    "fingerprints.csv": ("data/prepared/made/fingerprints.csv", "against"),
+    "identity.key": ("data/private/identity.key", "table"),
     "sources.json": ("data/prepared/made/sources.json", "prepare"),
-    "config.yaml": ("runs/one/config.yaml", "evaluate predict compare export runs"),
-    "history.csv": ("runs/one/history.csv", "evaluate runs"),
+    "config.yaml": ("runs/one/config.yaml", "evaluate predict compare export runs view"),
+    "history.csv": ("runs/one/history.csv", "evaluate runs view"),
     "environment.json": ("runs/one/environment.json", "evaluate resume runs"),
-    "result.json": ("runs/one/result.json", "evaluate compare runs"),
-    "model.json": ("runs/one/model/model.json", "evaluate predict compare export calibrate"),
+    "checkpoint": ("runs/one/checkpoints/step-00000008.pt", "resume"),
+    "checkpoints/index.json": ("runs/one/checkpoints/index.json", "resume"),
+    "result.json": ("runs/one/result.json", "evaluate compare runs view"),
+    "sharpness.json": ("runs/one/sharpness/sharpness.json", "evaluate compare"),
+    "model.json": ("runs/one/model/model.json", "evaluate predict compare export calibrate sharpness"),
     "calibration.json": ("runs/one/model/calibration.json", "evaluate predict export"),
     "training_images.json": ("runs/one/model/training_images.json", "predict evaluate"),
     "weights": ("runs/one/model/weights.safetensors", "evaluate predict export"),
     "features": ("runs/one/model/training_features.safetensors", "predict evaluate"),
     "evaluations.jsonl": ("runs/one/evaluations.jsonl", "evaluate compare"),
-    "metrics.json": ("runs/one/evaluation/test/metrics.json", "compare export runs"),
-    "cases.csv": ("runs/one/evaluation/test/cases.csv", "compare"),
+    "metrics.json": ("runs/one/evaluation/test/metrics.json", "compare export runs view"),
+    "cases.csv": ("runs/one/evaluation/test/cases.csv", "compare view"),
     "predictions.jsonl": ("out/predictions.jsonl", "predict"),
+    "predictions.csv": ("runs/one/predictions/source/predictions.csv", "view"),
+    "predictions.json": ("runs/one/predictions/source/predictions.json", "view"),
     "study.json": ("study/study.json", "study"),
     "splits": ("splits.json", "splits"),
     "table": ("table.csv", "table"),
@@ -220,16 +287,45 @@ def outcome(project: Project, verb: str) -> Outcome:
 def attempt(sound: Project, place: Path, kind: str, verb: str, number: int) -> tuple[int, str, Outcome]:
     """Copy the project, tamper with one file (not if `number` is negative), run one command."""
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(sound.root, place)
+    # Large files are never written in place, only replaced: a link is a copy.
+    shutil.copytree(sound.root, place, copy_function=_copy)
     project = Project(place)
     for file in [*place.rglob("config.yaml"), place / "study" / "study.json"]:
         if file.is_file():
             file.write_text(file.read_text().replace(str(sound.root), str(place)))
-    how = tamper(place / KINDS[kind][0], random.Random(f"{kind} {number}")) if number >= 0 else ""
+    path = place / KINDS[kind][0]
+    shutil.copy2(path, path.with_name("copied"))
+    path.with_name("copied").replace(path)
+    how = tamper(path, random.Random(f"{kind} {number}")) if number >= 0 else ""
     os.chdir(place)
+    if verb == "view":
+        try:
+            return 0, how, view(project)
+        except RuntimeError as error:
+            sys.stdout.write(f"A bug in {error}\n")
+            return 1, how, {}
     arguments = (COMMANDS | MORE)[verb](project)
     code = command(arguments)
     return code, how, outcome(project, verb) if code == 0 else {}
+
+
+def _copy(source: str, target: str) -> None:
+    if source.endswith((".png", ".npy", ".pt", ".safetensors", ".svg", ".html")):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _differing(verb: str, numbers: Outcome, whole: Outcome) -> list[str]:
+    """What is another answer than without the change."""
+    if verb != "view":
+        return [key for key in whole.keys() | numbers.keys() if numbers.get(key) != whole.get(key)]
+    # The server looks at one file at a time: what it may show otherwise is a page that is bound to its files.
+    return [
+        path
+        for path, text in numbers.items()
+        if path.startswith("/cases/") and text not in ("", whole.get(path, text))
+    ]
 
 
 def fuzz(
@@ -242,32 +338,32 @@ def fuzz(
     seconds: int = 60,
     verbs: int | None = None,
 ) -> list[Finding]:
-    """Tamper `count` times with a kind of file, for each command that reads it (or the first `verbs`).
+    """Tamper `count` times with a kind of file, for the commands that read it (or the first `verbs`) in turn.
 
     `said` gives what was printed since it was last asked.
     """
     found = []
-    for verb in KINDS[kind][1].split()[:verbs]:
-        whole = attempt(sound, place, kind, verb, -1)
-        said()
-        assert whole[0] == 0, (kind, verb, whole)
-        for number in range(count):
-            former = signal.signal(signal.SIGALRM, _hang)
-            signal.alarm(seconds)
-            how = ""
-            try:
-                code, how, numbers = attempt(sound, place, kind, verb, number)
-            except Hang:
-                code, numbers = -1, {}
-            finally:
-                signal.alarm(0)
-                signal.signal(signal.SIGALRM, former)
-            text = said()
-            if code == -1:
-                found.append(Finding(kind, verb, number, how, "hangs"))
-            elif code not in (0, 2, 3, 4) or "Traceback" in text or "A bug in" in text:
-                found.append(Finding(kind, verb, number, how, f"code {code}: {text[-300:]}"))
-            elif code == 0 and numbers != whole[2] and kind not in INPUTS:
-                differing = [key for key in whole[2] if numbers.get(key) != whole[2][key]]
-                found.append(Finding(kind, verb, number, how, f"another answer: {differing[:3]}"))
+    readers = KINDS[kind][1].split()[:verbs]
+    whole = {verb: attempt(sound, place, kind, verb, -1) for verb in readers}
+    said()
+    assert all(code == 0 for code, _, _ in whole.values()), (kind, whole)
+    for number in range(count):
+        verb = readers[number % len(readers)]
+        former = signal.signal(signal.SIGALRM, _hang)
+        signal.alarm(seconds)
+        how = ""
+        try:
+            code, how, numbers = attempt(sound, place, kind, verb, number)
+        except Hang:
+            code, numbers = -1, {}
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, former)
+        text = said()
+        if code == -1:
+            found.append(Finding(kind, verb, number, how, "hangs"))
+        elif code not in (0, 2, 3, 4) or "Traceback" in text or "A bug in" in text:
+            found.append(Finding(kind, verb, number, how, f"code {code}: {text[-300:]}"))
+        elif code == 0 and kind not in INPUTS and (differing := _differing(verb, numbers, whole[verb][2])):
+            found.append(Finding(kind, verb, number, how, f"another answer: {differing[:3]}"))
     return found
