@@ -552,6 +552,7 @@ class SharpnessOptions(Options):
     )
     radius: Rate = option(1.0, "Half the width of line and surface, in units of the filters' norms.")
     batch_size: Positive = option(8, "Cases in one pass.")
+    max_minutes: Minutes = option(60.0, "Refuse what would take longer than this many minutes.")
     seed: Seed = option(0, "Random seed of the sample and the directions.")
     data_root: Path | None = option(None, _DATA_ROOT)
     device: Device = option("auto", "auto, cpu, cuda, cuda:N or mps.")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
 import stat
+import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +24,8 @@ from gcsam_med.escape import printable
 
 MOST_NAME = 100
 """Characters of a name, see `is_name`; it may have twice as many bytes, which is what file systems count."""
+NOT_PLAIN = (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR)
+"""Errors of `append_line` for a link, a pipe or device, a folder."""
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 _WAIT = "Wait for it, or choose another --output."
 _HELD: set[Path] = set()
@@ -60,9 +64,28 @@ def write_durably(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
-    """Write finite JSON durably."""
-    write_durably(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
+SEAL = "seal"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a hash of a JSON object of finite numbers to it, by which `reading.read_json` knows a changed file.
+
+    It guards against accidents and tired hands, not against whoever computes the hash anew.
+    """
+    plain = {name: value for name, value in content.items() if name != SEAL}
+    # As read again from a file: tuples are lists there, and keys are texts.
+    again = json.loads(json.dumps(plain, allow_nan=False))
+    return plain | {SEAL: hashlib.sha256(json.dumps(again, sort_keys=True).encode()).hexdigest()}
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, indent: int = 2) -> None:
+    """Write a JSON object of ours durably, `sealed`."""
+    write_durably(path, json_bytes(content, indent=indent))
+
+
+def json_bytes(content: Mapping[str, Any], *, indent: int = 2) -> bytes:
+    """Return what `write_json` writes."""
+    return (json.dumps(sealed(content), indent=indent, allow_nan=False) + "\n").encode()
 
 
 def _open_new(path: Path) -> BinaryIO:
@@ -178,6 +201,45 @@ def locked(path: Path, doing: str, advice: str = _WAIT) -> Iterator[None]:
         _HELD.discard(place)
         with suppress(OSError):
             path.unlink()
+        os.close(descriptor)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Wait for a lock file that others hold for moments only, and hold it; it stays where it is."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give an empty folder of our own for as long as the context lasts; those of killed processes go first.
+
+    A lock on the folder itself, which ends with its process, tells one that is in use.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{prefix}*"):
+        with suppress(OSError), _folder_lock(left):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        with suppress(OSError):  # a file system without locks
+            stack.enter_context(_folder_lock(folder))
+        yield folder
+
+
+@contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
         os.close(descriptor)
 
 

@@ -20,43 +20,85 @@ from gcsam_med.reading import open_plain, parse_json, read_csv, read_json, read_
 PACKAGE = Path(__file__).parents[1] / "gcsam_med"
 # Besides: the package's own source, the kernel's limits below /proc and /sys, and the null device.
 OWN_FILES = {"reading.py", "files.py", "cli/__init__.py", "devices.py", "cli/streams.py"}
-READERS = {"read_text", "read_bytes", "safe_open", "load_file", "fromfile", "memmap", "open_memmap"}
-READERS_OF = {("json", "load"), ("json", "loads"), ("np", "load"), ("os", "open"), ("tarfile", "open")}
-IN_MEMORY = {"BytesIO", "StringIO"}
+# What opens a file by its path, whatever module it is a name of, ...
+READERS = {
+    "read_text", "read_bytes", "safe_open", "load_file", "fromfile", "memmap", "open_memmap", "genfromtxt",
+    "loadtxt", "dcmread", "read_partial", "ZipFile", "is_zipfile", "is_tarfile", "TarFile", "GzipFile",
+    "BZ2File", "LZMAFile", "FileIO", "imread", "open",
+}  # fmt: skip
+# ... and of these modules only.
+READERS_OF = {
+    **{module: {"load"} for module in ("json", "pickle", "tomllib", "joblib", "np", "numpy", "torch")},
+    "yaml": {"load", "safe_load", "full_load", "load_all"},
+    "csv": {"reader", "DictReader"},
+    "shutil": {"copy", "copy2", "copyfile", "copytree"},
+    "sqlite3": {"connect"},
+    "ElementTree": {"parse"},
+}
+# Not bounded in depth, or not finite, even of text.
+PARSERS = {("json", "loads"), ("yaml", "safe_load"), ("yaml", "load"), ("tomllib", "loads")}
+OPENERS = {"open_plain", "BytesIO", "StringIO", "_Bounded", "ZipFile", "open"}
+NO_FILES = {"RunFolder", "webbrowser", "archive", "cls", "self"}
+"""Owners of methods of these names that read no file by its path, such as an opened archive."""
 
 
-def _in_memory(call: ast.Call) -> bool:
+def _in_memory(call: ast.Call, opened: set[str]) -> bool:
     """Whether what is read is bytes that `reading` gave, or a file that it opened."""
-    first = call.args[0] if call.args else None
-    wrapped = isinstance(first, ast.Call) and getattr(first.func, "attr", "") in IN_MEMORY
-    return wrapped or isinstance(first, ast.Name) or any(k.arg == "fileobj" for k in call.keywords)
+    given = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "fileobj")]
+    return any(
+        (isinstance(one, ast.Call) and _name(one.func) in OPENERS - {"open", "ZipFile"})
+        or (isinstance(one, ast.Name) and one.id in opened)
+        for one in given
+    )
+
+
+def _name(callee: ast.expr) -> str:
+    return callee.id if isinstance(callee, ast.Name) else getattr(callee, "attr", "")
+
+
+def _opened(tree: ast.AST) -> set[str]:
+    """Names that stand for files which were opened by `open_plain`, or for bytes in memory."""
+    found = set()
+    for node in ast.walk(tree):
+        pairs = []
+        if isinstance(node, ast.withitem):
+            pairs = [(node.context_expr, node.optional_vars)]
+        elif isinstance(node, ast.Assign):
+            pairs = [(node.value, target) for target in node.targets]
+        for value, target in pairs:
+            if isinstance(value, ast.Call) and _name(value.func) in OPENERS and isinstance(target, ast.Name):
+                found.add(target.id)
+    return found
 
 
 def _writes(call: ast.Call) -> bool:
+    """Whether it is `path.open` with a mode that only writes, and no appending through a link."""
     mode = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "mode"), None)
     modes = [mode.body, mode.orelse] if isinstance(mode, ast.IfExp) else [mode]
     return all(isinstance(m, ast.Constant) and not {"r", "+"} & set(str(m.value)) for m in modes)
 
 
 def _reads(tree: ast.AST) -> list[str]:
-    """Calls that open a file for reading by its path."""
-    found = []
+    """Calls that open a file for reading by its path, or parse without bounds."""
+    found, opened = [], _opened(tree)
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
-        owner = getattr(getattr(call.func, "value", None), "id", "")
+        name, owner = _name(call.func), _name(getattr(call.func, "value", ast.Constant(None)))
         method = isinstance(call.func, ast.Attribute)
         if "files('gcsam_med" in ast.unparse(call):  # a template that came with the package
             continue
-        if name in READERS and (method or name != "read_bytes") and owner != "self":
-            found.append(name)
-        elif (owner, name) in READERS_OF and not any(k.arg == "fileobj" for k in call.keywords):
+        known = name in READERS or name in READERS_OF.get(owner, ())
+        known |= owner in ("pd", "pandas") and name.startswith("read_")
+        if (owner, name) in PARSERS:
             found.append(f"{owner}.{name}")
-        elif (owner in ("pd", "pandas") and name.startswith("read_")) or (owner, name) == ("torch", "load"):
-            found += [] if _in_memory(call) else [f"{owner}.{name}"]
-        elif (owner, name) == ("Image", "open"):
-            found += [] if _in_memory(call) else ["Image.open"]
-        elif name == "open" and owner not in ("RunFolder", "archive", "tarfile", "webbrowser", "cls"):
-            found += [] if method and _writes(call) else ["open"]
+        elif (
+            not known
+            or owner in NO_FILES
+            or _in_memory(call, opened)
+            or (name == "read_bytes" and not method)
+        ):
+            continue
+        elif not (name == "open" and method and _writes(call)):
+            found.append(f"{owner}.{name}" if owner else name)
     return found
 
 
@@ -85,6 +127,23 @@ def test_no_other_module_opens_a_file_for_reading(path: Path) -> None:
         "os.open(p, 0)",
         "load_file(p)",
         "torch.load(a / b)",
+        "torch.load(p)",
+        "Image.open(p)",
+        "PIL.Image.open(p)",
+        "io.open(p)",
+        "gzip.open(p)",
+        "zipfile.ZipFile(p)",
+        "zipfile.is_zipfile(p)",
+        "tarfile.open(p)",
+        "np.fromfile(p)",
+        "np.lib.format.open_memmap(p)",
+        "pydicom.dcmread(p)",
+        "safe_open(p, 'pt')",
+        "csv.reader(p.open())",
+        "yaml.safe_load(t)",
+        "tomllib.load(f)",
+        "shutil.copy(p, q)",
+        "p.open('r+')",
     ],
 )
 def test_the_guard_sees_what_it_should(code: str) -> None:

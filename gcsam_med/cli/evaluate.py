@@ -70,33 +70,21 @@ def sharpness_command(
     ] = None,
 ) -> None:
     """Measure how sharp the minimum is: Hessian eigenvalues and trace, worst loss within rho, landscape."""
-    from gcsam_med.evaluation.flatness import measure_sharpness
-    from gcsam_med.files import write_durably, write_json
-    from gcsam_med.reporting.figures import loss_lines, loss_surface
-    from gcsam_med.reporting.style import look, to_png
+    from gcsam_med.evaluation.flatness import measure_sharpness, write_sharpness
     from gcsam_med.runs import RunFolder
 
-    found = []
-    folders = [find_run(run) for run in runs] if runs else [find_run(None)]
-    for root in folders:
-        content = measure_sharpness(root, options, track=console.track)
-        folder = output / content["run"] if output else RunFolder(root).sharpness
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "sharpness.json", content, indent=1)
-        with look():
-            if content["line"]:
-                write_durably(folder / "line.png", to_png(loss_lines([content])))
-            if content["surface"]:
-                write_durably(folder / "surface.png", to_png(loss_surface(content)))
-        found.append(content)
-    folder = output or RunFolder(folders[0]).sharpness
-    if len(folders) > 1 and options.line_points:
-        with look():
-            write_durably(folder / "comparison.png", to_png(loss_lines(found)))
+    roots = [find_run(run) for run in runs] if runs else [find_run(None)]
+    found = [measure_sharpness(root, options, track=console.track) for root in roots]
+    folders = [
+        output / content["run"] if output else RunFolder(root).sharpness
+        for root, content in zip(roots, found, strict=True)
+    ]
+    for folder, content in zip(folders, found, strict=True):
+        write_sharpness(folder, content, found if folder == folders[0] else ())
     _show_sharpness(found)
-    roots = shlex.join(map(str, folders))
-    then = "gcsam-med sharpness RUN RUN" if len(folders) == 1 else f"gcsam-med compare {roots}"
-    console.result({"runs": found}, f"Pictures and sharpness.json: {folder}", then)
+    named = shlex.join(map(str, roots))
+    then = "gcsam-med sharpness RUN RUN" if len(roots) == 1 else f"gcsam-med compare {named}"
+    console.result({"runs": found}, f"Pictures and sharpness.json: {', '.join(map(str, folders))}", then)
 
 
 def show_report(report: Report) -> None:

@@ -23,8 +23,8 @@ from gcsam_med.config import MACHINE_FIELDS, SharpnessOptions, load_config
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
-from gcsam_med.evaluation.flatness import measure_sharpness
-from gcsam_med.files import locked, write_json
+from gcsam_med.evaluation.flatness import measure_sharpness, read_sharpness, write_sharpness
+from gcsam_med.files import locked
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
@@ -108,8 +108,7 @@ def finish_run(
         measured = measure_sharpness(
             folder.root, SHARPNESS, track=track, batch_size=run.config.batch_size, **where
         )
-        folder.sharpness.mkdir(exist_ok=True)
-        write_json(folder.sharpness / "sharpness.json", measured, indent=1)
+        write_sharpness(folder.sharpness, measured)
 
 
 def is_evaluated(run: RunFolder, split: str) -> bool:
@@ -123,8 +122,10 @@ def is_evaluated(run: RunFolder, split: str) -> bool:
 
 
 def _is_measured(run: RunFolder) -> bool:
-    found = read_json_or_empty(run.sharpness / "sharpness.json")
-    return bool(found) and found.get("weights_sha256") == _weights(run)
+    try:
+        return bool(read_sharpness(run, str(_weights(run))))
+    except InputError:  # damaged: it is measured again
+        return False
 
 
 def _weights(run: RunFolder) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import MACHINE_FIELDS, RunConfig
 from gcsam_med.errors import InputError
 from gcsam_med.escape import plain_cell
+from gcsam_med.evaluation.flatness import read_sharpness
 from gcsam_med.files import is_name
-from gcsam_med.reading import read_json, read_plain
+from gcsam_med.reading import read_csv, read_json
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import RunFolder, load_card
 
@@ -106,15 +105,12 @@ def finished_of_evaluation(run: RunFolder, arm: str, folder: Path, looks: int = 
         if not all(math.isfinite(float(result[key])) for key in ("epochs", "steps", "seconds")):
             raise ValueError("result.json")
         cases = _cases(folder / "cases.csv", metrics["task"], metrics["cases_sha256"])
-        measured = run.sharpness / "sharpness.json"
-        sharpness = read_json(measured, dict[str, Any], "") if measured.is_file() else {}
-        if sharpness.get("weights_sha256") != metrics["run"]["weights_sha256"]:
-            sharpness = {}
         name = run.root.resolve().name
         card = load_card(run.model)
         if card.weights_sha256 != metrics["run"]["weights_sha256"]:
             raise InputError(f"The evaluation in {folder} is of other weights than the run has now.")
         metrics["run"]["trained_on_sha256"] = card.dataset_sha256
+        sharpness = read_sharpness(run, card.weights_sha256)
         return FinishedRun(name, arm, run.config_of(card), metrics, cases, result, sharpness, looks, run.root)
     except InputError as error:
         raise InputError(error.message, "Make it again with: gcsam-med evaluate " + str(run.root)) from error
@@ -164,10 +160,7 @@ def _given_threshold(operating: Mapping[str, Any]) -> float | None:
 
 def _cases(path: Path, task: str, sha256: str) -> pd.DataFrame:
     """Content of ``cases.csv`` by case id; its numbers lie in 0 to 1, or are empty where they may be."""
-    content = read_plain(path, _MOST_BYTES)
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError("cases.csv is not that of metrics.json")
-    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    table = read_csv(path, ["case_id", "group_id", "label"], "", most=_MOST_BYTES, sha256=sha256)
     for column in ("case_id", "group_id", "label"):
         table[column] = [plain_cell(value) for value in table[column]]
     if table["case_id"].duplicated().any() or table.empty:

@@ -22,18 +22,19 @@ import gcsam_med
 from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.finished_runs import arm_names, comparable, finished_of_evaluation
 from gcsam_med.config import EvaluateOptions
+from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import INFO, PlaneReader, PreparedDataset, open_prepared, prepared_root
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.context import SealedCases, check_fit
 from gcsam_med.fields import Name
-from gcsam_med.files import append_line, write_json
+from gcsam_med.files import SEAL, append_line, sealed, write_json
 from gcsam_med.metrics.table import main_metric
 from gcsam_med.preparation.duplicates import find_overlap
 from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import SEAL, parse_json, read_json, read_json_or_empty, read_plain, sealed, validate
+from gcsam_med.reading import parse_json, read_json, read_json_or_empty, read_plain, validate
 from gcsam_med.reporting.report import Notice
 from gcsam_med.runs import RunFolder, load_card
 from gcsam_med.runs.calibration import CALIBRATION, load_calibration
@@ -272,10 +273,10 @@ def _look(path: Path, external: FrozenSet, device: str, track: Track) -> dict[st
         output = folder / frozen.name
         options = EvaluateOptions(dataset=external.name, data_root=Path(protocol.data_root), device=device)
         evaluate(frozen.path, options=options, output=output, sealed=cases, track=track)
-        hashes[frozen.name] = hashlib.sha256((output / "metrics.json").read_bytes()).hexdigest()
+        hashes[frozen.name] = sha256_of(output / "metrics.json")
         finished.append(finished_of_evaluation(RunFolder(Path(frozen.path)), frozen.arm, output))
     result = _analysed(protocol, external, finished)
-    write_json(folder / "result.json", sealed(result | {"look": number}), indent=1)
+    write_json(folder / "result.json", result | {"look": number}, indent=1)
     _append(path, "result", {"external": external.name, "look": number, "metrics_sha256": hashes, **result})
     return result | {"folder": str(folder), "look": number}
 
@@ -333,7 +334,7 @@ def against_margin(ci95: tuple[float, float] | None, margin: float) -> str:
 def _frozen_run(folder: RunFolder, arm: str, outcome: str) -> FrozenRun:
     card = load_card(folder.model)
     folder.config_of(card)
-    calibration = load_calibration(folder.model, card.weights_sha256)
+    calibration = load_calibration(folder.model, card.weights_sha256, finished=folder.finished)
     if not folder.finished or calibration is None:
         raise InputError(
             f"The run {folder.root} is not finished, or not calibrated.",
@@ -352,7 +353,7 @@ def _frozen_run(folder: RunFolder, arm: str, outcome: str) -> FrozenRun:
         arm=arm,
         weights_sha256=card.weights_sha256,
         settings_sha256=card.settings_sha256,
-        calibration_sha256=_sha256(folder.model / CALIBRATION),
+        calibration_sha256=sha256_of(folder.model / CALIBRATION),
         threshold=calibration.threshold,
         internal=metrics.get("metrics", {}).get(outcome, {}) if same else {},
     )
@@ -437,12 +438,8 @@ def code_sha256() -> str:
     root = Path(gcsam_med.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()} {_sha256(path)}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _append(path: Path, event: str, what: dict[str, Any]) -> None:
@@ -453,7 +450,7 @@ def _append(path: Path, event: str, what: dict[str, Any]) -> None:
         "n": len(entries),
         "time": _now(),
         "event": event,
-        "what": json.loads(json.dumps(what)),
+        "what": parse_json(json.dumps(what)),
         "previous": entries[-1].sha256 if entries else _START,
     }
     append_line(log, json.dumps(entry | {"sha256": _digest(entry)}), durable=True)

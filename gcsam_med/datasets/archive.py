@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from gcsam_med.errors import DataFaults, EnvironmentFault, Fault, InputError
+from gcsam_med.files import scratch_folder
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import open_plain
 
@@ -35,7 +34,7 @@ def is_archive(path: Path) -> bool:
 def opened(source: Path, workspace: Path, track: Track = silent) -> Iterator[Path]:
     """Give a source as a folder (or file): an archive is unpacked for as long as the context lasts.
 
-    A temporary folder is made in `workspace`.
+    A temporary folder is made in `workspace`; see `scratch_folder`.
 
     Raises
     ------
@@ -49,13 +48,9 @@ def opened(source: Path, workspace: Path, track: Track = silent) -> Iterator[Pat
     if not is_archive(source):
         yield source
         return
-    workspace.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".unpacked.", dir=workspace))
-    try:
+    with scratch_folder(workspace, ".unpacked.") as folder:
         _unpack(source, folder, track)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(source: Path, folder: Path, track: Track) -> None:

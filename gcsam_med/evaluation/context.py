@@ -14,14 +14,13 @@ import pandas as pd
 from gcsam_med.config import MACHINE_FIELDS, EvaluateOptions, RunConfig
 from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, open_prepared
 from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases, training_cases
-from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.operating_point import DEFAULT_THRESHOLD
 from gcsam_med.reading import read_json_or_empty
 from gcsam_med.reporting.report import Calibration, Estimates, Notice, Operating
-from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_card, load_model
-from gcsam_med.runs.calibration import CalibrationFile, load_calibration
+from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_card, open_model
+from gcsam_med.runs.calibration import CalibrationFile
 
 MAX_JSON_BYTES = 8 * 2**20
 UNFINISHED = "training has not ended, so nothing was calibrated"
@@ -135,9 +134,7 @@ def open_evaluation(
             f"The run {run_root} is not finished: it has no {run.result_file.name}.",
             f"Finish it with: gcsam-med train --resume {run_root} - or add --unfinished.",
         )
-    model = load_model(run.model, pick_device(device))
-    config = run.config_of(model.card)
-    calibration = load_calibration(run.model, model.card.weights_sha256) if run.finished else None
+    model, config, calibration = open_model(run, device)
     if run.finished and calibration is None:
         raise InputError(
             f"The model of {run_root} has no calibration (threshold and temperature) of its weights.",

@@ -31,6 +31,7 @@ from gcsam_med.evaluation.context import (
     trained_on,
 )
 from gcsam_med.evaluation.evaluation_log import TEST_PARTS, former_evaluations, log_evaluation
+from gcsam_med.evaluation.flatness import read_sharpness
 from gcsam_med.evaluation.gallery import gallery
 from gcsam_med.evaluation.readers import check_readers, readers
 from gcsam_med.evaluation.segmentation import evaluate_segmentation
@@ -170,7 +171,7 @@ def _evaluated(context: EvaluationContext, options: EvaluateOptions, track: Trac
         environment=_environment(context),
         config=_config(context),
         audit=read_audit(context),
-        sharpness={} if context.pooled else _sharpness(context),
+        sharpness={} if context.pooled else read_sharpness(context.run, context.model.card.weights_sha256),
         evaluations=(*former, entry),
         created=now,
         evaluated_with=_evaluated_with(context, options.seed),
@@ -307,12 +308,6 @@ def _history(context: EvaluationContext) -> pd.DataFrame | None:
 def _environment(context: EvaluationContext) -> dict[str, Any]:
     """Read ``environment.json``; empty where there is none."""
     return read_json_or_empty(context.run.environment_file)
-
-
-def _sharpness(context: EvaluationContext) -> dict[str, Any]:
-    """Read ``sharpness.json`` where it was measured of these weights; else empty."""
-    content = read_json_or_empty(context.run.sharpness / "sharpness.json")
-    return content if content.get("weights_sha256") == context.model.card.weights_sha256 else {}
 
 
 def _config(context: EvaluationContext) -> dict[str, Any]:

@@ -2,24 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med.config import PathLike, SharpnessOptions
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.fields import chosen
+from gcsam_med.files import json_bytes, replacing
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import faults, read_json, validate
+from gcsam_med.reporting.figures import loss_lines, loss_surface
+from gcsam_med.reporting.style import look, to_png
 from gcsam_med.reporting.write import plain
+from gcsam_med.runs import RunFolder
 
 if TYPE_CHECKING:
     import torch
 
     from gcsam_med.metrics.hessian import Objective
+
+
+SHARPNESS_JSON = "sharpness.json"
+STEPS, ASCENTS = 40, 10
+"""Most Hessian products for the eigenvalues, and gradients for the worst loss."""
+Numbers = list[float | None]  # None: not finite
+
+
+class _Line(BaseModel):
+    positions: list[float] = Field(min_length=1)
+    losses: Numbers
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if len(self.losses) != len(self.positions):
+            raise ValueError("should have a loss for each position")
+        return self
+
+
+class _Surface(BaseModel):
+    positions: list[float] = Field(min_length=2)
+    losses: list[Numbers]
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if {len(self.positions)} != {len(self.losses), *map(len, self.losses)}:
+            raise ValueError("should have a loss for each pair of positions")
+        return self
+
+
+class _Sample(BaseModel):
+    split: str
+    cases: int
+    loss: str
+
+
+class _Hessian(BaseModel):
+    largest: Numbers = Field(min_length=1)
+    largest_errors: Numbers = Field(min_length=1)
+    smallest: float | None
+    trace: float | None
+    trace_standard_error: float | None
+
+
+class _WorstLoss(BaseModel):
+    rho: float
+    increase: float | None
+    increase_first_order: float | None
+
+
+class _SharpnessFile(BaseModel):
+    """``sharpness.json``, as far as it is read again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: Literal[1] = Field(alias="schema")
+    run: str
+    optimizer: str
+    synthetic: bool
+    weights_sha256: str
+    sample: _Sample
+    loss: float | None
+    hessian: _Hessian
+    worst_loss: _WorstLoss
+    line: _Line | None
+    surface: _Surface | None
+
+
+def read_sharpness(run: RunFolder, weights_sha256: str) -> dict[str, Any]:
+    """Read ``sharpness.json`` of a run; empty where it was not measured, or of other weights.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    path = run.sharpness / SHARPNESS_JSON
+    again = f"Remove it, or make it again with: gcsam-med sharpness {run.root}"
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = read_json(path, dict[str, Any], again)
+    with faults(path, again):
+        validate(content, _SharpnessFile)
+    return content if content["weights_sha256"] == weights_sha256 else {}
+
+
+def write_sharpness(folder: Path, content: dict[str, Any], all_runs: Sequence[dict[str, Any]] = ()) -> None:
+    """Write ``sharpness.json`` and pictures; one of `all_runs` too, where there are several."""
+    names = {SHARPNESS_JSON, "line.png", "surface.png", "comparison.png"}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        replacing(
+            folder,
+            lambda there: {path.name for path in there.iterdir()} <= names,
+            f"writing {folder}",
+            among_others=True,
+        ) as fresh,
+        look(),
+    ):
+        (fresh / SHARPNESS_JSON).write_bytes(json_bytes(content, indent=1))
+        if content["line"]:
+            (fresh / "line.png").write_bytes(to_png(loss_lines([content])))
+        if content["surface"]:
+            (fresh / "surface.png").write_bytes(to_png(loss_surface(content)))
+        if len(all_runs) > 1 and content["line"]:
+            (fresh / "comparison.png").write_bytes(to_png(loss_lines(all_runs)))
 
 
 def measure_sharpness(
@@ -48,7 +161,7 @@ def measure_sharpness(
     Raises
     ------
     InputError
-        If the run or its data do not fit.
+        If the run or its data do not fit, or it would take longer than `max_minutes`.
     """
     from gcsam_med.metrics.hessian import (
         filter_direction,
@@ -62,6 +175,7 @@ def measure_sharpness(
     context = open_evaluation(Path(run), options.split, data_root=options.data_root, device=options.device)
     rows = _sample(context, options)
     objective = _objective(context, rows, options)
+    track = _within(objective, options, track)
     rho = options.rho if options.rho is not None else _own_rho(context)
     directions = [filter_direction(objective, options.seed + i) for i in range(2)]
     line = surface = None
@@ -73,9 +187,9 @@ def measure_sharpness(
         surface = loss_landscape(
             objective, *directions, radius=options.radius, points=options.surface_points, track=track
         )
-    spectrum = hessian_spectrum(objective, options.eigenvalues, seed=options.seed, track=track)
+    spectrum = hessian_spectrum(objective, options.eigenvalues, steps=STEPS, seed=options.seed, track=track)
     trace = hessian_trace(objective, options.trace_samples, seed=options.seed, track=track)
-    worst = worst_loss(objective, rho, seed=options.seed, track=track)
+    worst = worst_loss(objective, rho, steps=ASCENTS, seed=options.seed, track=track)
     content = {
         "schema": 1,
         "run": context.run.root.resolve().name,
@@ -103,6 +217,39 @@ def measure_sharpness(
     }
     measured: dict[str, Any] = plain(content)
     return measured
+
+
+def _within(objective: Objective, options: SharpnessOptions, track: Track) -> Track:
+    """Refuse what will take too long, by the time of one batch, and stop what takes longer than it seemed."""
+    part = objective.first_batch()
+    part.hessian_times(part.weights)  # the first call sets things up
+    timed = []
+    for work in (part.loss, part.hessian_times):
+        started = time.perf_counter()
+        work(part.weights)
+        timed.append(time.perf_counter() - started)
+    losses = options.line_points + options.surface_points**2
+    products = STEPS + options.trace_samples + ASCENTS
+    minutes = objective.batches * (losses * timed[0] + products * timed[1]) / 60
+    advice = (
+        "Take fewer --cases, --surface-points, --line-points or --trace-samples, or allow more --max-minutes."
+    )
+    if minutes > options.max_minutes:
+        raise InputError(
+            f"It would take about {minutes:,.0f} minutes; {options.max_minutes:g} are allowed.",
+            advice,
+        )
+    end = time.monotonic() + 60 * options.max_minutes
+
+    def within(items: Iterable[Any], what: str, total: int | None = None) -> Iterator[Any]:
+        for item in track(items, what, total):
+            if time.monotonic() > end:
+                raise InputError(
+                    f"It took longer than the {options.max_minutes:g} minutes that are allowed.", advice
+                )
+            yield item
+
+    return within
 
 
 def _sample(context: EvaluationContext, options: SharpnessOptions) -> np.ndarray:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.metrics.calibration import apply_temperature
-from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import MAKE_AGAIN, CalibrationFile, load_calibration, positive_class
+from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, open_model
+from gcsam_med.runs.calibration import MAKE_AGAIN, CalibrationFile, positive_class
 from gcsam_med.runs.references import (
     FEATURE_FILE,
     FeatureReference,
@@ -202,10 +201,10 @@ def load_ensemble(
     """
     from gcsam_med.networks.hooks import MonteCarloDropout
 
-    target = pick_device(device)
     runs = find_runs(runs)
-    folders = [RunFolder.open(run).model for run in runs]
-    models = tuple(load_model(folder, target) for folder in folders)
+    opened = [open_model(RunFolder.open(run), device) for run in runs]
+    models = tuple(model for model, _, _ in opened)
+    folders = [RunFolder(run).model for run in runs]
     first = models[0].card
     for run, model in zip(runs, models, strict=True):
         for what in ("task", "classes", "size", "modality"):
@@ -216,9 +215,7 @@ def load_ensemble(
                 )
     return Ensemble(
         models,
-        points=tuple(
-            load_calibration(f, m.card.weights_sha256) for f, m in zip(folders, models, strict=True)
-        ),
+        points=tuple(point for _, _, point in opened),
         flip=flip,
         reference=load_intensities(folders[0], first.dataset_sha256),
         views=tuple(_view(f, m) for f, m in zip(folders, models, strict=True)),

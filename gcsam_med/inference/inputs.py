@@ -171,12 +171,20 @@ def _walk(folder: Path, output: Path | None) -> Iterator[_Found]:
 
 
 def _open(path: Path, inner: PurePosixPath) -> Iterator[_Found]:
-    if path.suffix.lower() == ARCHIVE_SUFFIX and zipfile.is_zipfile(path):
+    if path.suffix.lower() == ARCHIVE_SUFFIX and _is_zip(path):
         yield from _members(path)
         return
     state = path.stat()
     key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
     yield _Found(_text(path), inner, key, lambda: read_bytes(path))
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        with open_plain(path) as file:
+            return zipfile.is_zipfile(file)
+    except OSError:
+        return False
 
 
 def _text(path: Path) -> str:

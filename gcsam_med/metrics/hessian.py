@@ -61,6 +61,15 @@ class Objective:
             raise ValueError("A loss surface needs a weight that requires a gradient, and a batch.")
         self.weights = torch.cat([p.detach().flatten() for p in self._parameters.values()])
 
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return len(self._batches)
+
+    def first_batch(self) -> Objective:
+        """The same on the first batch alone."""
+        return Objective(self._model, self._loss_of, self._batches[:1])
+
     def loss(self, weights: Tensor) -> float:
         """The loss at weights of shape (n,); infinite or NaN where the network is."""
         with torch.no_grad(), self._evaluating():

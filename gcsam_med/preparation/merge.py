@@ -6,7 +6,6 @@ Pictures that two sets share belong to one group, so the split keeps them on one
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from gcsam_med.datasets.prepared import (
     INFO,
     MANIFEST,
     MASKS,
+    MOST_MASK_BYTES,
     ORIGINAL_MASKS,
     DatasetInfo,
     PlaneReader,
@@ -40,7 +40,7 @@ from gcsam_med.datasets.prepared import (
 )
 from gcsam_med.errors import InputError
 from gcsam_med.fields import check_name, chosen
-from gcsam_med.files import is_name, recover, replacing, write_durably, write_json
+from gcsam_med.files import is_name, recover, replacing, write_json
 from gcsam_med.preparation.audit import build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.duplicates import Pair, Search, find_overlap
@@ -65,6 +65,7 @@ from gcsam_med.preparation.store import (
     write_table,
 )
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import read_plain
 
 # What a class is called in a merged set, by its usual names; others are one class if equal but for capitals.
 CLASS_NAMES = {"normal": HEALTHY, "benign": BENIGN, "malignant": MALIGNANT}
@@ -196,7 +197,7 @@ def merge(
         write_split_file(folder / SPLIT_FILE, info.name, keys, group_ids, division)
         write_json(folder / AUDIT, audit)
         write_audit_page(folder, info, audit)
-        write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
+        write_json(folder / INFO, info.model_dump(mode="json", by_alias=True))
     warnings = [*_warnings(parts, search, manifest, info, len(conflicts)), *missing_classes(info)]
     return Outcome(
         PreparedDataset(target), fresh=True, audit=audit, warnings=tuple(warnings), changes=tuple(differing)
@@ -400,7 +401,8 @@ def _copy_pixels(parts: Sequence[_Part], folder: Path, info: DatasetInfo, track:
                 masks.append((data.masks([row]) if data.info.has_masks else blank)[0])
                 outline = data.root / ORIGINAL_MASKS / f"{row:06d}.png"
                 if outline.is_file():
-                    shutil.copyfile(outline, folder / ORIGINAL_MASKS / f"{part.first + row:06d}.png")
+                    content = read_plain(outline, MOST_MASK_BYTES, follow=False)
+                    (folder / ORIGINAL_MASKS / f"{part.first + row:06d}.png").write_bytes(content)
     if not info.has_masks:
         (folder / MASKS).unlink()
     readers = [PlaneReader(part.dataset.root / THUMBS) for part in parts]

@@ -35,7 +35,7 @@ from gcsam_med.datasets.prepared import (
 )
 from gcsam_med.errors import DataFaults, Fault, InputError, unknown_name
 from gcsam_med.fields import chosen
-from gcsam_med.files import recover, replacing, write_durably, write_json
+from gcsam_med.files import recover, replacing, write_json
 from gcsam_med.images import MaskRule
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import keep_pictures, write_audit_page
@@ -335,7 +335,7 @@ class _Work:
             if faults:
                 keep_pictures(folder, self.listing.root, faults)
             write_audit_page(folder, info, audit)
-            write_durably(folder / INFO, (info.model_dump_json(indent=2, by_alias=True) + "\n").encode())
+            write_json(folder / INFO, info.model_dump(mode="json", by_alias=True))
         found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]
         notes = [*self.listing.notes, *([roles.note] if roles.note else [])]
         warnings = [*notes, *found, *missing_classes(info)]

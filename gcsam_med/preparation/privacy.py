@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import secrets
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from gcsam_med.datasets.case import is_placeholder
 from gcsam_med.errors import EnvironmentFault
-from gcsam_med.files import write_durably
+from gcsam_med.files import held, write_durably
 from gcsam_med.reading import read_plain
 
 KEY_FOLDER, KEY_FILE = "private", "identity.key"
@@ -33,8 +32,7 @@ def identity_key(data_root: Path) -> bytes:
     path = data_root / KEY_FOLDER / KEY_FILE
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (path.parent / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two first prepares at once, one makes the key
+        with held(path.parent / ".lock"):  # of two first prepares at once, one makes the key
             if not path.exists():
                 write_durably(path, (secrets.token_hex(KEY_BYTES) + "\n").encode())
         path.chmod(0o600)

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from gcsam_med.config import Language
+from gcsam_med.reading import parse_yaml
 from gcsam_med.reporting.comparison import Comparison
 from gcsam_med.reporting.report import Report
 from gcsam_med.reporting.text import arm_name, number, readable_arm
@@ -16,10 +17,8 @@ from gcsam_med.reporting.text import arm_name, number, readable_arm
 @cache
 def sentences() -> dict[str, dict[Language, str]]:
     """Return the catalogue, ``plain_words.yaml``: for each key the sentence in every language."""
-    import yaml
-
     text = (files("gcsam_med.reporting") / "plain_words.yaml").read_text(encoding="utf-8")
-    catalogue: dict[str, dict[Language, str]] = yaml.safe_load(text)
+    catalogue: dict[str, dict[Language, str]] = parse_yaml(text)
     return catalogue
 
 

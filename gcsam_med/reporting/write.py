@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -17,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from gcsam_med.config import Language, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
 from gcsam_med.fields import Name
-from gcsam_med.files import replacing, write_durably
+from gcsam_med.files import json_bytes, replacing, sealed, write_durably
 from gcsam_med.metrics.intervals import Estimate
-from gcsam_med.reading import faults, read_json, sealed, validate
+from gcsam_med.reading import faults, read_json, validate
 from gcsam_med.reporting.comparison import CentreStudy, Comparison, StudySizes
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_centres, draw_comparison, draw_study_sizes
@@ -45,10 +44,9 @@ def write_report(report: Report, folder: Path, *, pdf: bool = False, language: L
     """
     drawn = draw_all(report)
     cases = frame_to_csv(report.cases).encode()
-    metrics = metrics_json(report) | {"cases_sha256": hashlib.sha256(cases).hexdigest()}
     content = {
         "report.html": report_html(report, drawn, language=language).encode(),
-        "metrics.json": _json(sealed(metrics)),
+        "metrics.json": json_bytes(metrics_json(report)),
         "cases.csv": cases,
         **_pictures(drawn),
         **{f"tables/{name}.csv": table.encode() for name, table in _tables(report).items()},
@@ -63,7 +61,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, language: Language
     drawn = draw_comparison(comparison)
     content = {
         "comparison.html": comparison_html(comparison, drawn, folder, language=language).encode(),
-        "comparison.json": _json(comparison_json(comparison)),
+        "comparison.json": json_bytes(comparison_json(comparison)),
         "comparison.csv": _comparison_csv(comparison).encode(),
         **_pictures(drawn),
     }
@@ -79,7 +77,7 @@ def write_centres(study: CentreStudy, folder: Path, *, language: Language = "en"
     drawn = draw_centres(study)
     content = {
         "comparison.html": centres_html(study, drawn).encode(),
-        "comparison.json": _json(centres_json(study)),
+        "comparison.json": json_bytes(centres_json(study)),
         **_pictures(drawn),
     }
     with report_folder(folder.resolve(), f"writing the comparison in {folder}") as fresh:
@@ -99,12 +97,8 @@ def write_study_sizes(sizes: StudySizes, metric: str, unit: str, folder: Path) -
     drawn = draw_study_sizes(sizes, metric, unit)
     content = {"power.svg": drawn.svg.encode(), "power.png": drawn.png}
     return _write_files(
-        folder, content | {"plan.json": _json({"schema": SCHEMA, **plain(sizes)})}, "The plan"
+        folder, content | {"plan.json": json_bytes({"schema": SCHEMA, **plain(sizes)})}, "The plan"
     )
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _pictures(drawn: Iterable[Drawn]) -> dict[str, bytes]:
@@ -213,6 +207,7 @@ class _MetricsFile(_Record):
     notices: list[_NoticeFile] = []
     operating_point: _OperatingFile | None = None
     run: _RunFile
+    cases_sha256: str
 
 
 def read_metrics(path: Path, advice: str) -> dict[str, Any]:
@@ -230,7 +225,10 @@ def read_metrics(path: Path, advice: str) -> dict[str, Any]:
 
 
 def metrics_json(report: Report) -> dict[str, Any]:
-    """Return the content of ``metrics.json``: only JSON types, every metric as its `Estimate.to_json`."""
+    """Return the content of ``metrics.json``: only JSON types, every metric as its `Estimate.to_json`.
+
+    With the hash of ``cases.csv``, which holds the same evaluation's cases, and a seal.
+    """
     data, model = report.data, report.model
     content = {
         "schema": SCHEMA,
@@ -286,9 +284,9 @@ def metrics_json(report: Report) -> dict[str, Any]:
         },
         "evaluated_with": report.evaluated_with,
         "created": report.created,
+        "cases_sha256": hashlib.sha256(frame_to_csv(report.cases).encode()).hexdigest(),
     }
-    found: dict[str, Any] = plain(content)
-    return found
+    return sealed(plain(content))
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A run folder: where its files are, and the model that evaluation and prediction need."""
 
-from gcsam_med.runs.folder import RunFolder
+from gcsam_med.runs.folder import RunFolder, open_model
 from gcsam_med.runs.model import ModelCard, TrainedModel, load_card, load_model, network_outputs, save_model
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "load_card",
     "load_model",
     "network_outputs",
+    "open_model",
     "save_model",
 ]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from gcsam_med.errors import CheckpointError
 from gcsam_med.files import write_json
 from gcsam_med.metrics.operating_point import THRESHOLDS
-from gcsam_med.reading import read_json, sealed
+from gcsam_med.reading import read_json
 
 if TYPE_CHECKING:
     from gcsam_med.runs.model import ModelCard
@@ -76,19 +76,25 @@ def positive_class(card: ModelCard, fitted: CalibrationFile | None) -> str | Non
 
 def save_calibration(folder: Path, calibration: CalibrationFile) -> None:
     """Write ``calibration.json`` into a model folder."""
-    write_json(folder / CALIBRATION, sealed(calibration.model_dump(mode="json", by_alias=True)))
+    write_json(folder / CALIBRATION, calibration.model_dump(mode="json", by_alias=True))
 
 
-def load_calibration(folder: Path, weights_sha256: str) -> CalibrationFile | None:
-    """Read a model folder's calibration; None without one, or if training has gone on to other weights.
+def load_calibration(folder: Path, weights_sha256: str, *, finished: bool = True) -> CalibrationFile | None:
+    """Read a model folder's calibration; None without one, or if training goes on to other weights.
 
     Raises
     ------
     CheckpointError
-        If the file is damaged.
+        If the file is damaged, or a run that is `finished` has that of other weights.
     """
     found = read_fitted(folder / CALIBRATION, CalibrationFile)
-    return found if found is not None and found.weights_sha256 == weights_sha256 else None
+    if found is None or found.weights_sha256 == weights_sha256:
+        return found
+    if finished:
+        raise CheckpointError(
+            f"{folder / CALIBRATION} belongs to other weights than the model's.", MAKE_AGAIN
+        )
+    return None
 
 
 def read_fitted(path: Path, schema: type[T]) -> T | None:

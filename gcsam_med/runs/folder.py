@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcsam_med.config import RunConfig, load_config, settings_sha256
-from gcsam_med.errors import InputError
+from gcsam_med.devices import pick_device
+from gcsam_med.errors import CheckpointError, InputError
+from gcsam_med.reading import read_json_lines
 
 if TYPE_CHECKING:
-    from gcsam_med.runs.model import ModelCard
-from gcsam_med.reading import read_json_lines
+    from gcsam_med.runs.calibration import CalibrationFile
+    from gcsam_med.runs.model import ModelCard, TrainedModel
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,12 @@ class RunFolder:
 
         Raises
         ------
-        InputError
+        CheckpointError
             If ``config.yaml`` was changed since.
         """
         config = self.config()
         if settings_sha256(config) != card.settings_sha256:
-            raise InputError(
+            raise CheckpointError(
                 f"{self.config_file} is not what the model was trained with: a setting was changed since.",
                 "Copy the file of the run again, or train anew with the settings you want.",
             )
@@ -135,3 +137,22 @@ class RunFolder:
                 f"{root} has no trained model yet.", "Finish it with: gcsam-med train --resume " + str(root)
             )
         return run
+
+
+def open_model(run: RunFolder, device: str) -> tuple[TrainedModel, RunConfig, CalibrationFile | None]:
+    """Read weights, settings and calibration of a run, which must belong together.
+
+    The calibration is None where there is none, and while training goes on.
+
+    Raises
+    ------
+    CheckpointError
+        If one of them is damaged, was changed, or comes from another model.
+    """
+    from gcsam_med.runs.calibration import load_calibration
+    from gcsam_med.runs.model import load_model
+
+    model = load_model(run.model, pick_device(device))
+    config = run.config_of(model.card)
+    point = load_calibration(run.model, model.card.weights_sha256, finished=run.finished)
+    return model, config, point if run.finished else None

@@ -27,8 +27,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med.errors import CheckpointError
-from gcsam_med.files import write_durably, write_json
-from gcsam_med.reading import SEAL, faults, parse_json, read_safetensors, sealed, validate
+from gcsam_med.files import SEAL, sealed, write_durably, write_json
+from gcsam_med.reading import faults, parse_json, read_safetensors, validate
 from gcsam_med.runs.calibration import MAKE_AGAIN, read_fitted
 from gcsam_med.transforms.letterbox import Letterbox
 
@@ -145,7 +145,7 @@ def fit_intensities(
 
 def save_intensities(folder: Path, reference: IntensityReference) -> None:
     """Write ``training_images.json`` into a model folder."""
-    write_json(folder / INTENSITY_FILE, sealed(reference.model_dump(mode="json", by_alias=True)))
+    write_json(folder / INTENSITY_FILE, reference.model_dump(mode="json", by_alias=True))
 
 
 def load_intensities(folder: Path, dataset_sha256: str) -> IntensityReference | None:
@@ -239,7 +239,8 @@ def save_features(folder: Path, features: FeatureReference) -> None:
     }
     whole = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
     facts |= {"arrays_sha256": _digest(whole)}
-    write_durably(folder / FEATURE_FILE, save(whole, {"training_features": json.dumps(sealed(facts))}))
+    said = json.dumps(sealed(facts))
+    write_durably(folder / FEATURE_FILE, save(whole, {"training_features": said}))
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcsam_med.errors import MissingExtra
+from gcsam_med.errors import InputError, MissingExtra
+from gcsam_med.files import NOT_PLAIN, append_line
 
 if TYPE_CHECKING:
     from gcsam_med.config import RunConfig
@@ -140,8 +141,15 @@ class TextLog(Callback):
         self._write(f"note: {text}")
 
     def _write(self, text: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        try:
+            append_line(self.path, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}")
+        except OSError as error:
+            if error.errno not in NOT_PLAIN:
+                raise
+            raise InputError(
+                f"{self.path} is a link or no file; nothing was written through it.",
+                "Move it away, and go on with: train --resume RUN",
+            ) from None
 
 
 class TensorBoardLog(Callback):

@@ -208,7 +208,9 @@ def _opened(library: Library, evaluation: Evaluation, stamp: int) -> OpenedEvalu
         unfinished=True,
     )
     task = context.model.card.task
-    cases = _numbers(read_csv(evaluation.folder / CASES, ["case_id", "label"], again), task, again)
+    path = evaluation.folder / CASES
+    table = read_csv(path, ["case_id", "label"], again, sha256=metrics["cases_sha256"])
+    cases = _numbers(table, task, again)
     manifest = context.dataset.manifest
     row_of = {case: row for row, case in enumerate(manifest["case_id"].to_numpy(dtype=str))}
     missing = [case for case in cases["case_id"] if case not in row_of]

@@ -7,6 +7,7 @@ not have ready are expressions over NumPy and Pillow.
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 from gcsam_med import __version__
 from gcsam_med.devices import installed_version
 from gcsam_med.errors import InputError
-from gcsam_med.files import write_json
 from gcsam_med.inference.export.exported_run import USE, ExportedRun
 from gcsam_med.inference.export.graphs import check, examples, expected
 from gcsam_med.networks import NETWORKS, NetworkSpec
@@ -61,8 +61,8 @@ def write_bundle(run: ExportedRun, folder: Path) -> float:
     weights = bundle_weights(run.card, run.model.network.state_dict())
     (folder / CONFIGS).mkdir()
     (folder / MODELS).mkdir()
-    write_json(folder / CONFIGS / "inference.json", config, indent=4)
-    write_json(folder / CONFIGS / "metadata.json", metadata(run), indent=4)
+    for name, content in (("inference", config), ("metadata", metadata(run))):
+        (folder / CONFIGS / f"{name}.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     data = io.BytesIO()
     # MONAI's CheckpointLoader reads this format, and reads it with weights_only.
     torch.save(weights, data)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from gcsam_med import __version__
+from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import DatasetInfo, PreparedDataset, prepared_root
 from gcsam_med.datasets.selection import took_part, training_cases
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.reporting.write import read_metrics
-from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model
-from gcsam_med.runs.calibration import CalibrationFile, load_calibration, positive_class
+from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, open_model
+from gcsam_med.runs.calibration import CalibrationFile, positive_class
 
 DESCRIPTION = "description.json"
 USE = "research only, not for clinical use"
@@ -72,13 +73,13 @@ def open_exported_run(root: Path) -> ExportedRun:
         If the model is damaged.
     """
     run = RunFolder.open(root)
-    model = load_model(run.model, "cpu")
+    model, config, point = open_model(run, "cpu")
     return ExportedRun(
         run,
         model,
-        load_calibration(run.model, model.card.weights_sha256),
+        point,
         _evaluations(run, model.card.weights_sha256),
-        *_dataset(run, model.card),
+        *_dataset(config, model.card),
     )
 
 
@@ -94,10 +95,9 @@ def _evaluations(run: RunFolder, weights_sha256: str) -> dict[str, dict[str, Any
     return found
 
 
-def _dataset(run: RunFolder, card: ModelCard) -> tuple[DatasetInfo | None, dict[str, int]]:
+def _dataset(config: RunConfig, card: ModelCard) -> tuple[DatasetInfo | None, dict[str, int]]:
     """Facts about the training data, and who of them took part, where they are still as they were."""
     try:
-        config = run.config()
         dataset = PreparedDataset(prepared_root(config.data_root, card.dataset))
         if dataset.info.content_sha256 != card.dataset_sha256:
             return None, {}
