@@ -142,6 +142,7 @@ def make_prepared(
 def reseal(folder: Path, **changes: Any) -> PreparedDataset:
     """Let ``dataset.json`` say what a test has made of a prepared set: `prepare` would have written it so."""
     content = json.loads((folder / INFO).read_text(encoding="utf-8")) | changes
+    content.pop("seal", None)
     info = with_fingerprint(folder, DatasetInfo.model_validate(content))
     (folder / INFO).write_text(info.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
     return PreparedDataset(folder)

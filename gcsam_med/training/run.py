@@ -230,9 +230,11 @@ def resume(
     if not folder.config_file.is_file():
         raise InputError(f"{run} is not a run: it has no config.yaml.", "Give a folder made by train.")
     try:
-        former = folder.config_of(load_card(folder.model))
+        card = load_card(folder.model)
     except CheckpointError:  # there is no model yet, or a damaged one, which training makes anew
         former = folder.config()
+    else:
+        former = folder.config_of(card)
     config = with_overrides(former, settings, sets)
     made_with = read_environment(folder)
     check_settings(former, config, extend, made_with["cases_per_step"], process_count())

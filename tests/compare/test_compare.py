@@ -261,6 +261,7 @@ def test_ray_makes_the_runs(study):
 def test_a_damaged_plan_is_refused(study, tmp_path, damage, capsys):
     """Oracle: exit 2, and nothing is made outside the study."""
     plan = json.loads((study / "study.json").read_text())
+    del plan["seal"]
     damage(plan)
     (tmp_path / "study.json").write_text(json.dumps(plan))
     assert run(["compare", "--output", str(tmp_path), "--only", "0"]) == 2

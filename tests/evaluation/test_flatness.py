@@ -88,6 +88,7 @@ def test_the_command_writes_pictures_and_json_and_compares_runs(
     assert {"sharpness_line.svg", "sharpness_surface.png"} <= {
         p.name for p in (folders[0] / "evaluation" / "test" / "figures").iterdir()
     }
+    del content["seal"]
     content["weights_sha256"] = "0" * 64
     (folders[1] / "sharpness" / "sharpness.json").write_text(json.dumps(content))
     assert run(["evaluate", str(folders[1]), "--resamples", "100", "-q"]) == 0
@@ -100,6 +101,15 @@ def test_the_same_seed_measures_the_same(tmp_path: Path) -> None:
     quick = SharpnessOptions(cases=2, eigenvalues=1, trace_samples=2, line_points=0, surface_points=0)
     one, other = (measure_sharpness(folder, quick) for _ in range(2))
     assert one == other
+
+
+def test_what_would_take_too_long_is_refused_at_once_with_advice(tmp_path: Path) -> None:
+    """Oracle: the time of one batch, times what was asked for; nothing is measured."""
+    data = make_prepared(tmp_path, n=30, size=32)
+    folder = make_run(tmp_path, data)
+    with pytest.raises(InputError, match=r"about [\d,]+ minutes; 0.5 are allowed") as caught:
+        measure_sharpness(folder, QUICK, trace_samples=100_000, max_minutes=0.5)
+    assert "--trace-samples" in caught.value.advice
 
 
 def test_an_empty_split_is_said(tmp_path: Path) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from gcsam_med.cli import run as command
 from gcsam_med.errors import CheckpointError
 from gcsam_med.networks import NETWORKS, build_network
 from gcsam_med.runs import ModelCard, load_model, save_model
 from gcsam_med.runs import model as module
+from tests.builders import make_prepared, make_run
 
 SIZE = 32
 
@@ -205,3 +209,30 @@ def test_damage_is_an_error_of_its_own_kind(tmp_path, damage):
     with pytest.raises(CheckpointError, match=said) as caught:
         load_model(tmp_path)
     assert caught.value.exit_code == 4
+
+
+MIXED = {
+    "config.yaml": "evaluate predict export sharpness calibrate compare",
+    "model/calibration.json": "evaluate predict export sharpness",
+    "model/weights.safetensors": "evaluate predict export sharpness calibrate",
+}
+"""A part of another run, and the commands that open the model."""
+
+
+@pytest.mark.parametrize("part", MIXED)
+def test_parts_of_two_models_are_refused_by_every_command(part: str, tmp_path: Path) -> None:
+    """Oracle: exit code 4. (`calibrate` makes calibration.json anew.)"""
+    data = make_prepared(tmp_path, n=30, size=32)
+    one, other = (make_run(tmp_path, data, name=f"run{seed}", seed=seed) for seed in (0, 1))
+    for run in (one, other) if "compare" in MIXED[part] else ():
+        assert command(["evaluate", str(run), "--device", "cpu", "--resamples", "100", "-q"]) == 0
+    shutil.copy(other / part, one / part)
+    (tmp_path / "images").mkdir()
+    Image.new("L", (40, 40)).save(tmp_path / "images" / "a.png")
+    more = {
+        "predict": [str(tmp_path / "images"), "--output", str(tmp_path / "out")],
+        "export": ["--format", "safetensors", "--output", str(tmp_path / "exported")],
+        "compare": [str(other), "--output", str(tmp_path / "compared")],
+    }
+    codes = {verb: command([verb, str(one), *more.get(verb, []), "-q"]) for verb in MIXED[part].split()}
+    assert codes == dict.fromkeys(MIXED[part].split(), 4)

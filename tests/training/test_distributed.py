@@ -5,6 +5,7 @@ The processes are forked and find each other by gloo as torchrun's do; the last 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, EnvironmentFault, Interrupted
+from gcsam_med.files import write_json
 from gcsam_med.losses import build_loss
 from gcsam_med.networks import build_network
 from gcsam_med.runs import RunFolder
@@ -263,8 +265,9 @@ def test_a_resume_cut_off_between_its_files_keeps_the_steps(data_root: Path, tmp
     config = kills.Trial("adam", 0.0).config(data_root).model_copy(update={"batch_size": 2})
     in_processes(2, folder, lambda: train(config, folder, StopAfter(5)))
     run = RunFolder(folder)
-    facts = run.environment_file.read_text()
-    run.environment_file.write_text(facts.replace('"processes": 2', '"processes": 1'))
+    facts = json.loads(run.environment_file.read_text())
+    assert facts["processes"] == 2
+    write_json(run.environment_file, facts | {"processes": 1})
     with pytest.raises(ConfigError, match="it took 4 cases a step, now it would take 2"):
         resume(folder)
     in_processes(1, folder, lambda: resume(folder, batch_size=4))
