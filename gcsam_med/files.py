@@ -132,6 +132,22 @@ def append_line(path: Path, line: str, *, durable: bool = False) -> None:
         os.close(descriptor)
 
 
+def open_to_append(path: Path, *, anew: bool = False) -> BinaryIO:
+    """Open a plain file to append to, or to write `anew`; a link is not followed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or is a link, a pipe or a device.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags | (os.O_TRUNC if anew else os.O_APPEND), 0o666), "wb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a plain file")
+    return file
+
+
 def make_folder(root: Path, *below: str) -> Path:
     """Make a folder below `root`, which is ours; a link on the way, which may lead outside, is refused.
 

@@ -75,7 +75,7 @@ def _writes(call: ast.Call) -> bool:
     """Whether it is `path.open` with a mode that only writes, and no appending through a link."""
     mode = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "mode"), None)
     modes = [mode.body, mode.orelse] if isinstance(mode, ast.IfExp) else [mode]
-    return all(isinstance(m, ast.Constant) and not {"r", "+"} & set(str(m.value)) for m in modes)
+    return all(isinstance(m, ast.Constant) and not {"r", "+", "a"} & set(str(m.value)) for m in modes)
 
 
 def _reads(tree: ast.AST) -> list[str]:
@@ -144,6 +144,7 @@ def test_no_other_module_opens_a_file_for_reading(path: Path) -> None:
         "tomllib.load(f)",
         "shutil.copy(p, q)",
         "p.open('r+')",
+        "p.open('a')",
     ],
 )
 def test_the_guard_sees_what_it_should(code: str) -> None:

@@ -24,7 +24,7 @@ from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.flatness import measure_sharpness, read_sharpness, write_sharpness
-from gcsam_med.files import locked
+from gcsam_med.files import locked, make_folder, open_to_append
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
@@ -217,8 +217,7 @@ def run_in_processes(
         If a signal came; it is passed on, and each process saves what it has.
     """
     plan.write()
-    logs = plan.folder / "logs"
-    logs.mkdir(exist_ok=True)
+    logs = make_folder(plan.folder, "logs")
     waiting, free = runs_left(plan, sharpness), list(devices)
     total, failures = len(waiting), []
     at_work: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
@@ -411,7 +410,7 @@ def _start(
     command = [sys.executable, "-P", "-c", code, "compare", "--output", str(plan.folder), "--only", run.name]
     command += ["--device", device, *(["--sharpness"] if sharpness else [])]
     threads = str(max(1, usable_cores() // share))
-    with (logs / f"{run.name}.txt").open("ab") as log:
+    with open_to_append(logs / f"{run.name}.txt") as log:
         # A process group of its own: Ctrl-C reaches this process alone, which then tells the others.
         return subprocess.Popen(
             command,

@@ -9,6 +9,7 @@ from typing import Any
 
 from gcsam_med.datasets.case import Download, SourceSpec
 from gcsam_med.errors import EnvironmentFault, InputError, MissingExtra
+from gcsam_med.files import open_to_append
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import open_plain
 
@@ -88,7 +89,7 @@ def _stream(url: str, part: Path, what: str, track: Track) -> None:
             have = 0  # the server does not resume: start anew
         length = int(answer.headers.get("Content-Length") or 0)
         blocks: Iterator[bytes] = answer.iter_content(BLOCK)
-        with part.open("ab" if have else "wb") as file:
+        with open_to_append(part, anew=not have) as file:
             for block in track(blocks, f"Downloading {what} (MiB)", -(-length // BLOCK) or None):
                 file.write(block)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gcsam_med.files import open_to_append
 from gcsam_med.inference.ensemble import Answer
 from gcsam_med.inference.inputs import MASKS, OVERLAYS, DecodedImage, Input
 from gcsam_med.reporting.drawing import overlay
@@ -232,5 +233,6 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
+    with open_to_append(temporary, anew=True) as file:
+        file.write(data)
     temporary.replace(path)

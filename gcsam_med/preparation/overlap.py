@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from gcsam_med.datasets.prepared import PlaneReader, PreparedDataset
+from gcsam_med.files import write_json
 from gcsam_med.preparation.audit_page import write_overlap_page
 from gcsam_med.preparation.duplicates import Pair, find_overlap
 from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
@@ -52,7 +52,7 @@ def overlap(
     output.mkdir(parents=True, exist_ok=True)
     stem = output / f"overlap-{other.info.name}"
     data, page = stem.with_suffix(".json"), stem.with_suffix(".html")
-    data.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(data, result)
     names = dataset.info.title or dataset.info.name, other.info.title or other.info.name
     write_overlap_page(page, names, (dataset.root, other.root), result)
     return result, [data, page]
