@@ -233,7 +233,7 @@ def read_yaml(path: Path, most: int) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("should hold a mapping of settings")
     # YAML lets the last of two equal keys win without a word.
-    pairs = yaml.compose(text, Loader=_yaml_loader()).value
+    pairs = yaml.compose(text, Loader=_yaml_loader()).value  # type: ignore[union-attr]
     twice = [key for key, count in Counter(str(key.value) for key, _ in pairs).items() if count > 1]
     if twice:
         raise ValueError(f"sets {', '.join(twice)} more than once")
