@@ -335,7 +335,7 @@ def fuzz(
     count: int,
     said: Callable[[], str],
     *,
-    seconds: int = 60,
+    seconds: int = 300,
     verbs: int | None = None,
 ) -> list[Finding]:
     """Tamper `count` times with a kind of file, for the commands that read it (or the first `verbs`) in turn.
