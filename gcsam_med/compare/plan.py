@@ -16,7 +16,7 @@ from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.fields import Name, check_name
 from gcsam_med.files import write_json
-from gcsam_med.reading import read_json, read_json_or_empty, sealed
+from gcsam_med.reading import read_json, read_json_or_empty
 from gcsam_med.reporting.comparison import Tuning
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import make_plan
@@ -90,7 +90,7 @@ class StudyPlan:
             ],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / PLAN_FILE, sealed(content), indent=1)
+        write_json(self.folder / PLAN_FILE, content, indent=1)
 
 
 def make_study_plan(
