@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
 from gcsam_med.errors import CheckpointError, InputError
-from gcsam_med.files import write_durably, write_json
+from gcsam_med.files import json_bytes, write_durably
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import faults, read_json, read_plain
 from gcsam_med.transforms.preprocessing import Preprocessing
@@ -176,7 +176,7 @@ def save_model(folder: Path, network: torch.nn.Module, card: ModelCard) -> Model
     # Two files cannot be replaced in one instant. Until the card is there, the former weights stay; from then
     # on, the reader takes the incoming ones, whether or not they have moved to their place yet.
     write_durably(folder / INCOMING, data)
-    write_json(folder / CARD, written.model_dump(mode="json", by_alias=True))
+    write_durably(folder / CARD, json_bytes(written.model_dump(mode="json", by_alias=True)))
     (folder / INCOMING).replace(folder / WEIGHTS)
     return written
 
