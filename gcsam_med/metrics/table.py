@@ -93,7 +93,10 @@ class Metric:
         averaged = self.kind in ("counts", "ranks") and self.several is None
         if averaged and not of_one_class and str(policy.get("averaging", "")).startswith("macro"):
             text = "macro, one-vs-rest"
-        return f"{self.title} ({text})" if text else self.title
+        if not text:
+            return self.title
+        own, bracket, short = self.title.partition(" (")  # Precision (PPV)
+        return f"{own} ({short.removesuffix(')')}; {text})" if bracket else f"{self.title} ({text})"
 
 
 _NO_LESION = "An image without a lesion has none."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from gcsam_med.metrics.intervals import Estimate
@@ -21,11 +22,15 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
-    if size >= 1000:
+    return fixed(value, 0 if size >= 100 else 1 if size >= 10 else digits)
+
+
+def fixed(value: float, digits: int) -> str:
+    """Write a finite number with a number of decimals; halves of its decimal value go away from zero."""
+    if abs(value) >= 10**15:  # no decimals are left
         return f"{value:,.0f}"
-    if size >= 100:
-        return f"{value:.0f}"
-    return f"{value:.{1 if size >= 10 else digits}f}"
+    exact = Decimal(repr(round(float(value), 12)))
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,f}"
 
 
 def is_proportion(estimate: Estimate) -> bool:
@@ -61,7 +66,7 @@ def _bare(number_: float, estimate: Estimate, unit: str) -> str:
     if unit in PERCENT:
         return f"{100 * number_:{PERCENT[unit]}}"
     if is_proportion(estimate):
-        return f"{100 * number_:.{1 if estimate.n >= 1000 else 0}f}"
+        return fixed(100 * number_, 1 if estimate.n >= 1000 else 0)
     # An interval's ends have as many decimals as its larger one.
     largest = max((abs(x) for x in (estimate.value, *(estimate.ci95 or ())) if x is not None), default=0.0)
     return number(number_, 1 if largest >= 10 else 3)

@@ -139,7 +139,7 @@ def _classification(
         temperature = fit_temperature(labels, probabilities)
         if not 0.02 < temperature < 50:
             temperature = None
-            why_not = "validation does not pin the temperature down: its cases are all right, or all chance"
+            why_not = "validation cannot determine it: all cases are predicted correctly, or all at chance"
     facts: dict[str, Any] = {"n": n, "temperature": temperature, "temperature_reason": why_not}
     if len(names) != 2:
         return _file(model, rule="the likeliest class is called", reason="more than two classes", **facts)

@@ -45,6 +45,7 @@ def test_a_mean_over_classes_says_so_and_a_class_of_its_own_does_not():
     assert CLASSIFICATION["f1"].heading(policy, of_one_class=True) == "F1"
     two = {"averaging": "of the positive class", "positive_class": "COVID"}
     assert CLASSIFICATION["f1"].heading(two) == "F1 (COVID)"
+    assert CLASSIFICATION["precision"].heading(two) == "Precision (PPV; COVID)"
 
 
 @pytest.mark.parametrize("missing", ["title", "meaning", "undefined", "kind", "function"])

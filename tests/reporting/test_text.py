@@ -13,6 +13,10 @@ from gcsam_med.reporting.text import brief, count, estimate_text, interval, numb
         (-0.5, "-0.500"),
         (12.345, "12.3"),
         (156.4, "156"),
+        (0.0625, "0.063"),
+        (-0.0625, "-0.063"),
+        (0.2995, "0.300"),
+        (1e20, "100,000,000,000,000,000,000"),
         (-12345.6, "-12,346"),
     ],
 )
@@ -26,6 +30,7 @@ def test_a_metric_shows_its_interval_or_why_there_is_none():
     assert estimate_text(Estimate(0.5, (0.4, 0.6), 9, "BCa bootstrap")) == "0.500 (95 % CI 0.400 to 0.600)"
     assert estimate_text(Estimate(0.5, None, 1, "none", "one group")) == "0.500 (no interval: one group)"
     assert estimate_text(Estimate.undefined("no cases")) == "not defined (no cases)"
+    assert value(Estimate(0.625, (0.3, 0.9), 16, "Wilson")) == "63 % (10/16)"
     assert interval(Estimate(11.6, (6.6, 17.9), 9, "BCa bootstrap")) == "6.6 to 17.9"
     assert interval(Estimate.undefined("no cases")) == "\N{EN DASH}"
     assert [count(n, "class", "classes") for n in (0, 1, 1200)] == ["0 classes", "1 class", "1,200 classes"]
