@@ -28,6 +28,15 @@ def usable_cores() -> int:
     return max(1, math.ceil(min(len(affinity), _cgroup_quota())))
 
 
+def worker_count() -> int:
+    """Processes to work with: `usable_cores`, or ``OMP_NUM_THREADS`` if that is less.
+
+    Runs side by side (`compare --jobs`) share the cores by it.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(usable_cores(), max(1, int(asked))) if asked.isdecimal() else usable_cores()
+
+
 def _cgroup_quota() -> float:
     """Cores that the cgroups of this process allow, the least of them; infinite without a quota."""
     quotas = [math.inf]

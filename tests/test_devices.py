@@ -81,3 +81,13 @@ def test_affinity_counts_and_auto_precision_is_fp32_without_a_gpu(monkeypatch: p
     assert devices.usable_cores() == 1
     assert devices.pick_precision("auto", torch.device("cpu")) == "fp32"
     assert devices.pick_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("", 4), ("2", 2), ("0", 1), ("64", 4), ("many", 4)])
+def test_workers_share_the_cores_of_runs_side_by_side(
+    asked: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the rule by hand, on four cores."""
+    monkeypatch.setattr(devices, "usable_cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert devices.worker_count() == expected

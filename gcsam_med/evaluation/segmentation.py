@@ -13,7 +13,7 @@ import pandas as pd
 
 from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.prepared import PreparedDataset
-from gcsam_med.devices import usable_cores
+from gcsam_med.devices import worker_count
 from gcsam_med.errors import EnvironmentFault, InputError
 from gcsam_med.evaluation.context import EvaluationContext, TaskResult, operating_point
 from gcsam_med.metrics.intervals import Estimate
@@ -269,7 +269,7 @@ def measure(
 ) -> Measured:
     """Measure every selected case at its original resolution.
 
-    From `POOL_FROM` cases on, `workers` processes (default: one a core) measure beside the network; the
+    From `POOL_FROM` cases on, `workers` processes (default: `worker_count`) measure beside the network; the
     numbers are the same with any number of them.
 
     Raises
@@ -281,7 +281,7 @@ def measure(
     stream = network_outputs(context.model, data.images, rows, batch_size=batch_size, track=track)
     cases = (_as_stored(data, row, square, how.spacing(data, row)) for row, square in stream)
     work = partial(_measure_one, threshold=threshold, how=how, steps=offered(min_area), extra=tuple(extra))
-    count = workers if workers is not None else usable_cores() if len(rows) >= POOL_FROM else 1
+    count = workers if workers is not None else worker_count() if len(rows) >= POOL_FROM else 1
     if count == 1:
         found = [work(case) for case in cases]
     else:
