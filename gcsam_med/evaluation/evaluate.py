@@ -279,7 +279,7 @@ def _splits(context: EvaluationContext) -> Mapping[str, Any]:
     if context.external or context.pooled or all(choice is None for choice in folds):
         return data.info.counts
     labels = data.manifest["label"].to_numpy(dtype=str)
-    counts = {}
+    counts: dict[str, Any] = {}
     for split in SPLITS:
         own = labels[data.rows(split, *folds)]
         counts[split] = {"cases": len(own), **{c: int((own == c).sum()) for c in data.info.classes}}
