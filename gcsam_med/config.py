@@ -15,14 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from gcsam_med.errors import ConfigError
 from gcsam_med.fields import (
     Arms,
     Count,
@@ -45,9 +39,10 @@ from gcsam_med.fields import (
     option,
     read_folds,
     read_list,
+    read_sets,
+    read_settings,
     validated,
 )
-from gcsam_med.reading import parse_yaml, read_yaml
 
 PathLike = str | os.PathLike[str]
 Task = Literal["segmentation", "classification"]
@@ -56,7 +51,6 @@ BaseOptimizer = Literal["adam", "adamw", "sgd"]
 SplitName = Literal["train", "val", "test"]
 Language = Literal["en", "de", "es"]
 Frames = Literal["first", "middle", "all"] | Annotated[int, Field(ge=0, le=10**6)]
-
 
 _TRAINED, _OPTIMIZED, _MACHINE = "What is trained", "How it is optimized", "Machine and files"
 _SOURCE, _CHECKED, _MADE = "Where the images are", "How they are checked", "What is made of them"
@@ -586,7 +580,7 @@ def load_config(file: Path | None, overrides: Mapping[str, Any], sets: Sequence[
     ConfigError
         If the file cannot be read, a key is unknown or a value does not fit; all faults are named.
     """
-    return _build(_read_yaml(file) if file is not None else {}, overrides, sets, file)
+    return _build(read_settings(file) if file is not None else {}, overrides, sets, file)
 
 
 def with_overrides(config: RunConfig, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> RunConfig:
@@ -602,23 +596,6 @@ def dump_config(config: RunConfig) -> str:
 def _build(
     values: dict[str, Any], overrides: Mapping[str, Any], sets: Sequence[str], file: Path | None
 ) -> RunConfig:
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes key=value, but got '{text}'.", "For example: --set rho=0.1")
-        try:
-            values[key.strip()] = parse_yaml(value)
-        except ValueError as error:
-            raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
-    values.update({key: value for key, value in overrides.items() if value is not None})
+    values |= read_sets(sets) | {key: value for key, value in overrides.items() if value is not None}
     where = f"The configuration{f' in {file}' if file else ''} does not hold: "
     return validated(RunConfig, values, where, called=str)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        return read_yaml(file, 2**20)
-    except OSError as error:
-        raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ConfigError(f"{file} {error}.", "It should hold settings, one a line: lr: 0.001") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -21,7 +22,7 @@ from pydantic import (
 
 from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.files import MOST_NAME, is_name
-from gcsam_med.reading import parse_yaml
+from gcsam_med.reading import parse_yaml, read_yaml
 
 NAME_RULE = f"at most {MOST_NAME} characters, no / or \\, no dot in front"
 
@@ -159,6 +160,42 @@ def chosen(model: type[M], options: M | None = None, **fields: Any) -> M:
     if options is not None and not given:
         return options
     return validated(model, ({} if options is None else options.model_dump()) | given)
+
+
+def read_sets(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` texts, their values as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If one is none.
+    """
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes key=value, but got '{text}'.", "For example: --set rho=0.1")
+        try:
+            values[key.strip()] = parse_yaml(value)
+        except ValueError as error:
+            raise ConfigError(f"The value of --set {key}=... is not valid YAML.") from error
+    return values
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    try:
+        return read_yaml(file, 2**20)
+    except OSError as error:
+        raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} {error}.", "It should hold settings, one a line: lr: 0.001") from error
 
 
 def flag_of(name: str) -> str:

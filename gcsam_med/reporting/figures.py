@@ -592,10 +592,9 @@ FIGURES: dict[str, FigureSpec] = {
 def draw_all(report: Report) -> list[Drawn]:
     """Draw every figure the report has the data for, in order."""
     drawn = []
-    for key, spec in FIGURES.items():
-        if spec.there(report):
-            with look():
-                figure = spec.draw(report)
-            caption = spec.caption if isinstance(spec.caption, str) else spec.caption(report)
-            drawn.append(Drawn.of(figure, key, spec.title, caption, spec.words(report)))
+    for key, spec in ((key, spec) for key, spec in FIGURES.items() if spec.there(report)):
+        with look():
+            figure = spec.draw(report)
+        caption = spec.caption if isinstance(spec.caption, str) else spec.caption(report)
+        drawn.append(Drawn.of(figure, key, spec.title, caption, spec.words(report)))
     return drawn
