@@ -54,8 +54,7 @@ Frames = Literal["first", "middle", "all"] | Annotated[int, Field(ge=0, le=10**6
 
 _TRAINED, _OPTIMIZED, _MACHINE = "What is trained", "How it is optimized", "Machine and files"
 _SOURCE, _CHECKED, _MADE = "Where the images are", "How they are checked", "What is made of them"
-_HOW, _WRITTEN = "How it is predicted", "What is written"
-_COMPARED = "What is compared"
+_HOW, _WRITTEN, _COMPARED = "How it is predicted", "What is written", "What is compared"
 _DATA_ROOT = "Folder of prepared data sets; default: the one the run was trained from."
 _BATCH = "Cases in one forward pass; default: the run's own."
 

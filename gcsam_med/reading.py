@@ -209,7 +209,11 @@ def parse_yaml(text: str) -> Any:
                 raise ValueError(f"is not valid YAML: nested more than {MOST_YAML_LEVELS} deep")
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError(f"is not valid YAML: it uses the alias *{event.anchor}; write the value out")
-        return yaml.load(text, Loader=loader)  # noqa: S506 - a SafeLoader
+        opened = loader(text)
+        try:
+            return opened.get_single_data()
+        finally:
+            opened.dispose()
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError("is not valid YAML: " + str(error).replace("\n", " ")[:300]) from error
 
