@@ -19,7 +19,9 @@ def test_it_belongs_to_its_weights(tmp_path):
     assert load_calibration(tmp_path, "w") is None
     save_calibration(tmp_path, fitted)
     assert load_calibration(tmp_path, "w") == fitted
-    assert load_calibration(tmp_path, "others") is None
+    assert load_calibration(tmp_path, "others", finished=False) is None
+    with pytest.raises(CheckpointError, match="belongs to other weights"):
+        load_calibration(tmp_path, "others")
 
 
 @pytest.mark.parametrize(
