@@ -153,7 +153,7 @@ def test_many_images_come_in_order_and_mistakes_are_told(image, tmp_path):
             "--threshold: should be less",
         ),
         (lambda: gcsam_med.prepare("busi", data_root=tmp_path), "where the images of 'busi' are"),
-        (gcsam_med.compare_optimizers, "one of the two"),
+        (gcsam_med.compare_optimizers, "either finished runs, or a data set"),
     ]
     for call, message in wrong:
         with pytest.raises(InputError, match=message):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 import warnings
 import zlib
@@ -47,6 +48,8 @@ ALLOWED_TAGS = (
     "BurnedInAnnotation",
 )
 DEFLATED = "1.2.840.10008.1.2.1.99"
+# Transfer Syntax UID (0002,0010) with that value, in whichever way its type and length are written.
+_DEFLATED_ELEMENT = re.compile(rb"\x02\x00\x10\x00.{4,8}" + re.escape(DEFLATED.encode()), re.DOTALL)
 MOST_READS = 200_000
 """Of a header, two or three an element. Each element takes some 300 bytes of memory, however short it is."""
 MOST_TEXT = 2**16
@@ -233,7 +236,11 @@ def _guess_transfer_syntax(dataset: Dataset, name: str) -> None:
 
 def _inflated(data: bytes, name: str) -> bytes:
     """Undo the deflated transfer syntax with a limit, since pydicom inflates without one."""
-    if data[128:132] != b"DICM" or DEFLATED.encode() not in data:
+    if DEFLATED.encode() not in data:
+        return data
+    if data[128:132] != b"DICM":
+        if _DEFLATED_ELEMENT.search(data):
+            raise ImageFault("unsupported", name, "it is deflated, but has no DICOM preamble.")
         return data
     # The file meta information opens with its own length (PS3.10 7.1) and is never deflated.
     group, element, vr, _, length = struct.unpack("<HH2sHI", data[132:144])
@@ -241,7 +248,8 @@ def _inflated(data: bytes, name: str) -> bytes:
         raise ImageFault("corrupt", name, "the file meta information is damaged.")
     start = 144 + length
     if DEFLATED.encode() not in data[132:start]:
-        if data[start : start + 2] == b"\2\0":  # pydicom would read on, whatever the length says
+        # pydicom reads on, whatever the length says, and would inflate without a limit.
+        if data[start : start + 2] == b"\2\0" or _DEFLATED_ELEMENT.search(data, start):
             raise ImageFault("corrupt", name, "the file meta information is longer than it says.")
         return data
     meta = data[132:start].replace(DEFLATED.encode(), b"1.2.840.10008.1.2.1\0\0\0")

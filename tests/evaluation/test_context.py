@@ -103,7 +103,7 @@ def test_external_data_leave_the_run_s_own_data_known(run, tmp_path):
     [
         ({"split": "tset"}, "Unknown split"),
         ({"dataset": "nothing"}, "No prepared data set 'nothing'"),
-        ({"dataset": "small"}, "'small' have 32x32"),
+        ({"dataset": "small"}, "those of 'small' have 16x16"),
         ({"dataset": "plain"}, "no masks"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics as sk
 
-from gcsam_med.errors import InputError
+from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.evaluation.context import open_evaluation
 from gcsam_med.reporting import metrics_json, write_report
@@ -140,7 +140,7 @@ def test_small_regions_dropped_are_measured(tmp_path):
     measured = report.postprocessing[f"regions under {least} pixels dropped"]["dice"].value
     assert measured == pytest.approx(np.mean(expected), abs=1e-3)
     assert measured < report.metrics["dice"].value - 0.1
-    with pytest.raises(InputError, match="belongs to segmentation"):
+    with pytest.raises(InputError, match="is for segmentation; this run is for classification"):
         evaluate_run(copied_run(tmp_path / "other", "binary"), min_area=5, **FAST)
 
 
@@ -244,7 +244,9 @@ def test_the_model_s_own_threshold_is_used_and_nothing_in_it_is_written(tmp_path
     fitted = load_calibration(run / "model", report.model.weights_sha256)
     assert report.operating.threshold == fitted.threshold
     assert report.operating.transfer["validation"] == fitted.at_threshold
-    assert load_calibration(run / "model", "of other weights") is None
+    assert load_calibration(run / "model", "of other weights", finished=False) is None
+    with pytest.raises(CheckpointError, match="belongs to other weights"):
+        load_calibration(run / "model", "of other weights")
 
 
 def test_a_read_only_run_is_evaluated_and_said_not_to_be_counted(tmp_path, monkeypatch):

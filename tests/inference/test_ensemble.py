@@ -15,7 +15,7 @@ from gcsam_med.inference.ensemble import find_runs, load_ensemble
 from gcsam_med.inference.predict import lanes
 from gcsam_med.metrics.calibration import apply_temperature
 from gcsam_med.runs import RunFolder, load_model, save_model
-from gcsam_med.runs.calibration import load_calibration
+from gcsam_med.runs.calibration import CALIBRATION, load_calibration
 from gcsam_med.runs.references import FEATURE_FILE
 from gcsam_med.training.calibration import calibrate_run
 from tests.builders import copied_run, picture, trained_runs
@@ -55,6 +55,9 @@ def test_an_ensemble_s_calibrated_answer_is_the_mean_of_calibrated_answers(calib
         for parameter in model.network.parameters():
             parameter.mul_(1.02)
     save_model(other / "model", model.network, model.card)
+    with pytest.raises(CheckpointError, match="belongs to other weights"):
+        load_ensemble([calibrated_run, other], device="cpu")
+    (other / "model" / CALIBRATION).unlink()
     assert load_ensemble([calibrated_run, other], device="cpu")(squares()).calibrated is None
     calibrate_run(other, device="cpu")
     answer = load_ensemble([calibrated_run, other], device="cpu")(squares())

@@ -161,7 +161,7 @@ def test_overlap_of_two_data_sets(tmp_path: Path) -> None:
         ("a", "c", False), ("b", "d", True)
     ]  # fmt: skip
     assert [p.name for p in paths] == ["overlap-two.json", "overlap-two.html"]
-    assert json.loads(paths[0].read_text()) == result
+    assert json.loads(paths[0].read_text()) == sealed(result)
     assert "Shared pictures" in paths[1].read_text()
 
 

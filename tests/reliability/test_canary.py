@@ -293,6 +293,24 @@ def test_no_name_comes_out(place: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert len(runs) == 4
     do("compare", *runs, "--split", "val", "--resamples", 100, "--output", out / "compared")
     do("compare", out / "runs" / "seg", out / "runs" / "cls", "--split", "val", code=2)
+    # --- plan: from the study as a pilot
+    do("plan", out / "study", "--metric", "dice", "--margin", 0.1, "--output", out / "plan")
+    # --- protocol: sealed, made, refused, made again for a reason
+    outside = sources.folder.parent / token("outside")
+    for number in range(300, 324):
+        label = ("benign", "malignant")[number % 2]
+        (outside / label).mkdir(parents=True, exist_ok=True)
+        image = picture(label, 48, 64, np.random.default_rng(number))[0]
+        image_file(outside / label / f"{token(f'image{number}')}.png", image)
+    do("prepare", "--dataset", "folder", "--source", outside, "--name", "outside", "--size", 32, *data,
+       "--workers", 0, named=(str(outside),))  # fmt: skip
+    sealed = out / "protocol.json"
+    do("protocol", "freeze", out / "runs" / "cls", "--external", "photos", "--out", sealed, *data, code=2)
+    do("protocol", "freeze", out / "runs" / "cls", "--external", "outside", "--out", sealed, *data)
+    do("protocol", "run", sealed, *fast)
+    do("protocol", "run", sealed, *fast, code=2)
+    do("protocol", "run", sealed, *fast, "--amend", "tried again")
+    do("protocol", "show", sealed, "--json")
     # --- run: all of it by one command
     do("run", *folder[1:5], "--size", 32, *data, *fast, "--task", "segmentation", "--model", "tiny",
        "--epochs", 1, "--batch-size", 8, "--output", out / "runs" / "all")  # fmt: skip
