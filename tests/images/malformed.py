@@ -243,7 +243,10 @@ def _dicoms() -> Zoo:
         "deflate-bomb.dcm": (deflated_meta + deflate_bomb, TOO_LARGE),
         "late-deflate-bomb.dcm": (bytes(told) + deflate_bomb, TOO_LARGE | BROKEN),
         "late-untold-deflate-bomb.dcm": (late_meta + deflate_bomb, BROKEN),
-        "deflate-bomb-without-preamble.dcm": (deflated_meta[132:] + deflate_bomb, BROKEN | {"unsupported", "format"}),
+        "deflate-bomb-without-preamble.dcm": (
+            deflated_meta[132:] + deflate_bomb,
+            BROKEN | {"unsupported", "format"},
+        ),
         "tiny-elements.dcm": (good[:meta_end] + tiny + good[meta_end:], BROKEN),
         "tiny-elements-at-the-end.dcm": (good + tiny, BROKEN),
         "tiny-nested-elements.dcm": (

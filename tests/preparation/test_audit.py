@@ -16,6 +16,7 @@ from gcsam_med.errors import InputError
 from gcsam_med.preparation import Outcome, overlap, prepare, probe
 from gcsam_med.preparation.audit import find_conflicts
 from gcsam_med.preparation.duplicates import Search
+from gcsam_med.reading import sealed
 from tests.datasets import layouts
 
 OPTIONS = PrepareOptions(size=32, folds=3)

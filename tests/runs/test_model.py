@@ -194,7 +194,7 @@ DAMAGES = {
     ),
     "card has an unknown field": (lambda f: edit_card(f, hidden=1), "does not fit at 'hidden'"),
     "weights of another network": (other_weights, "does not fit the network 'unet'"),
-    "a pickle": (pickled, "not a sound safetensors file"),
+    "a pickle": (pickled, "not a valid safetensors file"),
     "an unknown network": (lambda f: edit_card(f, model="unet9000"), "Unknown segmentation model 'unet9000'"),
     "a size it cannot take": (lambda f: edit_card(f, size=33), "multiple of 16"),
 }

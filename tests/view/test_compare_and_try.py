@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from gcsam_med import load
+from gcsam_med.files import write_json
 from gcsam_med.view.pictures import path_of
 from tests.builders import picture
 from tests.view.conftest import BASE, link, opened
@@ -28,6 +31,9 @@ def page(runs, tmp_path_factory):
     table = pd.read_csv(cases)
     table["dice"] = table["dice"].clip(upper=0.9) + np.linspace(0.0, 0.1, len(table))
     table.to_csv(cases, index=False)
+    metrics = json.loads(cases.with_name("metrics.json").read_text())
+    metrics["cases_sha256"] = hashlib.sha256(cases.read_bytes()).hexdigest()
+    write_json(cases.with_name("metrics.json"), metrics)
     return opened(folder), table, pd.read_csv(folder / "one/evaluation/test/cases.csv")
 
 

@@ -47,7 +47,7 @@ def test_flagged_images_come_first_and_those_that_failed_are_named(output):
     assert "1 image could not be used" in text
     assert "torn" in text
     only = page.get(first(page), params={"verdict": "accepted"}).text
-    assert "No image fits" in only
+    assert "No image matches" in only
 
 
 def test_a_review_is_on_the_disk_and_becomes_training_data_pixel_for_pixel(output, tmp_path, monkeypatch):
