@@ -23,6 +23,7 @@ from pydicom.uid import (
 Zoo = dict[str, tuple[bytes, frozenset[str]]]
 
 BROKEN = frozenset({"truncated", "corrupt"})
+UNREAD = frozenset({"unsupported", "format"})
 NO_IMAGE = frozenset({"not-an-image"})
 TOO_LARGE = frozenset({"too-large"})
 
