@@ -68,6 +68,9 @@ class Output:
             raise InputError(f"{folder / PREDICTIONS} holds names that predict does not give.", again)
         settings = read_json_or_empty(folder / SETTINGS)
         self.task = "segmentation" if "mask" in table else "classification"
+        needed = ("area_share", "mean_probability") if self.task == "segmentation" else ("predicted",)
+        if missing := [column for column in needed if column not in table]:
+            raise InputError(f"{folder / PREDICTIONS} has no column {missing[0]}.", again)
         classes = settings.get("classes")
         self.classes = [str(name) for name in classes] if isinstance(classes, list) else []
         weights = settings.get("weights_sha256")

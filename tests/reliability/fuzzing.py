@@ -31,6 +31,7 @@ from starlette.testclient import TestClient
 
 from gcsam_med.cli import run as command
 from gcsam_med.errors import GcsamMedError
+from gcsam_med.files import write_json
 from gcsam_med.training import train
 from gcsam_med.view.library import Library
 from gcsam_med.view.rooms import routes
@@ -290,9 +291,11 @@ def attempt(sound: Project, place: Path, kind: str, verb: str, number: int) -> t
     # Large files are never written in place, only replaced: a link is a copy.
     shutil.copytree(sound.root, place, copy_function=_copy)
     project = Project(place)
-    for file in [*place.rglob("config.yaml"), place / "study" / "study.json"]:
-        if file.is_file():
-            file.write_text(file.read_text().replace(str(sound.root), str(place)))
+    for file in place.rglob("config.yaml"):
+        file.write_text(file.read_text().replace(str(sound.root), str(place)))
+    plan = place / "study" / "study.json"
+    if plan.is_file():
+        write_json(plan, json.loads(plan.read_text().replace(str(sound.root), str(place))), indent=1)
     path = place / KINDS[kind][0]
     shutil.copy2(path, path.with_name("copied"))
     path.with_name("copied").replace(path)

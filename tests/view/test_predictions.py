@@ -122,6 +122,10 @@ def test_names_that_predict_does_not_give_are_refused(output):
     answer = page.get("/predictions")
     assert answer.status_code == 409
     assert "names that predict does not give" in answer.text
+    (output / "predictions.csv").write_text(table.replace("../../x,ok", "x,ok").replace("area_share", "area"))
+    answer = opened(output).get("/predictions")
+    assert answer.status_code == 409
+    assert "has no column area_share" in answer.text
 
 
 def test_an_image_that_was_moved_away_is_told(output, tmp_path):
