@@ -284,7 +284,7 @@ def _train(
             limit = plan.config.max_minutes
             more_time = state.reason == "max_minutes" and (limit is None or state.seconds < 60 * limit)
             if extended or more_time:
-                state.reopen(steps_per_epoch)
+                state.reopen(steps_per_epoch, plan.config.epochs)
         if first and not state.reason:
             run.result_file.unlink(missing_ok=True)  # of a finished run that is resumed: unfinished from here
         if first and before is not None:

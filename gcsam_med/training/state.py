@@ -86,8 +86,14 @@ class TrainingState:
             return True
         return False
 
-    def reopen(self, steps_per_epoch: int) -> None:
-        """Go on after an end; an epoch that was cut short loses its row, and gets it when it is whole."""
+    def reopen(self, steps_per_epoch: int, epochs: int) -> None:
+        """Go on after an end; an epoch that was cut short loses its row, and gets it when it is whole.
+
+        Where the time was up with the very last step, nothing is left to do: the run ends by its epochs.
+        """
+        if self.step >= epochs * steps_per_epoch:
+            self.reason = "epochs"
+            return
         if self.reason == "max_minutes" and self.step % steps_per_epoch:
             self.history.pop()
         self.reason = ""

@@ -18,6 +18,7 @@ from gcsam_med.losses import LOSSES
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.training import Callback, EpochEnd, Start, make_plan, resume, train
+from gcsam_med.training.state import TrainingState
 from tests.builders import make_prepared, reseal
 from tests.reliability.kills import tiny_network
 
@@ -232,3 +233,12 @@ def test_a_default_folder_is_named_by_its_settings_and_numbered(
     second = train(settings(data_root, epochs=1, fold=1), again=True)
     assert first.folder == Path("runs/toy-unet-gcsam-seed0-fold1")
     assert second.folder == Path("runs/toy-unet-gcsam-seed0-fold1-2")
+
+
+def test_time_that_was_up_with_the_last_step_leaves_nothing_to_do() -> None:
+    """Oracle: the rule; a run of two epochs with three steps each, stopped by its time after six and five."""
+    for step, reason in ((6, "epochs"), (5, "")):
+        state = TrainingState(step=step, reason="max_minutes", history=[{"epoch": 1}, {"epoch": 2}])
+        state.reopen(3, 2)
+        assert state.reason == reason
+        assert len(state.history) == (2 if reason else 1)
