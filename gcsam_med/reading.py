@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.files import SEAL, sealed
@@ -29,6 +29,7 @@ from gcsam_med.files import SEAL, sealed
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from PIL import Image
 
 T = TypeVar("T")
 Fault = type[GcsamMedError]
@@ -292,6 +293,17 @@ def read_safetensors(
         length = int.from_bytes(data[:8], "little")
         header = parse_json(data[8 : 8 + length])
         return arrays, validate(header.get("__metadata__", {}), dict[str, str])
+
+
+def open_image(file: IO[bytes], formats: Sequence[str] = ("PNG",)) -> Image.Image:
+    """Open a picture with Pillow; a cut one raises, when opened or when loaded.
+
+    Other libraries switch that off for the whole process as soon as they are imported (WeasyPrint does).
+    """
+    from PIL import Image, ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return Image.open(file, formats=formats)
 
 
 @contextmanager

@@ -35,8 +35,14 @@ READERS_OF = {
     "sqlite3": {"connect"},
     "ElementTree": {"parse"},
 }
-# Not bounded in depth, or not finite, even of text.
-PARSERS = {("json", "loads"), ("yaml", "safe_load"), ("yaml", "load"), ("tomllib", "loads")}
+# Not bounded in depth, or not finite, even of text; or content with cut images (Pillow).
+PARSERS = {
+    ("Image", "open"),
+    ("json", "loads"),
+    ("yaml", "safe_load"),
+    ("yaml", "load"),
+    ("tomllib", "loads"),
+}
 OPENERS = {"open_plain", "BytesIO", "StringIO", "_Bounded", "ZipFile", "open"}
 NO_FILES = {"RunFolder", "webbrowser", "archive", "cls", "self"}
 """Owners of methods of these names that read no file by its path, such as an opened archive."""
@@ -130,6 +136,7 @@ def test_no_other_module_opens_a_file_for_reading(path: Path) -> None:
         "torch.load(p)",
         "Image.open(p)",
         "PIL.Image.open(p)",
+        "Image.open(io.BytesIO(data))",
         "io.open(p)",
         "gzip.open(p)",
         "zipfile.ZipFile(p)",

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from gcsam_med.errors import InputError
 from gcsam_med.escape import plain_cell
 from gcsam_med.fields import Name, check_name
-from gcsam_med.reading import faults, open_plain, read_csv, read_json, read_plain, validate
+from gcsam_med.reading import faults, open_image, open_plain, read_csv, read_json, read_plain, validate
 from gcsam_med.transforms.letterbox import Letterbox
 
 SCHEMA = 1
@@ -145,7 +145,7 @@ def _part(path: Path, *, pixels: bool = False) -> Part:
             digests.update(f"{file.name} {digest}\n".encode())
             if pixels and path.is_dir():
                 opened.seek(0)
-                with Image.open(opened, formats=["PNG"]) as image:
+                with open_image(opened) as image:
                     seen.update(f"{file.name} {image.size}\n".encode() + image.convert("L").tobytes())
     count, size, newest = _state(path)
     return Part(
@@ -379,7 +379,7 @@ class PreparedDataset:
             return np.zeros(expected, dtype=bool)
         try:
             data = io.BytesIO(read_plain(path, MOST_MASK_BYTES, follow=False))
-            with Image.open(data, formats=["PNG"]) as image:
+            with open_image(data) as image:
                 if image.size != expected[::-1]:
                     raise ValueError(f"it should be {expected}, but is {image.size[::-1]} (height, width)")
                 # Through "L": in an array of mode "1" Pillow stores True as 255, which torch takes as 255.

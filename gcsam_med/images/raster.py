@@ -22,6 +22,7 @@ from gcsam_med.images.picture import (
     chosen_frames,
     grey_if_grey,
 )
+from gcsam_med.reading import open_image
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
@@ -164,7 +165,7 @@ def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy:
 
 def orientation(data: bytes) -> int:
     """The EXIF orientation of a picture that can be read: 1 (or absent) is upright."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_image(io.BytesIO(data), FORMATS) as image:
         return int(image.getexif().get(EXIF_ORIENTATION) or 1)
 
 
@@ -174,11 +175,11 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of is either refused below or harmless
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with open_image(io.BytesIO(data), FORMATS) as image:
                 check_size(*image.size, name)
                 # Pillow stops decoding once all rows are there; flipped bits show in a PNG's checksums only.
                 image.verify()
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with open_image(io.BytesIO(data), FORMATS) as image:
                 yield image
     except ImageFault:
         raise

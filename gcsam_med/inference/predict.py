@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gcsam_med import __version__
@@ -38,7 +37,7 @@ from gcsam_med.inference.results import (
 )
 from gcsam_med.pools import ahead
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import read_json_lines, validate
+from gcsam_med.reading import open_image, read_json_lines, validate
 from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
 from gcsam_med.reporting.tables import to_csv
 
@@ -193,7 +192,7 @@ def _page(
     for row in rows:
         if row["name"] in names and row.get("overlay"):
             data = io.BytesIO(read_bytes(output / row["overlay"]))
-            with Image.open(data, formats=["PNG"]) as overlay:
+            with open_image(data) as overlay:
                 thumbnails[row["name"]] = thumbnail(np.asarray(overlay.convert("RGB")))
     drawn = set(thumbnails)
     for item in items:

@@ -26,7 +26,7 @@ from gcsam_med.images import decode_frames, read_bytes, read_mask
 from gcsam_med.images.read import natural
 from gcsam_med.inference.inputs import MASKS, OVERLAYS, find_input, safe_name
 from gcsam_med.inference.predict import SETTINGS
-from gcsam_med.reading import read_csv, read_json_or_empty
+from gcsam_med.reading import open_image, read_csv, read_json_or_empty
 from gcsam_med.reporting.tables import to_csv
 from gcsam_med.view.library import PREDICTIONS
 
@@ -98,7 +98,7 @@ class Output:
         path = self.folder / OVERLAYS / f"{self.name(place)}.png"
         if not path.is_file():
             return self.image(place)
-        with Image.open(io.BytesIO(read_bytes(path)), formats=["PNG"]) as overlay:
+        with open_image(io.BytesIO(read_bytes(path))) as overlay:
             return np.asarray(overlay.convert("RGB"))
 
     def mask(self, place: int, *, corrected: bool = True) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from gcsam_med.config import PrepareOptions
 from gcsam_med.errors import DataFaults
@@ -15,6 +15,12 @@ from gcsam_med.preparation import prepare
 from tests.images.malformed import encoded, picture, zoo
 
 ZOO = zoo()
+
+
+@pytest.fixture(autouse=True)
+def _another_library_asks_for_cut_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WeasyPrint does, for the whole process; Pillow would then decode what is there of a cut image."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
 
 
 def test_zoo_is_large_enough() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from gcsam_med.errors import InputError, MissingExtra
 from gcsam_med.files import make_folder, write_durably
@@ -18,6 +17,7 @@ from gcsam_med.images.dicom import is_dicom, pixel_spacing, quiet_pydicom
 from gcsam_med.images.picture import chosen_frames
 from gcsam_med.inference.ensemble import Ensemble
 from gcsam_med.inference.inputs import Input
+from gcsam_med.reading import open_image
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -207,7 +207,7 @@ class DicomOutput:
 
 
 def _read(path: Path) -> np.ndarray:
-    with Image.open(io.BytesIO(read_bytes(path)), formats=["PNG"]) as image:
+    with open_image(io.BytesIO(read_bytes(path))) as image:
         return np.asarray(image) > 0
 
 
