@@ -295,7 +295,7 @@ def read_safetensors(
         return arrays, validate(header.get("__metadata__", {}), dict[str, str])
 
 
-def open_image(file: IO[bytes], formats: Sequence[str] = ("PNG",)) -> Image.Image:
+def open_image(file: IO[bytes], formats: tuple[str, ...] = ("PNG",)) -> Image.Image:
     """Open a picture with Pillow; a cut one raises, when opened or when loaded.
 
     Other libraries switch that off for the whole process as soon as they are imported (WeasyPrint does).

@@ -15,35 +15,6 @@ from gcsam_med.config import PredictOptions
 from gcsam_med.errors import ConfigError, InputError
 from tests.builders import make_prepared, picture, trained_runs
 
-ROOT = Path(__file__).parents[1]
-RUNNABLE = """
-from pathlib import Path
-
-from gcsam_med import Classification, PredictOptions, Segmentation, evaluate, load, predict, train
-
-model = load("runs/x", device="cpu", mc_dropout=0)
-result = model.predict("a.png")
-if isinstance(result, Segmentation):
-    area: int = result.area_px
-    mm2: float | None = result.area_mm2
-    flags: tuple[str, ...] = result.flags
-else:
-    called: str = result.predicted
-    share: float = result.probabilities["malignant"]
-outcome = train("busi", optimizer="gcsam", epochs=3)
-folder: Path = outcome.folder
-report = evaluate(folder, "test")
-dice = report.metrics["dice"].value
-rows = predict([folder], "images", "out", PredictOptions(tta="flip")).rows
-names: list[str] = [str(row["name"]) for row in rows]
-"""
-WRONG = {
-    "load(3)": "arg-type",
-    'load("x").predict("a.png").mask': "union-attr",
-    'evaluate("x", split=1)': "arg-type",
-    'train("x", callback="me")': "arg-type",
-}
-
 
 def test_importing_the_package_loads_nothing():
     """Oracle: `sys.modules` of a process of its own; every name is listed all the same."""
@@ -61,27 +32,6 @@ def test_every_name_is_where_it_is_said_to_be():
     assert all(getattr(gcsam_med, name) is not None for name in gcsam_med.__all__)
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         gcsam_med.lod  # noqa: B018
-
-
-@pytest.mark.slow
-def test_the_interface_is_typed(tmp_path):
-    """Oracle: mypy --strict on code that uses it: sound code passes, each fault is seen."""
-    (tmp_path / "sound.py").write_text(RUNNABLE)
-    names = "from gcsam_med import evaluate, load, train\n"
-    (tmp_path / "wrong.py").write_text(names + "\n".join(WRONG) + "\n")
-    # With the project's own settings, and so with what mypy remembers of the package from `make types`.
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-error-summary", tmp_path / "sound.py", tmp_path / "wrong.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = done.stdout.splitlines()
-    assert not done.stderr
-    for number, (code, kind) in enumerate(WRONG.items(), start=2):
-        assert any(f"wrong.py:{number}: error" in line and f"[{kind}]" in line for line in said), (code, said)
-    assert len(said) == len(WRONG), said
 
 
 def test_the_marker_of_typed_packages_is_there():

@@ -154,7 +154,8 @@ class Drawn:
     def of(cls, figure: Figure, key: str, title: str, caption: str, words: str) -> Drawn:
         """Draw a matplotlib figure as SVG and PNG."""
         with look():
-            figure.draw_without_rendering()
+            if engine := figure.get_layout_engine():
+                engine.execute(figure)
             figure.set_layout_engine(None)  # everything has its place now; to find it anew costs a half more
         return cls(key, title, caption, words, to_svg(figure), to_png(figure))
 

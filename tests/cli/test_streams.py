@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gcsam_med.cli import console, run
 
-LISTING = [sys.executable, "-m", "gcsam_med", "list", "optimizers"]
+LISTING = [sys.executable, "-m", "gcsam_med", "list", "datasets"]
 # What a terminal would act on, and what is no text, is replaced; all other characters are to be seen.
 SHOWABLE = st.text(
     st.characters(blacklist_categories=("Cc", "Cs"), blacklist_characters="\u202a\u202b\u202c\u202d\u202e"
@@ -61,7 +61,7 @@ def test_closed_streams_end_no_command(closed: str, tmp_path: Path) -> None:
         ["bash", "-c", f'"$@" {closed}', "bash", *LISTING], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert ("gcsam" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert ("busi" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
 
 
 def test_a_reader_that_leaves_ends_no_command() -> None:
@@ -87,7 +87,7 @@ def test_a_senseless_width_is_ignored(columns: str) -> None:
     done = subprocess.run(
         LISTING, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": columns}
     )
-    assert "gcsam" in done.stdout
+    assert "busi" in done.stdout
 
 
 def test_python_files_of_the_working_directory_are_not_run(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from gcsam_med.reporting.write import comparison_json, write_comparison
 from tests.compare.made_up import three_arms
 from tests.reporting.browser import CHROMIUM, DRIVER, Browser
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.figures]
 
 
 def test_the_json_holds_no_nan_and_every_pair():
@@ -44,6 +44,8 @@ def test_the_page_shows_the_same_cases_in_each_arm_and_links_to_the_reports_that
     assert "Largest loss: c7 (benign)" in page
     assert page.index("Dice 0.90") < page.index("Dice 0.10")
     assert "folders" not in json.loads((tmp_path / "out" / "comparison.json").read_text())
+    for figure in ("arms", "differences", "cost"):
+        assert (tmp_path / "out" / "figures" / f"{figure}.png").stat().st_size > 5_000
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed")

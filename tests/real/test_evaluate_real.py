@@ -16,7 +16,7 @@ from gcsam_med.preparation import prepare
 from gcsam_med.reporting import write_report
 from tests.builders import make_run
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.figures, pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -152,21 +152,34 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("change", CHANGES)
-def test_seeded_copies_are_found(change: str, real_data: Path) -> None:
-    """100 BUSI images and a changed copy of each among them: recall at least 0.99."""
+Fingerprints = list[tuple[str, object, np.ndarray]]
+
+
+def fingerprints(images: list[Image.Image]) -> Fingerprints:
+    """What the search for duplicates sees of each image."""
+    greys = [np.asarray(image) for image in images]
+    return [
+        (hashlib.sha256(grey.tobytes()).hexdigest(), fingerprint(grey), thumbnail(grey)) for grey in greys
+    ]
+
+
+@pytest.fixture(scope="module")
+def hundred(real_data: Path) -> tuple[list[Image.Image], Fingerprints]:
+    """100 images of BUSI."""
     listing = DATASETS["busi"].list_cases(real_data / "Dataset_BUSI_with_GT")
     chosen = [listing.cases[i] for i in np.linspace(0, len(listing.cases) - 1, 100).astype(int)]
-    originals = [Image.fromarray(read_image(listing.root / c.image).grey) for c in chosen]
-    greys = [np.asarray(image) for image in (*originals, *map(CHANGES[change], originals))]
-    thumbs = np.stack([thumbnail(grey) for grey in greys])
-    search = find_duplicates(
-        [hashlib.sha256(grey.tobytes()).hexdigest() for grey in greys],
-        [fingerprint(grey) for grey in greys],
-        lambda rows: thumbs[rows],
-        "ultrasound",
-    )
+    images = [Image.fromarray(read_image(listing.root / c.image).grey) for c in chosen]
+    return images, fingerprints(images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_seeded_copies_are_found(change: str, hundred: tuple[list[Image.Image], Fingerprints]) -> None:
+    """100 BUSI images and a changed copy of each among them: recall at least 0.99."""
+    images, seen = hundred
+    hashes, prints, thumbs = zip(*seen, *fingerprints(list(map(CHANGES[change], images))), strict=True)
+    pixels = np.stack(thumbs)
+    search = find_duplicates(list(hashes), list(prints), lambda rows: pixels[rows], "ultrasound")
     found = {(p.first, p.second) for p in search.pairs}
     assert sum((i, i + 100) in found for i in range(100)) >= 99
 
@@ -207,13 +220,7 @@ def test_every_sample_is_prepared(
     assert not outcome.faults
     if name != "cifar10":
         assert outcome.audit["summary"]["groups_on_both_sides"] == 0
-
-
-@pytest.mark.slow
-def test_patients_of_busbra_stay_together(real_data: Path, tmp_path: Path) -> None:
-    """Sixty patients, official folds."""
-    manifest = prepare(
-        "busbra", real_data / "BUSBRA", tmp_path, options=PrepareOptions(size=64)
-    ).dataset.manifest
-    assert manifest["group_id"].nunique() == 60
-    assert (manifest.groupby("group_id")["fold"].nunique() == 1).all()
+    if name == "busbra":  # sixty patients, official folds
+        manifest = outcome.dataset.manifest
+        assert manifest["group_id"].nunique() == 60
+        assert (manifest.groupby("group_id")["fold"].nunique() == 1).all()

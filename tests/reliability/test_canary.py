@@ -30,6 +30,8 @@ from tests.images.malformed import dicom
 from tests.reliability.kills import tiny_network
 from tests.view.conftest import opened
 
+pytestmark = pytest.mark.figures
+
 MARK = "zqxnamed"
 CASES = 44
 # Tags that are read on purpose (acquisition, not identity), that say how pixels are stored, or that belong to

@@ -10,6 +10,7 @@ from tests.builders import report_of
 from tests.reporting.browser import CHROMIUM, DRIVER, Browser
 
 pytestmark = [
+    pytest.mark.figures,
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed"),
 ]

@@ -18,6 +18,8 @@ from gcsam_med.reporting.page import report_html
 from gcsam_med.reporting.report import Notice
 from tests.builders import report_of, trained_runs
 
+pytestmark = pytest.mark.figures
+
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)>$x_{$ &amp; -->'
 KINDS = ("segmentation", "binary", "classes")
 

@@ -12,6 +12,8 @@ from gcsam_med.reporting.page import report_html
 from gcsam_med.reporting.write import plain, to_pdf
 from tests.builders import copied_run, report_of
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.mark.parametrize("kind", ["segmentation", "binary", "classes"])
 def test_every_metric_is_complete(kind):

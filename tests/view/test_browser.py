@@ -21,6 +21,7 @@ from gcsam_med.view.server import application, listen
 from tests.reporting.browser import CHROMIUM, DRIVER, Browser
 
 pytestmark = [
+    pytest.mark.figures,
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed"),
 ]
