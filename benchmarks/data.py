@@ -5,19 +5,31 @@
     python benchmarks/data.py prepare --source Dataset_BUSI_with_GT
     python benchmarks/data.py pairs --images 100000
     python benchmarks/data.py malformed
+    python benchmarks/data.py marks --source FOLDER
+    python benchmarks/data.py cores --images 10000
+    python benchmarks/data.py nih --images 100000 --folder FOLDER
 
 ``prepare``: wall time of the whole command with audit (promise for 290 PNGs of 100 MB on 2 cores: 12 s).
 ``pairs``: all close pairs among synthetic hashes (promise for 100,000: 60 s and 2 GB), for hashes drawn at
 random, for hashes crowded around a few prototypes as those of chest X-rays are, and for equal ones.
 ``malformed``: the slowest of the test suite's malformed files and the peak memory (promise: 5 s, 1 GB).
+``marks``: sensitivity and specificity of the detector of burned-in text and calipers on the 200 images that
+``marks.csv`` labels by eye; FOLDER holds BUSI and BUS-BRA, at any depth.
+``cores``: the same synthetic set prepared at size 256 by 1 and by 2 processes (promise: 1.7 times as fast on
+a quiet machine with 2 cores).
+``nih``: a set of tiny PNGs in the layout of NIH ChestX-ray14, prepared, prepared again, and prepared with one
+more image (promise for 100,000 on 2 cores: 20 minutes and 1.5 GiB; then only what changed is read). FOLDER
+(default: a temporary folder) is removed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +37,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -81,6 +94,118 @@ def malformed(arguments: argparse.Namespace) -> None:
     print(f"slowest: {worst}, {slowest:.2f} s; peak memory: {_peak():.0f} MiB")
 
 
+def marks(arguments: argparse.Namespace) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    from gcsam_med.images import read_image
+    from gcsam_med.preparation.marks import find_marks
+
+    with (Path(__file__).parent / "marks.csv").open() as table:
+        labels = {row["file"]: row["marks"] for row in csv.DictReader(table)}
+    marked: dict[bool, list[bool]] = {True: [], False: []}
+    for path in sorted(arguments.source.rglob("*.png")):
+        if path.name in labels:
+            label = labels.pop(path.name)
+            grey = np.asarray(Image.fromarray(read_image(path).pixels).convert("L"))
+            found, true = find_marks(grey)[0] > 0, label not in ("none", "sign")
+            marked[true].append(found == true)
+            if found != true:
+                print(f"{path.name}: {label}, {'found' if found else 'not found'}")
+    if labels:
+        raise SystemExit(f"{len(labels)} labelled images are not below {arguments.source}")
+    for what, right in (("sensitivity", marked[True]), ("specificity", marked[False])):
+        low, high = proportion_confint(sum(right), len(right), method="wilson")
+        share = f"{sum(right)}/{len(right)} = {np.mean(right):.3f}"
+        print(f"{what} {share} (95 % CI, Wilson, {low:.3f} to {high:.3f})")
+
+
+def cores(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = [*PREPARE, "--data-root", f"{folder}/source", "--dataset", "busi", "--demo"]
+        _measure([*made, "--demo-cases", str(arguments.images), "--size", "256"], "made and prepared")
+        source = next(Path(folder).glob("source/**/benign")).parent
+        # Each once before it counts: the second reads the files from the page cache as the first does.
+        took = {}
+        for workers in (2, 1, 2):
+            command = [*PREPARE, "--data-root", f"{folder}/{workers}", "--dataset", "busi", "--force"]
+            command += ["--source", str(source), "--size", "256", "--workers", str(workers)]
+            took[workers] = _measure(command, f"{workers} processes")
+        print(f"2 processes are {took[1] / took[2]:.2f} times as fast as 1")
+
+
+def nih(arguments: argparse.Namespace) -> None:
+    with contextlib.ExitStack() as stack:
+        if arguments.folder:
+            folder = arguments.folder
+            folder.mkdir(parents=True)
+            stack.callback(shutil.rmtree, folder)
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        start = time.perf_counter()
+        _write_nih(folder / "nih", arguments.images)
+        print(f"{arguments.images} images written: {time.perf_counter() - start:.0f} s", flush=True)
+        command = [*PREPARE, "--dataset", "nih-chestxray14", "--source", str(folder / "nih")]
+        command += ["--data-root", str(folder / "data"), "--size", "64"]
+        _measure(command, "prepare")
+        _measure(command, "again, nothing changed")
+        changed = folder / "nih" / "images_001" / "00000001_000.png"
+        _picture(np.random.default_rng(-1 % 2**32)).save(changed)
+        _measure(command, "again, one image changed")
+
+
+PREPARE = [sys.executable, "-m", "gcsam_med", "prepare", "--quiet"]
+
+
+def _measure(command: list[str], what: str) -> float:
+    """Run `command`; print and give its seconds; print the peak memory of its processes together."""
+    import psutil
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                tree = psutil.Process(process.pid)
+                # Shared pages are counted once: the proportional set size.
+                sizes = [p.memory_full_info().pss for p in (tree, *tree.children(recursive=True))]
+                peak = max(peak, sum(sizes))
+            time.sleep(0.5)
+    took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{what}: {took:.1f} s ({used:.1f} s of processors), {peak / 2**20:.0f} MiB at most", flush=True)
+    return took
+
+
+def _write_nih(root: Path, count: int) -> None:
+    """Write `count` images of about a third as many patients, their table and the two lists of the split."""
+    rng = np.random.default_rng(0)
+    rows = ["Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"]
+    lists: dict[str, list[str]] = {"train_val": [], "test": []}
+    patient = written = 0
+    while written < count:
+        patient += 1
+        split = "test" if rng.random() < 0.2 else "train_val"
+        for visit in range(min(int(rng.geometric(0.28)), count - written)):
+            folder, name = root / f"images_{written // 10_000 + 1:03d}", f"{patient:08d}_{visit:03d}.png"
+            folder.mkdir(parents=True, exist_ok=True)
+            _picture(rng).save(folder / name)
+            finding = ("No Finding", "Effusion", "Pneumothorax|Mass")[rng.integers(3)]
+            rows.append(f"{name},{finding},{visit},{patient},{rng.integers(1, 95)},{'MF'[patient % 2]},PA")
+            lists[split].append(name)
+            written += 1
+    (root / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows) + "\n")
+    for name, files in lists.items():
+        (root / f"{name}_list.txt").write_text("\n".join(files) + "\n")
+
+
+def _picture(rng: np.random.Generator) -> Image.Image:
+    """Draw a grey image of 64 x 64 pixels that looks like no other."""
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8))
+    return coarse.resize((64, 64), Image.Resampling.BICUBIC)
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -97,6 +222,16 @@ def main() -> None:
     two.add_argument("--images", type=int, default=100_000)
     two.set_defaults(run=pairs)
     which.add_parser("malformed").set_defaults(run=malformed)
+    marked = which.add_parser("marks")
+    marked.add_argument("--source", type=Path, required=True)
+    marked.set_defaults(run=marks)
+    three = which.add_parser("cores")
+    three.add_argument("--images", type=int, default=10_000)
+    three.set_defaults(run=cores)
+    four = which.add_parser("nih")
+    four.add_argument("--images", type=int, default=100_000)
+    four.add_argument("--folder", type=Path)
+    four.set_defaults(run=nih)
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     arguments.run(arguments)

@@ -1,9 +1,10 @@
 """What a machine or a person drew into an image: calipers' crosses and lines of text.
 
-Measured on 48 breast ultrasound images labelled by eye (24 of BUSI, 24 of BUS-BRA, drawn at random): 20 of 23
-with text or calipers are found and none of 25 without; the rule before found 3. Missed are an arrow, three
-letters, and crosses cut by the border. What touches the border (the rest of a machine's sign) does not count.
-Painting over leaves dotted lines, and now and then a letter.
+Measured on 200 breast ultrasound images drawn at random and labelled by eye (100 of BUSI, 100 of BUS-BRA;
+``benchmarks/marks.csv``, ``benchmarks/data.py marks``): 105 of 111 with text, calipers or an arrow are found
+(sensitivity 95 %, 95 % CI 89 to 97), and none of 89 without (specificity 100 %, 96 to 100). Missed are an
+arrow, words of three letters, and what the border cuts. The rest of a machine's sign in a corner does not
+count as a mark (62 of the 89). Painting over leaves dotted lines, and now and then a letter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 ARM, DIAGONAL, CROSS_CONTRAST = 4, 3, 15  # pixels, pixels, grey levels
 # A line of text: strokes of equal height and brightness beside one another, on what is darker.
 STROKE = 7  # pixels; structures thinner than this stand out against an opening of this size
-STROKE_CONTRAST, FAINT_CONTRAST = 60, 20  # grey levels that find a stroke, and that belong to one found
+# Grey levels that find a stroke (the second parts letters that touch), and that belong to one found.
+STROKE_CONTRASTS, FAINT_CONTRAST = (60, 90), 20
 LEAST_CHARACTERS = 4
 HEIGHTS, WIDTHS = (5, 24), (2, 24)  # pixels
 SAME_HEIGHT, SAME_BRIGHTNESS, GAP = 1, 22, 1.2  # pixels, grey levels, heights
@@ -28,12 +30,14 @@ def find_marks(grey: np.ndarray) -> tuple[int, np.ndarray]:
     from scipy import ndimage
 
     contrast = grey - _dilate(_erode(grey, STROKE), STROKE)
-    strokes, _ = ndimage.label(contrast > STROKE_CONTRAST, np.ones((3, 3), dtype=np.int8))
-    places = ndimage.find_objects(strokes)
-    chosen, lines = _lines_of_text(grey, strokes, places)
-    found, where = len(chosen), np.zeros(grey.shape, dtype=bool)
-    for rows, columns in lines:
-        where[rows, columns] |= contrast[rows, columns] > FAINT_CONTRAST
+    found, where = 0, np.zeros(grey.shape, dtype=bool)
+    for limit in reversed(STROKE_CONTRASTS):
+        strokes, _ = ndimage.label(contrast > limit, np.ones((3, 3), dtype=np.int8))
+        places = ndimage.find_objects(strokes)
+        chosen, lines = _lines_of_text(grey, strokes, places)
+        found = max(found, len(chosen))
+        for rows, columns in lines:
+            where[rows, columns] |= contrast[rows, columns] > FAINT_CONTRAST
     crosses = _crosses(grey)
     if crosses.any():
         around = ndimage.binary_dilation(crosses, iterations=2)

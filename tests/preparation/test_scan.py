@@ -64,6 +64,15 @@ def test_characters_and_calipers_are_counted_and_tissue_is_not() -> None:
     np.testing.assert_array_equal(painted[far], drawn[far])
 
 
+def test_letters_that_touch_are_a_line_of_text() -> None:
+    """Six bright bars of a letter's size in a row, all joined at their feet by a fainter bridge."""
+    image = np.full((120, 200), 30, dtype=np.uint8)
+    image[58:60, 40:112] = 105
+    for k in range(6):
+        image[50:60, 40 + 12 * k : 46 + 12 * k] = 200
+    assert find_marks(image)[0] == 6
+
+
 def test_statistics_of_a_known_image() -> None:
     """By hand: half black, half white; a quarter of the pixels coloured; a mask of two parts at the edge."""
     grey = np.zeros((20, 40), dtype=np.uint8)
