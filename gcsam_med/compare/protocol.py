@@ -199,7 +199,12 @@ def standing(path: Path) -> Standing:
     first = entries[0].what.get("protocol_sha256") if entries else None
     if first != digest:
         raise InputError(f"{log} is not the log of {path} as it is now.", _ANEW)
-    return Standing(protocol, digest, tuple(entries))
+    there = Standing(protocol, digest, tuple(entries))
+    for external in protocol.external:
+        results = _results_of(path) / external.name
+        if results.exists() and not there.looks(external.name):
+            raise InputError(f"{results} holds a look that {log} does not: its last lines are gone.", _ANEW)
+    return there
 
 
 def run(path: Path, *, amend: str = "", device: str = "auto", track: Track = silent) -> list[dict[str, Any]]:

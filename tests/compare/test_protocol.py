@@ -95,6 +95,11 @@ def test_every_change_of_the_log_is_noticed(frozen: Path) -> None:
         log.write_text("".join(text))
         with pytest.raises(InputError, match=r"chain is broken|is not the log"):
             protocol.standing(frozen)
+    log.write_text(lines[0])
+    results = frozen.with_name("protocol-results") / "far"
+    results.mkdir(parents=True)
+    with pytest.raises(InputError, match="last lines are gone"):
+        protocol.standing(frozen)
     log.write_text("".join(lines))
     content = json.loads(frozen.read_text())
     frozen.write_text(json.dumps(content | {"margin": 0.2}))
