@@ -12,9 +12,9 @@ Every fifth benign and malignant image, in order of number, is the test set; ima
 several rounds in one run, and prints medians as ratios; ``loader`` does the same for the loaders alone,
 without a network; ``cost`` gives the wall time of `train` with each method against Adam's, loader included;
 ``dice`` trains both with several seeds and compares them: the same training and validation images, the
-same constant rate, no warm-up, the epoch of the best validation Dice, and one scoring for both: probabilities
-brought back to the image's own resolution, foreground from 0.5, no threshold chosen. It prints the difference
-with its 95 % interval over seeds and images.
+same constant rate (``--lr``), no warm-up, the epoch of the best validation Dice, and one scoring for both:
+probabilities brought back to the image's own resolution, foreground from 0.5, no threshold chosen. It prints
+the difference with its 95 % interval over seeds and images.
 
 The loop to compare with: MONAI's dictionary transforms read, resize and scale the PNGs, then flip, turn and
 scale, change contrast and add noise; once reading the files in each epoch, once with CacheDataset.
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--optimizer", default="adam")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--lr", type=float, default=LR, help="of both loops, for dice")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +145,7 @@ def monai_loader(items: list[dict[str, Any]], cached: bool, tracked: bool = True
 class PlainLoop:
     """Network, Adam and DiceCE; `epoch` yields the images of each step."""
 
-    def __init__(self, channels_last: bool = False) -> None:
+    def __init__(self, channels_last: bool = False, lr: float = LR) -> None:
         from monai.losses import DiceCELoss
 
         from gcsam_med.networks import build_network
@@ -152,7 +153,7 @@ class PlainLoop:
         self.network = build_network("unet", task="segmentation", in_channels=1, outputs=1, size=SIZE)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.loss, self.optimizer = DiceCELoss(sigmoid=True), torch.optim.Adam(self.network.parameters(), LR)
+        self.loss, self.optimizer = DiceCELoss(sigmoid=True), torch.optim.Adam(self.network.parameters(), lr)
 
     def epoch(self, loader: Any) -> Iterator[int]:
         """Train one pass over the loader."""
@@ -174,7 +175,7 @@ def dice(train: Items, test: Items, data_root: Path, work: Path, arguments: argp
     plain, ours = [], []
     for seed in range(arguments.seeds):
         started = time.perf_counter()
-        plain.append(plain_scores(train, test, arguments.epochs, seed))
+        plain.append(plain_scores(train, test, arguments.epochs, seed, arguments.lr))
         between = time.perf_counter()
         ours.append(our_scores(test, data_root, work, arguments, seed))
         seconds = between - started, time.perf_counter() - between
@@ -199,14 +200,14 @@ def scores(probabilities: Iterator[np.ndarray], items: Items) -> np.ndarray:
     return np.array(found)
 
 
-def plain_scores(train: Items, test: Items, epochs: int, seed: int) -> np.ndarray:
+def plain_scores(train: Items, test: Items, epochs: int, seed: int, lr: float) -> np.ndarray:
     """Train the plain loop and score its best validation epoch on the test images."""
     from monai.transforms import Compose
     from torch.nn.functional import interpolate
 
     torch.manual_seed(seed)
     val = [item for place, item in enumerate(train) if place % 10 == 9]
-    loop, fixed = PlainLoop(), Compose(monai_transforms()[0])
+    loop, fixed = PlainLoop(lr=lr), Compose(monai_transforms()[0])
     loader = monai_loader([item for place, item in enumerate(train) if place % 10 != 9], cached=True)
 
     def probabilities(items: Items) -> Iterator[np.ndarray]:
@@ -242,7 +243,7 @@ def our_scores(
     out = work / f"run-{seed}"
     command = ["train", "--dataset", "busi", "--data-root", str(data_root), "--output", str(out), "-q"]
     command += ["--optimizer", arguments.optimizer, "--epochs", str(arguments.epochs), "--seed", str(seed)]
-    command += ["--lr", str(LR), "--batch-size", str(BATCH), "--patience", "0", "--device", "cpu"]
+    command += ["--lr", str(arguments.lr), "--batch-size", str(BATCH), "--patience", "0", "--device", "cpu"]
     if code := gcsam_med([*command, "--set", "schedule=constant", "--set", "warmup_epochs=0"]):
         raise SystemExit(code)
     answers = load(out).predict_many([item["image"] for item in test])
