@@ -19,12 +19,12 @@ from gcsam_med.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from gcsam_med.compare.execute import Failure
     from gcsam_med.compare.plan import StudyPlan
-    from gcsam_med.compare.study import StudyPart
     from gcsam_med.config import Language
     from gcsam_med.reporting.comparison import CentreStudy, Comparison
 
 _WHERE = "Where and when"
 ENGINES = ("local", "ray", "slurm")
+Told = tuple[dict[str, Any], str, Path]  # a comparison as JSON, in a sentence, and its page
 Common = Annotated[
     dict[str, Any], Given(RunConfig, without=("model", "optimizer", "seed", "fold", "leave_out"))
 ]
@@ -46,7 +46,7 @@ def compare_command(
     sets: Sets = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the study, new or begun.", rich_help_panel=_WHERE),
+        typer.Option("--output", "-o", help="Folder of the study, new or unfinished.", rich_help_panel=_WHERE),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -73,7 +73,7 @@ def compare_command(
         typer.Option(
             "--minutes",
             min=0.1,
-            help="Begin no run that would not end within these minutes; stop then.",
+            help="Stop after these minutes, and begin no run that would end later.",
             rich_help_panel=_WHERE,
         ),
     ] = None,
@@ -81,14 +81,14 @@ def compare_command(
         bool,
         typer.Option(
             "--slim",
-            help="Keep of finished runs what a comparison reads: no weights, no reports.",
+            help="Keep only what a comparison needs of finished runs: no weights, no reports.",
             rich_help_panel=_WHERE,
         ),
     ] = False,
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", help="Make this run of the plan in --output (name or number).", rich_help_panel=_WHERE
+            "--only", help="Train only this run of the plan in --output (name or number).", rich_help_panel=_WHERE
         ),
     ] = None,
 ) -> None:
@@ -100,7 +100,10 @@ def compare_command(
         return
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     if study is not None:
-        _make_study(study, settings, output, jobs, deadline, slim=slim, dry_run=dry_run)
+        if dry_run:
+            _show_estimates(study, settings, minutes)
+        else:
+            _make_study(study, settings, output, jobs, deadline, slim=slim)
         return
     as_one_set(settings, options.datasets)
     device = settings.get("device")
@@ -120,7 +123,7 @@ def compare_command(
 
     plan, tries = _planned(options, settings, output, config, sets or [], None if dry_run else make_tries)
     if dry_run:
-        _show_plan(plan, device, tries)
+        _show_plan(plan, device, tries, minutes)
         return
     if engine == "slurm":
         _print_slurm(plan, options.sharpness)
@@ -129,7 +132,7 @@ def compare_command(
     for failure in failures:
         console.warn(f"{failure.run} is missing: {failure.message}")
     if len(failures) < len(plan.runs):
-        _analyse(plan, options)
+        _tell({"": _analyse(plan, options)})
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
@@ -145,11 +148,10 @@ def _compare_finished(
         raise InputError("Give finished runs, or options that plan new ones, not both.")
     studies = _studies(runs[0]) if len(runs) == 1 else []
     if studies:
-        for folder in studies:
-            _analyse(read_study_plan(folder), options)
+        _tell({folder.name: _analyse(read_study_plan(folder), options) for folder in studies})
         return
     found = compare_runs(runs, options)
-    _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)
+    _tell({"": _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)})
 
 
 def _make_study(
@@ -160,23 +162,18 @@ def _make_study(
     deadline: float | None,
     *,
     slim: bool,
-    dry_run: bool,
 ) -> None:
     """Make the parts of a study one after another, as far as the time goes, and compare what is there."""
     from gcsam_med.compare.study import read_study
 
     parts = read_study(file, settings)
-    if dry_run:
-        _show_estimates(parts)
-        return
     folder = output or Path("runs") / file.stem
     plans = [
         _make_part(part.options, part.settings, folder / part.name, jobs, deadline, slim=slim)
         for part in parts
     ]
-    for part, plan in zip(parts, plans, strict=True):
-        if plan is not None:
-            _analyse(plan, part.options)
+    made = [(part, plan) for part, plan in zip(parts, plans, strict=True) if plan is not None]
+    _tell({part.name: _analyse(plan, part.options) for part, plan in made}, in_parts=True)
 
 
 def _make_part(
@@ -188,7 +185,7 @@ def _make_part(
     *,
     slim: bool,
 ) -> StudyPlan | None:
-    """Make what is left of a part of a study in time; None if the tries of --tune are not all there."""
+    """Make what is left of a part of a study in time; None if tries of --tune are missing."""
     from gcsam_med.compare.tune import plan_study
 
     as_one_set(settings, options.datasets)
@@ -203,30 +200,48 @@ def _make_part(
         if tries is not None:
             make(tries)
             if _left(tries):
-                console.warn(f"{folder}: the tries of --tune are not all there yet, so no run was begun.")
+                console.warn(f"{folder}: not all tries of --tune are finished, so no run was begun.")
                 return None
     plan, _ = plan_study(options, settings, folder, make=lambda tries: None)
     make(plan, options.sharpness)
     return plan
 
 
-def _show_estimates(parts: list[StudyPart]) -> None:
-    from gcsam_med.compare.study import estimate
+def _show_estimates(file: Path, settings: dict[str, Any], minutes: float | None) -> None:
+    from gcsam_med.compare.study import estimate, read_study
 
-    found = [estimate(part) for part in parts]
+    found = [estimate(part) for part in read_study(file, settings)]
     said = {True: "measured", False: "partly guessed"}
     console.table(
         "On one NVIDIA H200, runs one after another, without early stopping",
-        ["part", "runs", "minutes", "rates"],
-        [(e.part, e.runs, f"{e.minutes:,.0f}", said[e.measured]) for e in found],
+        ["part", "runs", "minutes", "longest run", "rates"],
+        [
+            (e.part, e.runs, f"{e.minutes:,.0f}", f"{max(e.each.values()):.1f}", said[e.measured])
+            for e in found
+        ],
         result=True,
     )
+    _too_long({f"{e.part}: {run}": 60 * long for e in found for run, long in e.each.items()}, minutes)
     total = sum(e.minutes for e in found)
     console.result(
         {"minutes": total, "parts": [asdict(e) for e in found]},
         f"About {total:,.0f} GPU minutes at most; several runs at once on the card (--jobs 4) take less. "
         "Tries of --tune come on top. Nothing was started.",
     )
+
+
+def _too_long(seconds: dict[str, float], minutes: float | None) -> list[str]:
+    """Name the runs that take longer than the minutes given, and say what becomes of them."""
+    found = [] if minutes is None else [name for name, long in seconds.items() if long > 60 * minutes]
+    if found:
+        shown = [f"{name} (about {console.duration(seconds[name])})" for name in found[:10]]
+        more = f", and {len(found) - 10} more" if len(found) > 10 else ""
+        console.warn(
+            f"These runs probably take longer than the {minutes:.3g} minutes given. They are begun last and "
+            f"do not end this time: {', '.join(shown)}{more}. The same command continues them from their "
+            "checkpoints; where those are not kept, such a run never ends: give more minutes."
+        )
+    return found
 
 
 def _studies(folder: Path) -> list[Path]:
@@ -238,25 +253,39 @@ def _studies(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{PLAN_FILE}"))
 
 
-def _analyse(plan: StudyPlan, options: CompareOptions) -> None:
-    """Compare what is finished of a study, and say what is missing."""
+def _analyse(plan: StudyPlan, options: CompareOptions) -> Told | None:
+    """Compare what is finished of a study, and say what is missing; None if nothing is finished."""
     from gcsam_med.compare import compare_centres, compare_study
     from gcsam_med.compare.execute import states
 
     missing = [name for name, state in states(plan).items() if state != "evaluated"]
     if len(missing) == len(plan.runs):
         console.warn(f"{plan.folder}: none of {len(plan.runs)} runs is finished.")
-        return
+        return None
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         console.warn(f"{plan.folder}: {len(missing)} of {len(plan.runs)} runs are missing: {shown}")
     if plan.centres:
-        _finish_centres(compare_centres(plan, options), plan.folder, options.lang)
+        return _finish_centres(compare_centres(plan, options), plan.folder, options.lang)
+    return _finish(compare_study(plan, options), plan.folder, options.lang)
+
+
+def _tell(found: dict[str, Told | None], *, in_parts: bool = False) -> None:
+    """Give the results of comparisons, by part; of several as one JSON document, ``{"parts": {...}}``."""
+    known = {name: told for name, told in found.items() if told is not None}
+    if in_parts or len(found) > 1:
+        payload: dict[str, Any] = {"parts": {name: content for name, (content, _, _) in known.items()}}
     else:
-        _finish(compare_study(plan, options), plan.folder, options.lang)
+        payload = next((content for content, _, _ in known.values()), {})
+    pages = " ".join(str(page) for _, _, page in known.values())
+    console.result(
+        payload,
+        "\n".join(f"{text}\nComparison: {page}" for _, text, page in known.values()),
+        then=f"open {pages} in a browser" if pages else "",
+    )
 
 
-def _finish_centres(found: CentreStudy, folder: Path, language: Language) -> None:
+def _finish_centres(found: CentreStudy, folder: Path, language: Language) -> Told:
     from gcsam_med.metrics.table import METRICS
     from gcsam_med.reporting.text import interval, number
     from gcsam_med.reporting.write import centres_json, write_centres
@@ -278,7 +307,11 @@ def _finish_centres(found: CentreStudy, folder: Path, language: Language) -> Non
         ],
         result=True,
     )
-    console.result(centres_json(found), f"Comparison: {files[0]}", then=f"open {files[0]} in a browser")
+    return (
+        centres_json(found),
+        f"{found.title}: {len(found.by_centre)} centres, each left out once.",
+        files[0],
+    )
 
 
 @from_models
@@ -307,7 +340,7 @@ def plan_command(
     files = write_study_sizes(found, name, unit, output or pilot[0] / "plan")
 
     def needed(n: int | None) -> str:
-        return "no number is enough: more seeds" if n is None else f"{n:,}"
+        return "not reachable: add seeds" if n is None else f"{n:,}"
 
     console.table(
         f"{unit.capitalize()}s of test images for a margin of {found.margin:g} in {name}, "
@@ -326,14 +359,14 @@ def plan_command(
         result=True,
     )
     most = found.rows[-1]
-    console.say(f"Pilot: {found.basis}. Two-sided 5 %, one comparison; with several arms it takes more.")
+    console.say(f"Pilot: {found.basis}. Two-sided 5 %, one comparison; with several arms more are needed.")
     console.result(
         plain(found),
         f"What can these {count(found.n_cases, 'test image')} ({count(found.n_groups, unit)}) show? With "
         f"{found.rows[0].n_seeds} seeds a difference of {number(found.rows[0].now['not worse'])} or more in "
         f"{name}, with {most.n_seeds} seeds of {number(most.now['not worse'])}, with a power of "
         f"{found.power:.0%}.\nCurves: {files[0]}",
-        then="gcsam-med compare --dataset DATASET --margin " + f"{found.margin:g}",
+        then=f"gcsam-med compare --dataset DATASET --margin {found.margin:g}",
     )
 
 
@@ -392,6 +425,7 @@ def _make_all(
 ) -> list[Failure]:
     from gcsam_med.cli.live import StudyView
     from gcsam_med.compare.execute import run_here, run_in_processes, run_on_ray, runs_left, states
+    from gcsam_med.compare.plan import estimate_seconds
     from gcsam_med.devices import cuda_devices
     from gcsam_med.training.cost import passes_per_step
 
@@ -403,8 +437,8 @@ def _make_all(
     places = gpus or [device or "auto"]
     count = jobs or len(places)
     if count == 1 and deadline is None and not slim:
-        left = (run.config for run in runs_left(plan, sharpness))
-        study = StudyView([config.epochs * passes_per_step(config) for config in left])
+        configs = (run.config for run in runs_left(plan, sharpness))
+        study = StudyView([config.epochs * passes_per_step(config) for config in configs])
         return run_here(
             plan,
             device=device,
@@ -414,8 +448,12 @@ def _make_all(
             tell=console.say,
         )
     devices = [places[i % len(places)] for i in range(count)]
+    last: list[str] = []
+    if deadline is not None:
+        left = replace(plan, runs=tuple(runs_left(plan, sharpness)))
+        last = _too_long(estimate_seconds(left, device), (deadline - time.monotonic()) / 60)
     return run_in_processes(
-        plan, devices, sharpness=sharpness, tell=console.say, deadline=deadline, slim=slim
+        plan, devices, sharpness=sharpness, tell=console.say, deadline=deadline, slim=slim, last=last
     )
 
 
@@ -432,7 +470,7 @@ def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
         typer.echo(script, nl=False)
 
 
-def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None) -> None:
+def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None, minutes: float | None) -> None:
     from gcsam_med.compare.execute import states
     from gcsam_med.compare.plan import estimate_seconds
     from gcsam_med.reporting.text import readable_arm
@@ -464,7 +502,9 @@ def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None) -> 
         ],
         result=True,
     )
-    left = sum(s for name, s in seconds.items() if standing[name] in ("to do", "unfinished"))
+    to_do = {name: s for name, s in seconds.items() if standing[name] in ("to do", "unfinished")}
+    left = sum(to_do.values())
+    _too_long(to_do, minutes)
     console.result(
         {
             "folder": str(plan.folder),
@@ -476,7 +516,7 @@ def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None) -> 
     )
 
 
-def _finish(found: Comparison, folder: Path, language: Language) -> None:
+def _finish(found: Comparison, folder: Path, language: Language) -> Told:
     from gcsam_med.metrics.table import METRICS
     from gcsam_med.reporting import write_comparison
     from gcsam_med.reporting.text import arm_name, interval, number, p_text, pair_name, sentence, signed
@@ -520,8 +560,4 @@ def _finish(found: Comparison, folder: Path, language: Language) -> None:
         ],
         result=True,
     )
-    console.result(
-        comparison_json(found),
-        f"{sentence(found)}\nComparison: {files[0]}",
-        then=f"open {files[0]} in a browser",
-    )
+    return comparison_json(found), sentence(found), files[0]

@@ -265,11 +265,11 @@ def _about_seeds(comparison: Comparison) -> Iterator[Notice]:
             "one-seed" if fewest == 1 else "two-seeds",
             "One seed" if fewest == 1 else "Two seeds",
             "Another seed may change the result more than the method does, so no arm can be called better: "
-            f"that takes {MIN_SEEDS} seeds, and five are better. Use --seeds 0-4.",
+            f"that needs {MIN_SEEDS} seeds, and five are better. Use --seeds 0-4.",
             stamp=True,
         )
     elif fewest < _FEW_SEEDS:
-        text = "With so few runs, the variation between seeds is known only roughly."
+        text = "With so few seeds, the variation between seeds is itself uncertain."
         yield Notice("few-seeds", f"{fewest} seeds", text)
     # For each pair without a difference shown: how large a true one would have been shown.
     found = [

@@ -41,7 +41,7 @@ def over_centres(by_centre: Mapping[str, Comparison], missing: Sequence[str] = (
 def _summary(name: str, values: Mapping[str, Estimate], *, share: bool = False) -> OverCentres:
     known = {c: e for c, e in values.items() if e.ci95 is not None and e.ci95[0] < e.ci95[1]}
     if len(known) < 2:
-        reason = f"{len(known)} of {len(values)} centres have an interval; a summary takes two"
+        reason = f"{len(known)} of {len(values)} centres have an interval; a summary needs two"
         return OverCentres(name, values, Estimate.undefined(reason), None, None, None)
     errors = [(e.ci95[1] - e.ci95[0]) / (2 * Z95) for e in known.values() if e.ci95 is not None]
     found = random_effects([float(e.value or 0.0) for e in known.values()], errors)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,14 +202,15 @@ def run_in_processes(
     tell: Tell,
     deadline: float | None = None,
     slim: bool = False,
+    last: Collection[str] = (),
 ) -> list[Failure]:
     """Make the runs in processes, as many at once as devices are named; return those that failed.
 
     A device stands for one process: ``("cuda:0", "cuda:1")``, or ``("cpu", "cpu")`` to share the cores. The
     plan is written to its folder, where the processes read it; what they print is in ``logs/NAME.txt``. No
     run is begun that would not end before `deadline` (`time.monotonic`), as those of its arm that ended here
-    tell; those that are at work then save a checkpoint and end. With `slim`, a finished run keeps only what a
-    comparison reads (`slim_down`).
+    tell; those that are at work then save a checkpoint and end. Runs named in `last` are begun after the
+    others. With `slim`, a finished run keeps only what a comparison reads (`slim_down`).
 
     Raises
     ------
@@ -218,7 +219,7 @@ def run_in_processes(
     """
     plan.write()
     logs = make_folder(plan.folder, "logs")
-    waiting, free = runs_left(plan, sharpness), list(devices)
+    waiting, free = sorted(runs_left(plan, sharpness), key=lambda run: run.name in last), list(devices)
     total, failures = len(waiting), []
     at_work: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
     clock = _Clock(deadline)

@@ -85,6 +85,7 @@ class Estimate:
     runs: int
     minutes: float
     measured: bool  #: Whether the rate of each of its networks was measured.
+    each: dict[str, float]  #: Minutes of one run, by network and arm.
 
 
 def estimate(part: StudyPart) -> Estimate:
@@ -97,7 +98,7 @@ def estimate(part: StudyPart) -> Estimate:
     """
     base = load_config(None, part.settings)
     rates = H200 | GUESSED
-    seconds, count = 0.0, 0
+    seconds, count, each = 0.0, 0, {}
     models = part.options.models or (base.model or ("unet" if base.task == "segmentation" else "resnet18"),)
     for model in models:
         if model not in rates:
@@ -112,6 +113,8 @@ def estimate(part: StudyPart) -> Estimate:
             rate = max(
                 r for size, r in rates[model].items() if size <= max(config.batch_size, min(rates[model]))
             )
-            seconds += repeats * config.epochs * images / rate
+            one = config.epochs * images / rate
+            each[f"{model} {arm.name}"] = one / 60
+            seconds += repeats * one
             count += repeats
-    return Estimate(part.name, count, seconds / 60, all(model in H200 for model in models))
+    return Estimate(part.name, count, seconds / 60, all(model in H200 for model in models), each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -23,10 +24,7 @@ def check_readers(context: EvaluationContext, options: EvaluateOptions) -> None:
             "--reader compares a reader with a model that tells two classes apart.",
             "Train one with --task classification --classes NEGATIVE,POSITIVE.",
         )
-    manifest = context.dataset.manifest
-    for column in options.reader:
-        if column not in manifest:
-            raise unknown_name("column of the manifest", column, list(manifest.columns))
+    for column in _columns(context, options):
         _scale(context, column, context.selection.rows)
 
 
@@ -40,7 +38,7 @@ def readers(
     score = result.cases[f"prob_{context.classes[1]}"].to_numpy(float)
     called = (result.cases["predicted"].to_numpy(str) == context.classes[1]).astype(np.int64)
     groups = context.groups(result.rows)
-    rated = {column: _scale(context, column, result.rows) for column in options.reader}
+    rated = {column: _scale(context, column, result.rows) for column in _columns(context, options)}
 
     def draws(keep: np.ndarray) -> Resamples:
         rng = np.random.default_rng(options.seed)
@@ -76,6 +74,23 @@ def readers(
             )
         )
     return tuple(found)
+
+
+def _columns(context: EvaluationContext, options: EvaluateOptions) -> list[str]:
+    """Find the columns that --reader names, in any spelling: ``BIRADS-reader1`` is birads_reader1."""
+    known = {_letters(name): name for name in map(str, context.dataset.manifest.columns)}
+    found = []
+    for asked in options.reader:
+        column = asked if asked in known.values() else known.get(_letters(asked))
+        if column is None:
+            likely = [name for letters, name in known.items() if re.search("reader|birads|rating", letters)]
+            raise unknown_name("column of ratings", asked, likely or list(known.values()))
+        found.append(column)
+    return list(dict.fromkeys(found))
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _scale(context: EvaluationContext, column: str, rows: np.ndarray) -> tuple[Scale, np.ndarray]:

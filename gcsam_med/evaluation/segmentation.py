@@ -291,7 +291,7 @@ def measure(
                 found = list(ahead(pool, work, cases, depth=2 * count))
         except BrokenProcessPool:
             raise EnvironmentFault(
-                f"One of {count} processes that take the metrics has ended, as where memory runs out.",
+                f"One of {count} processes that compute the metrics ended, probably because memory ran out.",
                 "Give the command more memory, or one core: taskset -c 0 gcsam-med evaluate ...",
             ) from None
     return Measured(

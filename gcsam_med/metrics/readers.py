@@ -68,7 +68,7 @@ def read_scale(values: Sequence[str], classes: Sequence[str]) -> tuple[Scale, np
         call = np.inf
     ranks = sorted({rank for rank, _ in found.values()})
     if len(ranks) < 2:
-        raise ValueError("holds one rating only, so nothing can be told by it")
+        raise ValueError("holds the same rating for every case, so there is nothing to compare")
     names = dict(found.values())
     level = {text: ranks.index(rank) for text, (rank, _) in found.items()}
     above = [i for i, rank in enumerate(ranks) if rank >= call]

@@ -512,8 +512,8 @@ def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOp
     if s["shortcut_suspects"]:
         first = next(r for r in audit["shortcuts"] if r["suspicious"])
         texts.append(
-            f"{s['shortcut_suspects']} simple properties tell the classes apart, first of all "
-            f"{first['feature']}; see the audit's shortcuts."
+            f"Possible shortcuts: {s['shortcut_suspects']} simple properties predict the class, such as "
+            f"{first['feature']}; see audit.html."
         )
     if n := s["images_with_specks"]:
         texts.append(

@@ -337,7 +337,7 @@ def _mask_union(
                 raise ImageFault(
                     "rotated",
                     path,
-                    "its image is turned by an EXIF mark and the mask is not, or by another.",
+                    "EXIF orientation turns the image, but not its mask in the same way.",
                     "--exif apply if the mask fits the turned image, --exif ignore if the image as it is "
                     "stored.",
                 )

@@ -169,7 +169,7 @@ class StudySize:
     """What a study with so many seeds takes and shows; by question, ``not worse`` and ``equivalent``."""
 
     n_seeds: int
-    needed: Mapping[str, int | None]  #: Groups of test cases for the margin; None: no number is enough.
+    needed: Mapping[str, int | None]  #: Groups of test cases for the margin; None: not reachable.
     now: Mapping[str, float]  #: Smallest margin that as many groups as the pilot's allow.
 
 

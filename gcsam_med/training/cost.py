@@ -38,7 +38,7 @@ def seconds_per_pass(
 ) -> float:
     """Time a step without an ascent: random transforms, forward, backward and update of one batch.
 
-    The mean of a few steps, after some to warm up. `size` is the side of the images; `classes` matter to
+    The median of a few steps, after some to warm up. `size` is the side of the images; `classes` matter to
     classification only.
     """
     import torch
@@ -68,10 +68,9 @@ def seconds_per_pass(
     masks = (images[:, :1] > 0.5).float() if outlines else None
     targets = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
 
-    started = 0.0
+    times = []
     for step in range(_WARM_UP + _TIMED):
-        if step == _WARM_UP:
-            started = time.monotonic()
+        started = time.monotonic()
         batch, drawn = images, masks
         if augment is not None:
             batch, drawn = augment(images, masks, 0, step, np.arange(config.batch_size))
@@ -82,7 +81,8 @@ def seconds_per_pass(
         value.backward()
         optimizer.step()
         value.item()  # waits for the device
-    return (time.monotonic() - started) / _TIMED
+        times.append(time.monotonic() - started)
+    return float(np.median(times[_WARM_UP:]))
 
 
 def training_seconds(config: RunConfig, pace: float, train_cases: int, val_cases: int) -> float:
@@ -141,9 +141,9 @@ def advise(
     else:
         size, least = _fitting(config, LARGE), _fitting(config, SMALL)
         seconds, reasons["size"] = timed(size), "the usual size"
-        if seconds > AN_HOUR and least < size:
-            slow, size, seconds = seconds, least, timed(least)
-            reasons["size"] = f"at {LARGE} it would take {slow / seconds:.1f} times as long"
+        if seconds > AN_HOUR and least < size and (quick := timed(least)) < seconds:
+            reasons["size"] = f"at {LARGE} it would take {seconds / quick:.1f} times as long"
+            size, seconds = least, quick
     reasons["epochs"] = f"at most; stops after {config.patience} without improvement"
     if "epochs" not in given and seconds > AN_HOUR:
         epochs = max(LEAST_EPOCHS, int(MOST_EPOCHS * AN_HOUR / seconds))

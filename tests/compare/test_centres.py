@@ -86,4 +86,4 @@ def test_one_centre_gives_no_summary() -> None:
     comparison, _ = three_arms()
     study = over_centres({"A": comparison})
     assert study.arms[0].mean.value is None
-    assert "takes two" in study.arms[0].mean.reason
+    assert "needs two" in study.arms[0].mean.reason

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
+from gcsam_med.config import PrepareOptions
 from gcsam_med.datasets import DATASETS
 from gcsam_med.errors import Fault, InputError
 from gcsam_med.images import decode_mask, read_mask
@@ -115,6 +116,8 @@ def test_gdph_sysucc_tells_class_and_hospital_and_what_is_wrong(tmp_path: Path) 
     assert Counter(c.label for c in listing.cases) == {"benign": 12, "malignant": 12}
     assert Counter(c.attributes["site"] for c in listing.cases) == {"GDPH": 12, "SYSUCC": 12}
     assert listing.cases[0].attributes["birads_reader1"] == "4a"
+    prepared = prepare("gdph-sysucc", root, tmp_path / "data", PrepareOptions(size=32, folds=2)).dataset
+    assert set(prepared.manifest["birads_reader2"]) == {"4b"}
     folder = root / "GDPH&SYSUCC" / "GDPH"
     (folder / "benign(0).png").replace(folder / "strange.png")
     assert faults_of("gdph-sysucc", root) == {"GDPH/strange.png": "label-unknown", "benign(0)": "missing"}

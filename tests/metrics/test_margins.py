@@ -17,18 +17,26 @@ DRUG_2 = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
 
 
 def test_tost_of_a_published_example() -> None:
-    """Oracle: the vignette "IntroTOSTt" of the R package TOSTER: t(9) = -2.777, p 0.989, bounds of 0.5."""
+    """Oracle: the R package TOSTER, vignette "IntroTOSTt" (aaroncaldwell.us/TOSTERpkg/articles).
+
+    Paired t_TOST of R's data set sleep, bounds of 0.5: t(9) = -2.777 and -5.348, p 0.9892 for equivalence;
+    the paired t test of R itself: t = -4.0621, df = 9, p 0.002833.
+    """
     d = DRUG_1 - DRUG_2
     error = d.std(ddof=1) / np.sqrt(len(d))
     found = margin_test(d.mean(), error, 9, 0.5)
+    assert d.mean() / error == pytest.approx(-4.0621, abs=5e-5)
     assert (d.mean() + 0.5) / error == pytest.approx(-2.777, abs=5e-4)
-    assert found.p_not_worse == pytest.approx(0.989, abs=5e-4)
+    assert (d.mean() - 0.5) / error == pytest.approx(-5.348, abs=5e-4)
+    assert found.p_not_worse == pytest.approx(0.9892, abs=5e-5)
     assert found.p_equivalent == found.p_not_worse
 
 
 def test_tost_of_published_summaries() -> None:
-    """Oracle: printed by TOSTER: t(32.82) = 5.69 and -3.87, p 0.000001 and 0.000242, bounds 0.3946, 90 % CI
-    -0.065 to 0.215 (stats.stackexchange.com, question 547499)."""
+    """Oracle: printed by TOSTER's TOSTtwo in question 547499 of stats.stackexchange.com.
+
+    t(32.82) = 5.69 and -3.873, p 0.000001 and 0.000242, bounds of 0.3946, 90 % interval -0.065 to 0.215.
+    """
     from scipy.stats import t
 
     difference = (0.215 - 0.065) / 2

@@ -75,18 +75,28 @@ def test_areas_and_their_difference() -> None:
     assert reader.value == pytest.approx(np.trapezoid(y, x))
 
 
-def test_kappa_of_published_tables() -> None:
-    """Oracle: two readers of 50 grant proposals (Wikipedia, "Cohen's kappa"): 0.40; two radiologists of 85
-    xeromammograms (Altman, Practical Statistics for Medical Research, 1991, section 14.3), whose plain kappa
-    of 0.47 and linear one of 0.57 there the libraries confirm, which then give the quadratic one.
+def test_quadratic_kappa_as_published() -> None:
+    """Oracle: 0.2520325, printed by `kappa2(anxiety[, 2:3], "squared")` of the R package irr.
+
+    Two raters of 20 persons in irr's data set anxiety; the output stands in statsmodels'
+    tests/test_inter_rater.py. irr drops a grade that neither rater gave, and 4 follows 3 in ours as well.
     """
-    first, second = _cases([[20, 5], [10, 15]])
-    assert weighted_kappa(first, second, draws(np.arange(50))).value == pytest.approx(0.40)
-    first, second = _cases([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]])
-    assert cohen_kappa_score(first, second) == pytest.approx(0.47, abs=0.005)
-    assert cohen_kappa_score(first, second, weights="linear") == pytest.approx(0.57, abs=0.005)
-    found = weighted_kappa(first, second, draws(np.arange(85)))
-    assert found.value == pytest.approx(cohen_kappa_score(first, second, weights="quadratic"))
+    second = [3, 6, 4, 6, 2, 4, 2, 4, 3, 3, 2, 3, 3, 3, 2, 2, 1, 3, 3, 4]
+    third = [2, 1, 4, 4, 3, 2, 1, 6, 1, 1, 1, 2, 3, 3, 1, 1, 3, 3, 2, 2]
+    scale, level = read_scale([str(grade) for grade in second + third], CLASSES)
+    assert scale.levels == ("1", "2", "3", "4", "6")
+    found = weighted_kappa(level[:20], level[20:], draws(np.arange(20)))
+    assert found.value == pytest.approx(0.2520325, abs=5e-8)
+
+
+def test_two_levels_give_the_plain_kappa() -> None:
+    """Oracle: Altman, Practical Statistics for Medical Research, 1991, table 14.4: 0.38 and 0.60.
+
+    The first is (0.80 - 0.68) / (1 - 0.68) = 0.375 before rounding.
+    """
+    for table, kappa in (([[70, 10], [10, 10]], 0.375), ([[40, 10], [10, 40]], 0.60)):
+        first, second = _cases(table)
+        assert weighted_kappa(first, second, draws(np.arange(100))).value == pytest.approx(kappa)
 
 
 def _cases(table: list[list[int]]) -> np.ndarray:
