@@ -495,7 +495,9 @@ class PlanOptions(Options):
     margin: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="Difference in the metric that the study must detect, or exclude."
     )
-    power: Annotated[float, Field(ge=0.5, le=0.99)] = option(0.8, "Power: probability that the study does so.")
+    power: Annotated[float, Field(ge=0.5, le=0.99)] = option(
+        0.8, "Power: probability that the study does so."
+    )
     metric: Literal["dice", "auc", "balanced_accuracy"] | None = option(
         None, "Main metric; default: the pilot's."
     )

@@ -46,7 +46,9 @@ def compare_command(
     sets: Sets = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the study, new or unfinished.", rich_help_panel=_WHERE),
+        typer.Option(
+            "--output", "-o", help="Folder of the study, new or unfinished.", rich_help_panel=_WHERE
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -88,7 +90,9 @@ def compare_command(
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", help="Train only this run of the plan in --output (name or number).", rich_help_panel=_WHERE
+            "--only",
+            help="Train only this run of the plan in --output (name or number).",
+            rich_help_panel=_WHERE,
         ),
     ] = None,
 ) -> None:

@@ -130,7 +130,7 @@ def _of_pair(
     shared = [key for key in ones if key in twos]
     if len(shared) < 2:
         raise InputError(
-            f"The two arms have {len(shared)} seeds in common; the variation between seeds needs two or more.",
+            f"The two arms have {len(shared)} seeds in common; their variation needs two or more.",
             "Train more seeds of both, or give the runs of one arm only.",
         )
     effects = paired.difference([ones[k] for k in shared], [twos[k] for k in shared])

@@ -39,10 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.fromarray(lesion).save(folder / f"{label} ({number})_mask.png")
     for number in range(3):
         for ending in ("", "_mask"):
-            paths = [
-                base / name / f"Dataset_BUSI_with_GT/benign/benign ({number}){ending}.png" for name in "ab"
-            ]
-            paths[1].write_bytes(paths[0].read_bytes())
+            name = f"Dataset_BUSI_with_GT/benign/benign ({number}){ending}.png"
+            (base / "b" / name).write_bytes((base / "a" / name).read_bytes())
     for name in CENTRES:
         options = PrepareOptions(size=32, folds=2, workers=1)
         prepare("busi", base / name / "Dataset_BUSI_with_GT", base, options, name=name)
@@ -92,14 +90,14 @@ def test_a_study_that_leaves_out_each_centre(root: Path, capsys: pytest.CaptureF
     assert all(f'href="centres/{centre}/comparison.html"' in page for centre in CENTRES)
 
 
-def test_a_tuned_study_chooses_for_each_centre_without_it(root: Path) -> None:
-    """Oracle: the best of each centre's own tries, none of which was evaluated on the centre."""
-    assert compare(root, "tuned", "a,c", "--tune", "lr") == 0
+def test_a_tuned_study_chooses_without_the_centre(root: Path) -> None:
+    """Oracle: the best of the tries without the centre, none of which was evaluated on it."""
+    assert compare(root, "tuned", "c", "--tune", "lr") == 0
     plan = read_study_plan(root / "tuned")
-    assert [one.without for one in plan.tuning] == ["a", "c"] == [run.config.leave_out for run in plan.runs]
+    assert [one.without for one in plan.tuning] == ["c"] == [run.config.leave_out for run in plan.runs]
     for one, planned in zip(plan.tuning, plan.runs, strict=True):
         best = max(one.tries, key=lambda made: made.value or 0)
         assert planned.config.lr == one.chosen["lr"] == best.settings["lr"]
     tried = sorted((root / "tuned/tuning/runs").iterdir())
-    assert len(tried) == 3 * 2
+    assert len(tried) == 3
     assert {path.name for folder in tried for path in (folder / "evaluation").iterdir()} == {"val"}
