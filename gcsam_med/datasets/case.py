@@ -139,7 +139,10 @@ class SourceSpec:
         if positive in negative:
             raise InputError(f"'{positive}' cannot be both positive and negative.", "Name it once.")
         known = HEALTHY | {name.casefold() for name in self.negative_classes}
-        healthy = [c for c in classes if c in negative or (c.casefold() in known and c != positive)]
+        without = {c for c in classes if any(_negates(c, other) for other in classes)}
+        healthy = [
+            c for c in classes if c in negative or (c != positive and (c.casefold() in known or c in without))
+        ]
         others = [c for c in classes if c not in healthy]
         found = [c for c in others if positive in ("", c) and c.casefold() == self.positive.casefold()]
         if not found and any(c.casefold() in BENIGN for c in classes):
@@ -152,6 +155,12 @@ class SourceSpec:
         known_before = bool(positive) or chosen.casefold() == self.positive.casefold() != ""
         note = "" if known_before else _role_note(classes, chosen, healthy)
         return ClassRoles(chosen, tuple(healthy), empty_masks, note)
+
+
+def _negates(name: str, other: str) -> bool:
+    """Whether a class is named as the lack of another: ``no cancer``, ``nonCOVID``, ``without_mass``."""
+    plain, finding = (re.sub(r"[^a-z0-9]", "", c.casefold()) for c in (name, other))
+    return bool(finding) and plain in {word + finding for word in ("no", "non", "not", "without")}
 
 
 def _role_note(classes: Sequence[str], positive: str, negative: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ Every image file below the source becomes an image, becomes a mask, or is named 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -54,6 +55,9 @@ SUFFIX_MARK = re.compile(rf"^(?P<image>.+?)[ _.-]+{MARK}[ _-]?\d*(?: ?\(\d+\))?$
 CLOSE_MARK = re.compile(r"^(?P<image>.*\d)(?:mask|seg|gt)$", re.IGNORECASE)
 ONLY_MARK = re.compile(rf"^{MARK}[ _-]?\d*$", re.IGNORECASE)  # mask.png beside the one image of its folder
 PREFIX_MARK = re.compile(rf"^{MARK}[ _.-]+(?P<image>.+)$", re.IGNORECASE)
+READER = re.compile(
+    r"(?:annotator|annot|reader|rater|observer|expert|radiologist|doctor)[ _-]?\w+$", re.IGNORECASE
+)
 SHOWN = 3  # examples in a message
 
 
@@ -73,7 +77,7 @@ class _File:
     @cached_property
     def stem(self) -> str:
         """The name without an image's suffix: of ``1.2.840.dcm`` and of ``1.2.840`` it is 1.2.840."""
-        name = self.path.name
+        name = unicodedata.normalize("NFC", self.path.name)
         while suffix := next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s) and name != s), ""):
             name = name[: -len(suffix)]
         return name
@@ -93,9 +97,15 @@ class _File:
     def unmarked(self) -> str:
         """The stem without what says mask; empty where nothing does."""
         if self.suffix:
-            return self.stem.removesuffix(self.suffix) if self.stem.endswith(self.suffix) else ""
+            match = re.fullmatch(rf"(?P<image>.+?){re.escape(self.suffix)}\d*", self.stem)
+            return match["image"] if match else ""
         match = next((m for p in (SUFFIX_MARK, PREFIX_MARK, CLOSE_MARK) if (m := p.match(self.stem))), None)
         return match["image"] if match else ""
+
+    @property
+    def without_last_word(self) -> str:
+        """In a folder of masks the stem without its last word, whatever that is: ``x_outer``."""
+        return re.sub(r"[ _.-]+[^ _.-]+$", "", self.stem) if self.mask_folder and not self.suffix else ""
 
     @property
     def says_mask(self) -> bool:
@@ -153,7 +163,7 @@ def list_cases(
             pictures, outlines, unused = sorted_within
     if not pictures:
         raise InputError(
-            f"{source} holds no images" + (f", but {len(outlines)} masks." if outlines else "."),
+            f"{source} holds no images{_but(source, outlines)}.",
             "Expected CLASS/*.png, or images/ and masks/, or train/CLASS/*.png and test/CLASS/*.png. "
             "--images GLOB says which files are images.",
         )
@@ -174,6 +184,17 @@ def list_cases(
     faults += [Fault(str(f.path), "no-image", "a mask without its image.") for f in orphans]
     classes = tuple(sorted({label for label in labels if label}))
     return Listing(source, tuple(cases), classes, tuple(faults), (*notes, *label_notes), tuple(unused))
+
+
+def _but(source: Path, outlines: Sequence[_File]) -> str:
+    """What a folder without images holds, in words."""
+    if outlines:
+        return f", but {len(outlines)} masks"
+    links = [path.name for path in sorted(source.glob("*")) if path.is_symlink() and path.is_dir()]
+    if links:
+        return f"; {_some(links)} are links to folders, which are not followed"
+    kinds = Counter("".join(p.suffixes[-2:]) for p in source.rglob("*") if p.is_file())
+    return f", but {_some(f'{n} {kind} files' for kind, n in kinds.most_common())}" if kinds else ""
 
 
 @lru_cache(maxsize=4096)
@@ -305,6 +326,7 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
     names: list[tuple[Callable[[_File], str], Callable[[_File], str]]] = [
         (lambda f: f.stem.casefold(), lambda m: m.stem.casefold()),
         (lambda f: f.stem.casefold(), lambda m: m.unmarked.casefold()),
+        (lambda f: f.stem.casefold(), lambda m: m.without_last_word.casefold()),
         (lambda f: f.core, lambda m: m.core),
         (lambda f: f.number, lambda m: m.number),
         (lambda f: "only", lambda m: "only" if ONLY_MARK.match(m.stem) else ""),
@@ -315,7 +337,7 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
         lambda f: (),
     ]
     # A number alone, without the place, says too little.
-    rules = [(place, *name) for place in places for name in (names if place is not places[-1] else names[:3])]
+    rules = [(place, *name) for place in places for name in (names if place is not places[-1] else names[:4])]
     pairs: Pairs = defaultdict(list)
     left = list(outlines)
     for place, image_name, mask_name in rules:
@@ -334,6 +356,13 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
         folders = {re.sub(r"left|right", "", str(m.path.parent).casefold()) for m in masks}
         if len(folders) > 1:
             raise _ambiguous(f"The image {file.path} has the masks {_some(m.path for m in masks)}.")
+        readers = [found[0] for m in masks if (found := READER.search(m.stem))]
+        if len(readers) > 1:
+            raise InputError(
+                f"The image {file.path} has masks of several readers: {_some(readers)}.",
+                "Say whose are to be taken with --images GLOB and --masks GLOB, such as --masks "
+                f"'**/*{readers[0]}.*'.",
+            )
     if outlines and len(left) == len(outlines):
         raise InputError(
             f"{len(outlines)} files seem to be masks ({_some(m.path for m in outlines)}), but none has the "
@@ -405,25 +434,34 @@ def _labels(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[list[
         return [""] * len(pictures), said
     given = [rest[wrapping + level] if len(rest) > wrapping + level else "" for rest in rests]
     if not all(given):
+        beside = next(file for file, name in zip(pictures, given, strict=True) if not name).path.parent
+        inside, n = sorted(filter(None, set(given))), given.count("")
+        masks = f" If {inside[0]} holds masks, say --images '{beside}/*' --masks '{inside[0]}/*'."
         raise InputError(
-            f"{given.count('')} images lie beside the class folders, {len(given) - given.count('')} in them.",
-            "Move them into a class folder, or name what is to be taken with --images GLOB.",
+            f"{n} images lie beside the class folders, in {beside}; {len(given) - n} in {_some(inside)}.",
+            "Move them into a class folder, or name what is to be taken with --images GLOB."
+            + masks * (len(inside) == 1),
         )
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for name in given:
-        spellings[name.casefold()][name] += 1
+        spellings[_plain(name)][name] += 1
     chosen = {key: names.most_common(1)[0][0] for key, names in spellings.items()}
     same = [
         f"The folders {' and '.join(sorted(names))} are taken as one class, {chosen[key]}."
         for key, names in spellings.items()
         if len(names) > 1
     ]
-    return [_class_name(chosen[name.casefold()]) for name in given], [*said, *same]
+    return [_class_name(chosen[_plain(name)]) for name in given], [*said, *same]
+
+
+def _plain(name: str) -> str:
+    """A class folder's name without case and surplus spaces, in one of Unicode's spellings."""
+    return unicodedata.normalize("NFC", " ".join(name.split())).casefold()
 
 
 def _class_name(folder: str) -> str:
     """A class folder's name without the word images: ``Normal images`` is Normal."""
-    return re.sub(r"(?i)(^|[ _-]+)(images?|imgs?|scans?|frames)$", "", folder) or folder
+    return re.sub(r"(?i)(^|[ _-]+)(images?|imgs?|scans?|frames)$", "", folder).strip() or folder
 
 
 def _classes_in_names(pictures: Sequence[_File]) -> list[str]:

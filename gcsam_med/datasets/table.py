@@ -2,8 +2,9 @@
 
 CSV in any usual encoding and with any usual delimiter, or .xlsx. ``mask`` may name several files with ``;``
 between them; an empty cell, or ``NA``, means that there is no mask. ``group`` says what must stay together
-(the patient); without it a column such as ``patient_id`` is taken. ``split`` (train, val, test) is honoured;
-if one row has it, all need it. Further columns become subgroups of the report. Paths are relative to the
+(the patient); without it a column such as ``patient_id`` or ``MRN`` is taken, as ``filename``, ``mask_path``
+or ``diagnosis`` are for the others, and it is said. ``split`` (train, val, test) is honoured; if one row has
+it, all need it. Further columns become subgroups of the report. Paths are relative to the
 table's folder, or to the folder given with ``--images`` (then they may also be absolute), and must stay
 inside it. Of a ``review.csv`` that `gcsam-med view` wrote, rows that were accepted or corrected are taken.
 """
@@ -21,6 +22,7 @@ import pandas as pd
 
 from gcsam_med.datasets.case import Case, Listing, is_placeholder
 from gcsam_med.errors import Fault, InputError
+from gcsam_med.images import IMAGE_SUFFIXES
 from gcsam_med.reading import read_plain
 
 SPECIAL = ("image", "mask", "label", "group", "split")
@@ -33,7 +35,22 @@ REVIEW = ("verdict", "comment", "name", "reviewed")
 """Columns of a review of predictions, besides image, mask and label; they say nothing about the patient."""
 TAKEN = ("accepted", "corrected")
 # Names of columns that hold the patient, letters only, the surest first.
-PATIENT_COLUMNS = ("patientid", "patient", "subjectid", "subject", "caseid", "case", "pid", "participantid")
+PATIENT_COLUMNS = tuple(
+    re.compile(f"^{who}(id|no|nr|num|number|code|key|uid|identifier)?$")
+    for who in (
+        "(patient|pat|pt)",
+        "(mrn|pid)",
+        "(subject|participant|person|individual)",
+        "patientname",
+        "case",
+    )
+)
+# Other names of the columns, letters only.
+CALLED = {
+    "image": re.compile(r"^(image|img|file|picture)(s|id|name|file|filename|path|filepath|index)?$|^path$"),
+    "mask": re.compile(r"^(mask|segmentation|seg|groundtruth)(s|name|file|filename|path|filepath)?$"),
+    "label": re.compile(r"^(class|classification|classname|labels|diagnosis|pathology|category|target)$"),
+}
 NOT_A_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "?", "unknown"})
 LABEL = re.compile(r"^[^\W_][\w .,+()/-]{0,63}$")
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
@@ -57,7 +74,7 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
         if len(tables) != 1:
             raise InputError(f"{source} holds {len(tables)} tables; one was expected.", "Name the file.")
         source = tables[0]
-    table, notes = _with_known_columns(read_table(source, ("image",)))
+    table, notes = _with_known_columns(read_table(source, ()), source.name)
     if len(table.columns) > 1:
         # Spreadsheets leave rows of nothing but delimiters behind.
         table = table[table.map(lambda cell: bool(str(cell).strip())).any(axis=1)]
@@ -68,6 +85,8 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
         raise InputError(f"The image folder {root} is not there.", "Check --images.")
     group, said = _group_column(table, group_column, source.name)
     notes += said
+    # Numbered from 0, 0 is a patient and no placeholder.
+    counted = bool(group) and {"0", "1", "2"} <= set(table[group]) and table[group].str.isdecimal().all()
     given = {c: c in table and not table[c].map(_unknown).all() for c in ("label", "split", "mask")}
     rows = [{str(k): str(v).strip() for k, v in row.items()} for row in table.to_dict("records")]
     for cells in rows:
@@ -75,7 +94,9 @@ def list_cases(source: Path, images: str = "", group_column: str = "") -> Listin
         cells["mask"] = ";".join(
             _inside(root, m) for m in cells.get("mask", "").split(";") if not _unknown(m)
         )
-        cells["group"] = "" if not group or is_placeholder(cells[group]) else cells[group]
+        person = cells[group] if group else ""
+        person = "no. 0" if counted and person == "0" else person
+        cells["group"] = "" if is_placeholder(person) else person
         cells["split"] = SPLITS.get(cells.get("split", "").lower(), cells.get("split", ""))
     notes += _unite_labels(rows)
     cases: list[Case] = []
@@ -115,9 +136,36 @@ def _reviewed(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return taken, [f"{left} rows of the review are neither accepted nor corrected; left out."] * bool(left)
 
 
-def _with_known_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rename columns that are called as the known ones but for their case, and say so."""
-    known = {c: c.lower() for c in table.columns if c.lower() in SPECIAL and c.lower() not in table}
+def _with_known_columns(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Rename columns that are called as the known ones but for their case, or by a usual name, and say so.
+
+    Raises
+    ------
+    InputError
+        If several columns could be one of those needed, or none is the image.
+    """
+    twice = sorted(
+        {c.partition(".")[0] for c in table.columns if re.match(r"(?i)\w+\.\d+$", c)} & set(SPECIAL)
+    )
+    spelled = {c: [t for t in table.columns if t.lower() == c] for c in SPECIAL}
+    twice += [c for c, found in spelled.items() if len(found) > 1]
+    if twice:
+        raise InputError(f"{name} has several columns {twice[0]}.", "Keep one of them, or rename the others.")
+    known = {found[0]: c for c, found in spelled.items() if found and found[0] != c}
+    for column, pattern in CALLED.items():
+        if not spelled[column]:
+            others = [t for t in table.columns if pattern.match(re.sub(r"[^a-z]", "", t.lower()))]
+            if len(others) > 1:
+                raise InputError(
+                    f"{name} has no column {column}; it could be {' or '.join(others)}.",
+                    f"Rename the right one to {column}, and the others to something else.",
+                )
+            known |= dict.fromkeys(others, column)
+    if "image" not in {*table.columns, *known.values()}:
+        raise InputError(
+            f"{name} should have a column image; it has {', '.join(table.columns[:12])}.",
+            "The first row should name the columns. Check the file, or rename its columns.",
+        )
     return table.rename(columns=known), [f"The column {old} is taken as {new}." for old, new in known.items()]
 
 
@@ -145,8 +193,8 @@ def _group_column(table: pd.DataFrame, asked: str, name: str) -> tuple[str, list
         )
     if asked or "group" in table.columns:
         return asked or "group", []
-    plain = {re.sub(r"[^a-z]", "", str(c).lower()): str(c) for c in reversed(table.columns)}
-    found = next((plain[p] for p in PATIENT_COLUMNS if p in plain), "")
+    plain = {str(c): re.sub(r"[^a-z]", "", str(c).lower()) for c in table.columns}
+    found = next((c for p in PATIENT_COLUMNS for c, text in plain.items() if p.match(text)), "")
     said = f"The column {found} is taken as the patient (--group-column takes another)."
     return found, [said] if found else []
 
@@ -166,8 +214,8 @@ def _inside(root: Path, path: str) -> str:
 def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFrame:
     """Read a CSV file or an Excel sheet as text, and check that it has the needed columns.
 
-    Of CSV files the delimiter (comma, semicolon, tab) is found by itself, and columns whatever their case;
-    `sheet` names one of several sheets of an Excel file.
+    Of CSV files the delimiter (comma, semicolon, tab, bar) is found by itself, and columns whatever their
+    case; `sheet` names one of several sheets of an Excel file.
 
     Raises
     ------
@@ -193,8 +241,8 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
     if missing or table.empty:
         have = ", ".join(map(str, table.columns[:12]))
         raise InputError(
-            f"{path.name} should have rows and the columns {', '.join(needed)}; it has {len(table)} rows and "
-            f"the columns {have}.",
+            f"{path.name} should have rows{' and the columns ' * bool(needed)}{', '.join(needed)}; it has "
+            f"{len(table)} rows and the columns {have}.",
             "Check the file, or rename its columns.",
         )
     return table
@@ -203,6 +251,8 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
 def _read_csv(data: bytes) -> pd.DataFrame:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = data.decode("utf-16")
+    elif b"\0" in data[:2]:  # the same without its mark
+        text = data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le")
     else:
         try:
             text = data.decode("utf-8-sig")
@@ -212,7 +262,7 @@ def _read_csv(data: bytes) -> pd.DataFrame:
     if hint := re.fullmatch(r'"?sep=(.)"?\r?', first):  # for spreadsheets: the delimiter
         delimiter, text = hint[1], rest
     else:
-        delimiter = max(",;\t", key=first.count)
+        delimiter = max(",;\t|", key=first.count)
     return pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False)
 
 
@@ -248,6 +298,21 @@ def _row_faults(
     return faults
 
 
+def _where_else(root: Path, path: str) -> str:
+    """Where a missing file may be: in another folder, or with a suffix."""
+    pure = PurePosixPath(path)
+    names = {pure.name} | {pure.name + suffix for suffix in IMAGE_SUFFIXES}
+    folders = (root / pure.parent, *sorted(p for p in root.glob("*/") if not p.name.startswith(".")))
+    found = next(
+        (file for folder in folders for name in sorted(names) if (file := folder / name).is_file()), None
+    )
+    if found is None:
+        return ""
+    if found.name == pure.name and pure.parent == PurePosixPath("."):
+        return f" {found.relative_to(root)} is; --images FOLDER names the folder."
+    return f" {found.relative_to(root)} is; write that."
+
+
 def _path_fault(root: Path, path: str) -> tuple[str, str] | None:
     pure = PurePosixPath(path)
     if _unknown(path) or "\0" in path:
@@ -256,7 +321,7 @@ def _path_fault(root: Path, path: str) -> tuple[str, str] | None:
         return "outside", "should be relative to the table, or inside the folder given with --images."
     file = root / pure
     if not file.exists():
-        return "missing", "is not there."
+        return "missing", f"is not there.{_where_else(root, path)}"
     if not file.resolve().is_relative_to(root):
         return "outside", "is a link that leads out of the image folder."
     return None

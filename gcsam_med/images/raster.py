@@ -30,6 +30,7 @@ LARGEST_LABEL = 20  # a mask whose maximum is not above this is a map of label n
 MOST_LABELS = 64  # nor is one with every number from 0 to its maximum, below this
 MOST_BETWEEN = 0.25  # share of pixels of a mask that may be neither dark nor bright
 LEAST_LABEL_PIXELS, LEAST_LABEL_SHARE = 9, 5e-4
+FEW_VALUES = 8  # a mask with no more values is no picture's: its darkest areas may be an object (0, 1, 255)
 EXIF_ORIENTATION, TIFF_PHOTOMETRIC, MIN_IS_WHITE = 0x0112, 262, 0
 
 
@@ -98,7 +99,7 @@ def raw_picture(values: np.ndarray, name: str, *, white_is_zero: bool = False) -
     return Picture(np.ascontiguousarray(grey), "raw", notes=("deep-grey",) if deep else ())
 
 
-def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
+def decode_raster_mask(data: bytes, name: str, rule: MaskRule, notes: list[str] | None = None) -> np.ndarray:
     """Decode a mask of any mode to bool (H, W); see `gcsam_med.images.decode_mask`."""
     with _opened(data, name) as image:
         if getattr(image, "n_frames", 1) > 1:
@@ -117,7 +118,11 @@ def decode_raster_mask(data: bytes, name: str, rule: MaskRule) -> np.ndarray:
     else:
         _check_mask(grey, alpha, name, lossy=lossy)
         top = int(grey.max())
-        chosen = grey > (127 if lossy else 0 if _are_labels(grey, top) else top / 2)
+        labels = not lossy and _are_labels(grey, top)
+        chosen = grey > (127 if lossy else 0 if labels else top / 2)
+        several = _n_values(grey) > 2 if labels else not lossy and _n_colours(pixels, chosen) > 1
+        if notes is not None and several:
+            notes.append("mask-labels")
     return ~chosen if rule.invert else chosen
 
 
@@ -129,6 +134,11 @@ def _are_labels(grey: np.ndarray, top: int) -> bool:
 def _n_values(grey: np.ndarray) -> int:
     """How many different values a grey image of 8 bits has."""
     return int(np.count_nonzero(np.bincount(grey.ravel(), minlength=256)))
+
+
+def _n_colours(pixels: np.ndarray, chosen: np.ndarray) -> int:
+    """How many colours the foreground of a mask has; 1 of a grey one, whose edge may be smooth."""
+    return 1 if pixels.ndim == 2 else len(np.unique(pixels[chosen], axis=0))
 
 
 def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy: bool) -> None:
@@ -152,14 +162,16 @@ def _check_mask(grey: np.ndarray, alpha: np.ndarray | None, name: str, *, lossy:
     # Greys from interpolation change from pixel to pixel; a label is the same all around.
     from scipy.ndimage import maximum_filter, minimum_filter
 
-    flat = between & (maximum_filter(grey, 3) == minimum_filter(grey, 3))
+    odd = (grey > 0) & (grey < 0.9 * top) if _n_values(grey) <= FEW_VALUES else between
+    flat = odd & (maximum_filter(grey, 3) == minimum_filter(grey, 3))
     if flat.sum() >= max(LEAST_LABEL_PIXELS, LEAST_LABEL_SHARE * grey.size):
         levels = [0, *np.unique(grey[flat]).tolist()[:4], top]
         raise ImageFault(
             "levels",
             name,
             f"areas of the grey values {', '.join(map(str, levels))}; which of them are foreground?",
-            f"--mask-values 1-{top} takes all but 0, --mask-values {top} only the brightest.",
+            f"--mask-values 1-{top} takes all but 0, --mask-values {top} only the brightest, --mask-values "
+            f"{levels[1]} only those.",
         )
 
 

@@ -135,12 +135,15 @@ def read_mask(path: Path) -> np.ndarray:
     return decode_mask(read_bytes(path), path.name)
 
 
-def decode_mask(data: bytes, name: str, rule: MaskRule = BY_ITSELF) -> np.ndarray:
+def decode_mask(
+    data: bytes, name: str, rule: MaskRule = BY_ITSELF, notes: list[str] | None = None
+) -> np.ndarray:
     """Decode a mask from its file's bytes (`name` is the file, for messages): bool, shape (H, W).
 
     Foreground is what `rule` says. Without a rule, it is every number but 0 of a map of small label numbers
     (0, 1, 2, ...), and of a picture what is brighter than half of its maximum, so that greys from
-    interpolation fall to the nearer side. Alpha does not count.
+    interpolation fall to the nearer side. Alpha does not count. `notes` is appended to: ``mask-labels`` where
+    several numbers or colours were taken together.
 
     Raises
     ------
@@ -150,7 +153,7 @@ def decode_mask(data: bytes, name: str, rule: MaskRule = BY_ITSELF) -> np.ndarra
     """
     if is_dicom(data, name):
         raise ImageFault("mask-format", name, "a mask should be a PNG, TIFF, BMP or JPEG, but is DICOM.")
-    return decode_raster_mask(data, name, rule)
+    return decode_raster_mask(data, name, rule, notes)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -48,6 +48,7 @@ def build_audit(
     marks = _flagged(facts, "marks", 1)
     coloured = [] if colour_expected else _flagged(facts, "colour", COLOURED)
     found_shortcuts = shortcuts(facts, groups)
+    shared = _shared_masks(facts, groups)
     near = [p for p in search.pairs if p.kind == "near"]
     summary = {
         "cases": len(facts),
@@ -66,6 +67,7 @@ def build_audit(
         "images_with_marks": len(marks),
         "images_with_coloured_overlay": len(coloured),
         "images_with_specks": sum(f.statistics.get("mask_specks", 0) > 0 for f in facts),
+        "images_with_a_shared_mask": len(shared),
         "shortcut_suspects": sum(s["suspicious"] for s in found_shortcuts),
     }
     return {
@@ -87,6 +89,7 @@ def build_audit(
         "unused": _files(unused, private),
         "masks": _flagged(facts, "mask_fraction", LARGE_MASK),
         "specks": _flagged(facts, "mask_specks", 1),
+        "shared_masks": shared,
     }
 
 
@@ -154,6 +157,20 @@ def _flagged(facts: Sequence[Facts], name: str, threshold: float) -> list[dict[s
     hits = [f for f in facts if f.statistics.get(name, -1) >= threshold]
     hits.sort(key=lambda f: -f.statistics[name])
     return [{"case_id": f.case_id, "label": f.case.label, name: round(f.statistics[name], 4)} for f in hits]
+
+
+def _shared_masks(facts: Sequence[Facts], groups: np.ndarray) -> list[dict[str, Any]]:
+    """Cases of different groups whose masks are equal byte for byte and hold something."""
+    drawn = [f.mask_sha256 if f.statistics.get("mask_fraction", 0) > 0 else "" for f in facts]
+    owners: dict[str, set[int]] = {}
+    for mask, group in zip(drawn, groups.tolist(), strict=True):
+        owners.setdefault(mask, set()).add(group)
+    times = Counter(drawn)
+    return [
+        {"case_id": f.case_id, "label": f.case.label, "images_with_this_mask": times[mask]}
+        for f, mask in zip(facts, drawn, strict=True)
+        if mask and len(owners[mask]) > 1
+    ]
 
 
 def _unusual(facts: Sequence[Facts]) -> list[dict[str, Any]]:

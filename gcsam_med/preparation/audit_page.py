@@ -20,6 +20,7 @@ from gcsam_med.reporting.text import plain_value
 PAGE = "audit.html"
 QUARANTINED = "quarantined.npy"  # pictures of the first files that were left out; black where there is none
 PAIRS_SHOWN, CASES_SHOWN = 60, 24
+COUNTED = ("marks", "colour", "mask_fraction", "mask_specks", "images_with_this_mask")
 GAP = 4  # white pixels between the two pictures of a pair
 
 Look = Callable[[str], np.ndarray]  # case id to thumbnail, uint8 (H, W)
@@ -37,6 +38,7 @@ def write_audit_page(folder: Path, info: DatasetInfo, audit: Mapping[str, Any]) 
         "coloured": list(_cases(audit["coloured"], look)),
         "masks": list(_cases(audit.get("masks", ()), outlined)),
         "specks": list(_cases(audit.get("specks", ()), outlined)),
+        "shared_masks": list(_cases(audit.get("shared_masks", ()), outlined)),
         "quarantined": list(_left_out(folder, audit)),
     }
     page = folder / PAGE
@@ -123,7 +125,5 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], left: Look, right: Look) -> Itera
 
 def _cases(records: Sequence[Mapping[str, Any]], look: Look) -> Iterator[Picture]:
     for record in records[:CASES_SHOWN]:
-        value = record.get(
-            "marks", record.get("colour", record.get("mask_fraction", record.get("mask_specks")))
-        )
+        value = next(record[key] for key in COUNTED if key in record)
         yield look(record["case_id"]), record["case_id"], f"{record['label']} - {plain_value(value)}"

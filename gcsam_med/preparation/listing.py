@@ -13,6 +13,7 @@ from gcsam_med.images import find_images
 
 # How the names of known data sets tell the patient; offered, never taken without being asked for.
 PATTERNS = (r"(person\d+)_", r"(\d{8})_\d{3}", r"(patient\d+)", r"([A-Z]{4})_\d{3}", r"/([^/]+)/[^/]+$")
+TOLD_ELSEWHERE = (".csv", ".xlsx", ".xls", ".tsv", ".json", ".xml", ".txt")  # may hold classes or outlines
 SHARE = 0.8  # of the names that have to fit a pattern for it to be offered
 
 
@@ -45,6 +46,25 @@ def group_by(listing: Listing, expression: str) -> Listing:
         for case, person in zip(listing.cases, people, strict=True)
     ]
     return replace(listing, cases=tuple(cases), notes=(*listing.notes, *notes))
+
+
+def spell_patients(listing: Listing) -> Listing:
+    """Give each patient one spelling, and say so: ``P01`` and ``p1 `` are one, as are ``7`` and ``7.0``."""
+    spelled: dict[str, dict[str, None]] = {}
+    for case in listing.cases:
+        if case.patient:
+            plain = re.sub(r"^(\d+)\.0$", r"\1", " ".join(case.patient.split()).casefold())
+            key = re.sub(r"0*(\d+)", r"\1", plain)
+            spelled.setdefault(key, {})[case.patient] = None
+    several = {name: next(iter(names)) for names in spelled.values() if len(names) > 1 for name in names}
+    if not several:
+        return listing
+    note = (
+        f"{len(set(several.values()))} patients are spelled in several ways (case, spaces, leading zeros); "
+        "each is taken as one."
+    )
+    cases = tuple(replace(case, patient=several.get(case.patient, case.patient)) for case in listing.cases)
+    return replace(listing, cases=cases, notes=(*listing.notes, note))
 
 
 def _person(pattern: re.Pattern[str], path: str) -> str:
@@ -100,4 +120,10 @@ def account_for_all(listing: Listing) -> Listing:
     left = [
         Fault(path, "not-listed", "the layout has no place for it.") for path in paths if path not in named
     ]
-    return replace(listing, unused=(*listing.unused, *left))
+    notes = listing.notes
+    if listing.cases and not any(case.label or case.masks for case in listing.cases):
+        suffixes = Counter(p.suffix.lower() for p in listing.root.rglob("*"))
+        beside = ", ".join(f"{suffixes[s]} {s}" for s in TOLD_ELSEWHERE if suffixes[s])
+        hint = f" Not read: {beside} files. --dataset table reads classes from a table." * bool(beside)
+        notes += (f"No image has a class or a mask, so there is nothing to learn from them.{hint}",)
+    return replace(listing, unused=(*listing.unused, *left), notes=notes)

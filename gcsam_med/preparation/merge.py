@@ -79,11 +79,12 @@ _CONTRACT = frozenset(
         "split", "fold", "height", "width", "pixel_spacing", "has_mask",
     )
 )  # fmt: skip
-_LISTED = ("marks", "coloured", "unusual", "masks", "specks")
+_LISTED = ("marks", "coloured", "unusual", "masks", "specks", "shared_masks")
 _COUNTED = (
     "images_with_marks",
     "images_with_coloured_overlay",
     "images_with_specks",
+    "images_with_a_shared_mask",
     "quarantined",
     "dropped",
 )

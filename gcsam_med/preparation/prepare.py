@@ -40,7 +40,7 @@ from gcsam_med.images import MaskRule
 from gcsam_med.preparation.audit import LARGE_MASK, build_audit, find_conflicts
 from gcsam_med.preparation.audit_page import keep_pictures, write_audit_page
 from gcsam_med.preparation.duplicates import Search, find_duplicates
-from gcsam_med.preparation.listing import account_for_all, group_by, name_apart
+from gcsam_med.preparation.listing import account_for_all, group_by, name_apart, spell_patients
 from gcsam_med.preparation.privacy import identity_key
 from gcsam_med.preparation.scan import THUMB, Facts, ScanJob, scan
 from gcsam_med.preparation.splits import (
@@ -154,7 +154,7 @@ def prepare(
     key = identity_key(root) if spec.private else None
     with opened(source, target.parent, track) as folder:
         listing = _listed(spec, folder, source, options)
-        listing = account_for_all(name_apart(group_by(listing, options.group_regex)))
+        listing = account_for_all(name_apart(spell_patients(group_by(listing, options.group_regex))))
         spec = replace(
             spec,
             positive=listing.positive or spec.positive,
@@ -498,6 +498,19 @@ def missing_classes(info: DatasetInfo) -> list[str]:
     ]
 
 
+# What prepare warns of for each note that reading left on images, after their number.
+NOTE_TEXTS = {
+    "placeholder-patient": "DICOM images have a placeholder as patient id; their patient is not known.",
+    "multi-frame": "files have several frames, of which one is taken; --frames says which, or all.",
+    "mask-labels": "images have masks of several numbers or colours; all but the background are taken as one "
+    "foreground. --mask-values N takes some of them.",
+    "single-valued": "images have one grey value only, as if nothing had been decoded; see the audit.",
+    "burned-in-annotation": "DICOM images say that text is burned into them; it may name a patient.",
+    "burned-in-annotation-unknown": "ultrasound images do not say whether text is burned into them; look "
+    "before sharing.",
+}
+
+
 def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOptions) -> list[str]:
     s = audit["summary"]
     texts = []
@@ -525,20 +538,13 @@ def _warnings(audit: dict[str, Any], left_out: Sequence[str], options: PrepareOp
         reasons = Counter(record["reason"] for record in audit["unused"])
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         texts.append(f"{n} image files are neither image nor mask of the data set ({listed}); see the audit.")
-    if n := notes.get("placeholder-patient", 0):
-        texts.append(f"{n} DICOM images have a placeholder as patient id; their patient is not known.")
     for split in ("val", "test"):
         there = [row["class"] for row in audit["balance"] if row[split]]
         if len(audit["balance"]) > 1 and len(there) == 1:
             texts.append(f"The {split} split holds one class only, {there[0]}: it cannot give an AUC.")
-    if n := notes.get("single-valued", 0):
-        texts.append(f"{n} images have one grey value only, as if nothing had been decoded; see the audit.")
-    if n := notes.get("burned-in-annotation", 0):
-        texts.append(f"{n} DICOM images say that text is burned into them; it may name a patient.")
-    if n := notes.get("burned-in-annotation-unknown", 0):
-        texts.append(
-            f"{n} ultrasound images do not say whether text is burned into them; look before sharing."
-        )
+    if n := s["images_with_a_shared_mask"]:
+        texts.append(f"{n} images have the same mask as another image that looks different; see the audit.")
+    texts += [f"{notes[note]} {text}" for note, text in NOTE_TEXTS.items() if note in notes]
     if left_out:
         texts.append(
             f"{', '.join(left_out)} left out: nearly every row has its own value, so it may name a person."

@@ -276,7 +276,8 @@ def scan_case(case: Case, job: ScanJob) -> Result:
         faults.append(Fault(case.image, fault.reason, f"{fault.detail} {fault.advice}".strip()))
     sizes = {p.pixels.shape[:2] for p in pictures}
     size = sizes.pop() if len(sizes) == 1 else None
-    union, digests, mask_faults = _mask_union(case, job, size, pictures[0].turned if pictures else 1)
+    notes: list[str] = []
+    union, digests, mask_faults = _mask_union(case, job, size, pictures[0].turned if pictures else 1, notes)
     faults += mask_faults
     healthy = case.label in job.empty_mask_classes or (job.empty_masks == "healthy" and not case.label)
     if union is not None and not union.any() and not healthy and not faults:
@@ -286,7 +287,11 @@ def scan_case(case: Case, job: ScanJob) -> Result:
     faults += [found for picture in pictures if (found := _picture_fault(case, job, picture))]
     if faults:
         return faults
-    return [_scanned(case, job, picture, union, source_sha256, digests) for picture in pictures]
+    said = tuple(dict.fromkeys(notes))
+    return [
+        _scanned(case, job, replace(picture, notes=picture.notes + said), union, source_sha256, digests)
+        for picture in pictures
+    ]
 
 
 def _pictures(case: Case, job: ScanJob) -> tuple[list[Picture], str]:
@@ -320,7 +325,7 @@ def read_inside(root: Path, relative: str) -> bytes:
 
 
 def _mask_union(
-    case: Case, job: ScanJob, expected: tuple[int, int] | None, turned: int
+    case: Case, job: ScanJob, expected: tuple[int, int] | None, turned: int, notes: list[str]
 ) -> tuple[np.ndarray | None, tuple[str, ...], list[Fault]]:
     """Union of the case's masks, the hash of each file, and what is wrong with them."""
     if case.runs is not None:
@@ -332,7 +337,7 @@ def _mask_union(
         try:
             data = read_inside(job.root, path)
             digests.append(hashlib.sha256(data).hexdigest())
-            mask = decode_mask(data, path, job.rule)
+            mask = decode_mask(data, path, job.rule, notes)
             if job.exif == "refuse" and turned != orientation(data):
                 raise ImageFault(
                     "rotated",

@@ -31,7 +31,9 @@ LEAST_CASES = 10  # of a class, and of all others
 MAX_VALUES = 30  # of an attribute; more are not categories
 # Parts of the names of columns that are the diagnosis, or a reader's judgement of it: they tell the class
 # because they are the class.
-DIAGNOSIS = ("histolog", "patholog", "diagnos", "birads", "bi-rads", "bi_rads", "biops", "verification")
+DIAGNOSIS = (
+    "histolog", "patholog", "diagnos", "finding", "birads", "bi-rads", "bi_rads", "biops", "verification",
+)  # fmt: skip
 
 
 def shortcuts(facts: Sequence[Facts], groups: np.ndarray) -> list[dict[str, Any]]:

@@ -113,6 +113,10 @@ def test_several_masks_of_one_image_are_kept_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
+        (
+            lambda i: (f"images/{i // 2}_a.png", f"masks/{i // 2}_a_reader{i % 2}.png"),
+            "has masks of several readers",
+        ),
         (lambda i: (f"images/p{i % 2}/{i // 2}.png", f"masks/{i // 2}.png"), "belong to images/p0/0.png or"),
         (lambda i: (f"images/{i}.png", f"masks/x{'abcdefghijkl'[i]}.png"), "none has the name or the number"),
         (lambda i: (f"x/{i}.png", f"x/{i}_outline.png"), "'_outline' added and two values only"),
@@ -144,6 +148,7 @@ CLASSES: dict[str, tuple[Callable[[int], str], tuple[str, ...], str]] = {
     "an image a folder": (lambda i: f"name{chr(97 + i)}/{i}.png", (), "look like patients' folders"),
     "numbers": (lambda i: f"{i % 2}/{i}.png", ("0", "1"), ""),
     "the word images": (lambda i: f"{BM[i % 2]} images/{i}.png", BM, ""),
+    "spaces": (lambda i: f"{('benign', 'malignant', 'benign ')[i % 3]}/{i}.png", BM, "taken as one class"),
     "in file names": (lambda i: f"{BM[i % 2]} ({i}).png", (), "--label-regex '(?i)(benign|malignant)'"),
     "a year": (lambda i: f"{('train2017', 'val2017')[i % 2]}/{BM[i // 2 % 2]}/{i}.png", BM, ""),
 }
@@ -184,11 +189,32 @@ def test_two_kinds_of_masks_are_settled_by_a_pattern(tmp_path: Path) -> None:
         list_cases(tmp_path, masks="lungs/*.png")
 
 
-def test_an_unknown_suffix_is_taken_when_it_is_said(tmp_path: Path) -> None:
-    listing = list_cases(
-        write(tmp_path, lambda i: (f"x/{i}.png", f"x/{i}_outline.png")), mask_suffix="_outline"
+@pytest.mark.parametrize(("ending", "suffix"), [("_outline", "_outline"), ("_1", "_"), ("-roi2", "-roi")])
+def test_an_unknown_suffix_is_taken_when_it_is_said(tmp_path: Path, ending: str, suffix: str) -> None:
+    """The suffix that the refusal names, which leaves a number at the end out."""
+    write(tmp_path, lambda i: (f"x/{i}.png", f"x/{i}{ending}.png"))
+    with pytest.raises(InputError, match="masks, or images of their own") as refused:
+        list_cases(tmp_path)
+    assert f"--mask-suffix '{suffix}'" in refused.value.advice
+    assert paired(tmp_path, list_cases(tmp_path, mask_suffix=suffix)) == 12
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    """Arrays; then links to folders, which are not followed."""
+    (tmp_path / "volume.nii.gz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"holds no images, but 1 \.nii\.gz files"):
+        list_cases(tmp_path)
+    (tmp_path / "benign").symlink_to(tmp_path.parent)
+    with pytest.raises(InputError, match="benign are links to folders"):
+        list_cases(tmp_path)
+
+
+def test_names_in_two_spellings_of_unicode_meet(tmp_path: Path) -> None:
+    """As one machine writes an accent and another: composed, and as a letter of its own."""
+    write(
+        tmp_path, lambda i: (f"images/{'abcdefghijkl'[i]}\u00e9.png", f"masks/{'abcdefghijkl'[i]}e\u0301.png")
     )
-    assert paired(tmp_path, listing) == 12
+    assert paired(tmp_path, list_cases(tmp_path)) == 12
 
 
 def test_a_few_two_valued_files_beside_their_image_are_named_as_unused(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_what_is_said_beats_the_names_and_must_name_a_class():
     found = spec.roles(("Healthy", "left", "right"), "left", ["right"])
     assert (found.positive, found.negative) == ("left", ("Healthy", "right"))
     assert spec.roles(("a", "Normal"), positive="Normal").positive == "Normal"
+    for healthy in ("nonCOVID", "no COVID", "Non-covid"):
+        assert spec.roles(("COVID", healthy)).negative == (healthy,)
     with pytest.raises(InputError, match="Unknown class 'Cncer'") as error:
         spec.roles(("Cancer", "Healthy"), "Cncer")
     assert "Cancer" in error.value.advice

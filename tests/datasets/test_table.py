@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_columns_become_what_they_mean(delimiter: str, folder: Path) -> None:
     """Several masks with ; between them (quoted where ; is the delimiter); further columns are attributes."""
     rows = [
@@ -56,6 +57,35 @@ def test_what_spreadsheets_make_of_a_table(folder: Path) -> None:
     ]  # fmt: skip
     assert "The labels Benign and benign are taken as one, Benign." in listing.notes
     assert "The column Mask is taken as mask." in listing.notes
+
+
+@pytest.mark.parametrize("head", ["filename,mask_path,diagnosis,MRN", "Image Index,seg,Class,Patient No."])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16"])
+def test_columns_of_other_usual_names_are_taken_and_it_is_said(
+    head: str, encoding: str, folder: Path
+) -> None:
+    """Numbers of patients may begin with 0, which stands for nobody elsewhere."""
+    rows = [f"i{i}.png,m{i}.png,{'ab'[i % 2]},{i}" for i in range(4)]
+    path = folder / "table.csv"
+    path.write_bytes("\n".join([head, *rows, ""]).encode(encoding))
+    listing = list_cases(path)
+    assert [(c.image, c.masks, c.label) for c in listing.cases] == [
+        (f"i{i}.png", (f"m{i}.png",), "ab"[i % 2]) for i in range(4)
+    ]
+    assert len({c.patient for c in listing.cases} - {""}) == 4
+    assert not any(c.attributes for c in listing.cases)
+    assert sum(" is taken as " in note for note in listing.notes) == 4
+
+
+@pytest.mark.parametrize(
+    ("image", "hint"),
+    [("i1.png", "i/i1.png is; --images FOLDER"), ("i/i1", "i/i1.png is; write that"), ("i9.png", "there.$")],
+)
+def test_a_missing_image_that_lies_elsewhere_is_pointed_to(image: str, hint: str, tmp_path: Path) -> None:
+    layouts.save(tmp_path / "i" / "i1.png", layouts.speckle(1))
+    (fault,) = list_cases(write(tmp_path, f"image,label\n{image},a\n")).faults
+    assert fault.reason == "missing"
+    assert re.search(hint, fault.detail)
 
 
 def test_two_images_never_share_a_mask(folder: Path) -> None:
@@ -107,7 +137,9 @@ def test_bad_rows_are_named_by_line(row: str, reason: str, folder: Path) -> None
     [
         (b"", "cannot be read as a CSV file"),
         (b"\xff\xfe\x00broken", "cannot be read as a CSV file"),
-        (b"picture,label\na.png,b\n", "should have rows and the columns image"),
+        (b"what,label\na.png,b\n", "should have a column image; it has what, label"),
+        (b"image,label,Label\na.png,b,c\n", "several columns label"),
+        (b"image,class,diagnosis\na.png,b,c\n", "no column label; it could be class or diagnosis"),
         (b"image,label\n", "should have rows"),
         (b'image,label\n"unclosed,b\n' + b"x,y,z,w\n" * 3, "cannot be read as a CSV file"),
     ],

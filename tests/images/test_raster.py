@@ -203,6 +203,11 @@ def alpha_mask() -> Image.Image:
 
 AMBIGUOUS: dict[str, tuple[Image.Image, str, dict[str, int]]] = {
     "levels": (Image.fromarray(mask_levels(127, 255)), "levels", {"1-255": 200, "255": 100, "127": 100}),
+    "an object of value 1, a rim of 255": (
+        Image.fromarray(mask_levels(1, 255)),
+        "levels",
+        {"1-255": 200, "255": 100, "1": 100},
+    ),
     "alpha": (alpha_mask(), "alpha", {"alpha": 100}),
     "a picture": (Image.fromarray(picture(40, 60)), "not-a-mask", {}),
 }
@@ -233,6 +238,21 @@ def test_greys_of_interpolation_and_of_jpeg_and_instance_numbers_are_no_levels()
     assert (jpeg != (plain > 0)).sum() <= 4
     numbers = np.arange(30, dtype=np.uint8).repeat(80).reshape(40, 60)
     assert decode_mask(encoded(Image.fromarray(numbers), "PNG"), "m.png").sum() == 2400 - 80
+
+
+def test_several_labels_of_a_mask_are_noted() -> None:
+    """Numbers 1 and 2, a palette of two colours; not one number, one colour, or smooth greys."""
+    two = Image.fromarray(mask_levels(1, 2))
+    colours = Image.fromarray(mask_levels(1, 2))
+    colours.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    one = Image.fromarray(mask_levels(1, 1))
+    red = Image.fromarray(mask_levels(1, 1))
+    red.putpalette([0, 0, 0, 200, 0, 0])
+    smooth = Image.fromarray(mask_levels(255, 255)).resize((240, 160), Image.Resampling.BICUBIC)
+    for image, expected in ((two, 1), (colours, 1), (one, 0), (red, 0), (smooth, 0)):
+        notes: list[str] = []
+        decode_mask(encoded(image, "PNG"), "m.png", notes=notes)
+        assert notes == ["mask-labels"] * expected
 
 
 def test_several_pages_are_no_mask() -> None:

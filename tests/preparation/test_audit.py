@@ -55,6 +55,24 @@ def biased(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return prepare("table", biased_table(root / "source"), root / "data", options=OPTIONS, workers=1)
 
 
+def test_one_mask_for_several_images_is_found_and_several_labels_are_said(tmp_path: Path) -> None:
+    """Of 14 images two share a mask; all masks but theirs have the numbers 1 and 2."""
+    for i in range(14):
+        mask = layouts.blob(0).astype(np.uint8) if i < 2 else layouts.blob(i) * np.uint8(1)
+        if i >= 2:
+            mask[:, 28:] *= 2
+            mask[20, 27:29] = 1, 2
+        layouts.save(tmp_path / "images" / f"{i}.png", layouts.speckle(i))
+        layouts.save(tmp_path / "masks" / f"{i}.png", mask)
+    outcome = prepare("folder", tmp_path, tmp_path / "data", options=OPTIONS, workers=1)
+    assert outcome.audit["summary"]["images_with_a_shared_mask"] == 2
+    assert [r["images_with_this_mask"] for r in outcome.audit["shared_masks"]] == [2, 2]
+    assert any(w.startswith("12 images have masks of several numbers") for w in outcome.warnings)
+    assert any(w.startswith("2 images have the same mask") for w in outcome.warnings)
+    page = (outcome.dataset.root / "audit.html").read_text(encoding="utf-8")
+    assert "Masks that several images share" in page
+
+
 def test_shortcuts_are_suspected(biased: Outcome) -> None:
     """Width, brightness, marks and device were made to tell the class; they come first."""
     suspects = {s["feature"] for s in biased.audit["shortcuts"] if s["suspicious"]}

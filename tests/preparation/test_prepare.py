@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from gcsam_med.config import PrepareOptions
-from gcsam_med.datasets import DATASETS
+from gcsam_med.datasets import DATASETS, Case, Listing
 from gcsam_med.datasets.demo import write_demo
 from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import PreparedDataset
@@ -26,6 +26,7 @@ from gcsam_med.errors import DataFaults, Fault, InputError
 from gcsam_med.images import read_image, read_mask
 from gcsam_med.preparation import Outcome, prepare, store
 from gcsam_med.preparation import scan as scanning
+from gcsam_med.preparation.listing import account_for_all, spell_patients
 from gcsam_med.preparation.scan import ScanJob, scan
 from gcsam_med.transforms.letterbox import Letterbox
 from tests.datasets import layouts
@@ -602,6 +603,24 @@ def test_patients_in_names_are_offered_and_taken_when_asked_for(root: Path, tmp_
         prepare("folder", source, tmp_path / "data", options=SMALL, group_regex="patient")
     with pytest.raises(InputError, match="no regular expression"):
         prepare("folder", source, tmp_path / "data", options=SMALL, group_regex="(")
+
+
+def test_spellings_of_one_patient_are_one() -> None:
+    """By hand: P01 and p1, 7 and 007 and 7.0; another patient stays."""
+    names = ["P01", "p1 ", "7", "007", "7.0", "P10", "", ""]
+    cases = tuple(Case(str(i), f"{i}.png", patient=name) for i, name in enumerate(names))
+    spelled = spell_patients(Listing(Path(), cases, ()))
+    assert [c.patient for c in spelled.cases] == ["P01", "P01", "7", "7", "7", "P10", "", ""]
+    assert spelled.notes[0].startswith("2 patients are spelled in several ways")
+
+
+def test_images_without_class_and_mask_are_said_to_teach_nothing(tmp_path: Path) -> None:
+    """And what lies beside them unread."""
+    layouts.save(tmp_path / "1.png", layouts.speckle(1))
+    (tmp_path / "labels.csv").write_text("image,label\n1.png,a\n")
+    listing = account_for_all(Listing(tmp_path, (Case("1", "1.png"),), ()))
+    assert "nothing to learn" in listing.notes[0]
+    assert "1 .csv" in listing.notes[0]
 
 
 def test_one_id_for_all_is_no_patient(root: Path, tmp_path: Path) -> None:
