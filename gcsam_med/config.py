@@ -328,6 +328,18 @@ STEP_FIELDS = frozenset({"batch_size", "accumulate"})
 """Their product with the number of processes is the cases of a step, which may not change."""
 
 
+def changed_settings(
+    before: RunConfig, after: RunConfig, allowed: frozenset[str] = MACHINE_FIELDS
+) -> dict[str, str]:
+    """Settings of a run that differ, but for those `allowed` to: by name, each in words."""
+    one, two = (config.model_dump(exclude=set(allowed)) for config in (before, after))
+    return {
+        name: f"{name}: {value} in the run, {two[name]} now"
+        for name, value in one.items()
+        if value != two[name]
+    }
+
+
 def settings_sha256(config: RunConfig) -> str:
     """Hash of the settings that no resume can change: it binds a run's ``config.yaml`` to its weights."""
     # A setting that a later version adds, at its default, leaves the hash of older runs as it is.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gcsam_med.compare.finished_runs import FinishedRun
-from gcsam_med.compare.paired_cases import PairedCases, paired_cases
+from gcsam_med.compare.paired_cases import PairedCases, of_shared_seeds, paired_cases
 from gcsam_med.config import MACHINE_FIELDS
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
@@ -138,17 +138,14 @@ def _pair(
     margin: float | None,
 ) -> Pair:
     """Compare two arms by the seeds and folds that both have."""
-    ones, twos = ({run.replicate: run for run in runs} for runs in (first, second))
-    shared = [key for key in ones if key in twos]
-    if not shared:
+    a, b = of_shared_seeds(first, second)
+    if not a:
         nothing = Estimate.undefined("the arms have no seed in common")
         return Pair(_model(first), first[0].arm, second[0].arm, nothing, None, None, None, (), (), None)
-    a, b = [ones[key] for key in shared], [twos[key] for key in shared]
     effects = paired.difference(a, b)
     one = np.ones((1, paired.resamples.n_groups))
     by_seed = tuple(
-        (f"{seed}" if fold is None else f"{seed}, fold {fold}", _at(paired, y, one) - _at(paired, x, one))
-        for (seed, fold), x, y in zip(shared, a, b, strict=True)
+        (_seed_and_fold(x), _at(paired, y, one) - _at(paired, x, one)) for x, y in zip(a, b, strict=True)
     )
     tests = tuple(
         NamedTest(t.method, question, t.difference, t.p_value, None, t.effect_size, t.effect_name)
@@ -166,13 +163,18 @@ def _pair(
         difference=effects.mean,
         p_value=effects.p_value,
         p_holm=None,
-        sd_seeds=effects.sd_seeds if len(shared) > 1 else None,
+        sd_seeds=effects.sd_seeds if len(a) > 1 else None,
         by_seed=by_seed,
         tests=tests,
         effect=effect,
         against_margin=None if against is None else AgainstMargin(against.p_not_worse, against.p_equivalent),
         detectable=effects.detectable(n_pairs),
     )
+
+
+def _seed_and_fold(run: FinishedRun) -> str:
+    seed, fold = run.replicate
+    return f"{seed}" if fold is None else f"{seed}, fold {fold}"
 
 
 def _at(paired: PairedCases, run: FinishedRun, weights: np.ndarray) -> float:

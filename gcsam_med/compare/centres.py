@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gcsam_med.metrics.intervals import Z95, Estimate
+from gcsam_med.metrics.intervals import Z95, Estimate, within_unit
 from gcsam_med.metrics.meta import random_effects
 from gcsam_med.reporting.comparison import CentreStudy, Comparison, OverCentres
 from gcsam_med.reporting.text import arm_name, pair_name
@@ -47,10 +47,5 @@ def _summary(name: str, values: Mapping[str, Estimate], *, share: bool = False) 
     found = random_effects([float(e.value or 0.0) for e in known.values()], errors)
     mean, prediction = found.mean, found.prediction
     if share:  # a Dice or an area lies in 0 to 1
-        mean = replace(mean, ci95=_within_unit(mean.ci95))
-        prediction = _within_unit(prediction)
+        mean, prediction = replace(mean, ci95=within_unit(mean.ci95)), within_unit(prediction)
     return OverCentres(name, values, mean, prediction, found.tau, found.i2)
-
-
-def _within_unit(ends: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if ends is None else (max(0.0, ends[0]), min(1.0, ends[1]))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gcsam_med.compare.analyse import compare
 from gcsam_med.compare.centres import over_centres
-from gcsam_med.compare.execute import SLIM, run_here, states
+from gcsam_med.compare.execute import SLIM, missing_runs, run_here
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
 from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.compare.tune import plan_study
@@ -82,8 +82,6 @@ def compare_optimizers(
     folder = Path("runs") / f"compare-{settings['dataset']}" if output is None else Path(output)
 
     def make(plan: StudyPlan, sharpness: bool = False) -> None:
-        states(plan)
-        plan.write()
         failures = run_here(
             plan,
             device=settings.get("device"),
@@ -126,7 +124,7 @@ def compare_study(plan: StudyPlan, options: CompareOptions) -> Comparison:
         )
     centre = plan.centres[0] if plan.centres else None
     found = _compared(finished_of_plan(plan, centre), options, plan)
-    missing = [name for name, state in states(plan).items() if state != "evaluated"]
+    missing = missing_runs(plan)
     if not missing:
         return found
     notice = Notice(
@@ -146,8 +144,7 @@ def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:
     InputError
         If nothing is finished, or runs do not fit each other.
     """
-    standing = states(plan)
-    missing = [run.name for run in plan.runs if standing[run.name] != "evaluated"]
+    missing = missing_runs(plan)
     begun = {run.config.leave_out for run in plan.runs if run.name not in missing}
     found = {
         centre: compare_study(_leaving_out(plan, centre), options)

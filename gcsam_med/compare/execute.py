@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gcsam_med.compare.plan import PlannedRun, StudyPlan, chosen_run, read_study_plan
-from gcsam_med.config import MACHINE_FIELDS, SharpnessOptions, load_config
+from gcsam_med.config import SharpnessOptions, changed_settings, load_config
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
@@ -65,8 +65,19 @@ def state_of(plan: StudyPlan, run: PlannedRun) -> State:
 
 
 def states(plan: StudyPlan) -> dict[str, State]:
-    """Say how far every run is, by name; see `state_of`. To be asked before anything of a plan is written."""
+    """Say how far every run is, by name; see `state_of`."""
     return {run.name: state_of(plan, run) for run in plan.runs}
+
+
+def missing_runs(plan: StudyPlan) -> list[str]:
+    """Names of the runs that are not trained and evaluated yet."""
+    return [name for name, state in states(plan).items() if state != "evaluated"]
+
+
+def save_plan(plan: StudyPlan) -> None:
+    """Write a plan to its folder, unless that holds a run of other settings; see `state_of`."""
+    states(plan)
+    plan.write()
 
 
 def is_done(plan: StudyPlan, run: PlannedRun, *, sharpness: bool) -> bool:
@@ -133,11 +144,8 @@ def _weights(run: RunFolder) -> Any:
 
 
 def _check_settings(folder: RunFolder, run: PlannedRun) -> None:
-    before = load_config(folder.config_file, {}).model_dump(exclude=set(MACHINE_FIELDS))
-    wanted = run.config.model_dump(exclude=set(MACHINE_FIELDS))
-    differing = [
-        f"{k}: {before[k]} in the run, {wanted[k]} now" for k in wanted if before[k] != wanted[k] != "auto"
-    ]
+    changed = changed_settings(load_config(folder.config_file, {}), run.config)
+    differing = [text for name, text in changed.items() if getattr(run.config, name) != "auto"]
     if differing:
         raise InputError(
             f"{folder.root} was made with other settings ({'; '.join(differing)}).",
@@ -173,6 +181,7 @@ def run_here(
     Interrupted
         If a signal came; what was done is saved.
     """
+    save_plan(plan)
     failures = []
     with _alone(plan):
         left = runs_left(plan, sharpness)
@@ -217,7 +226,7 @@ def run_in_processes(
     Interrupted
         If a signal came; it is passed on, and each process saves what it has.
     """
-    plan.write()
+    save_plan(plan)
     logs = make_folder(plan.folder, "logs")
     waiting, free = sorted(runs_left(plan, sharpness), key=lambda run: run.name in last), list(devices)
     total, failures = len(waiting), []
@@ -319,7 +328,7 @@ def run_on_ray(plan: StudyPlan, *, sharpness: bool, tell: Tell, cpus: float, gpu
         import ray
     except ImportError:
         raise MissingExtra("--engine ray", "ray") from None
-    plan.write()
+    save_plan(plan)
     ours = not ray.is_initialized()
     if ours:
         # RAY_ADDRESS names a cluster; without it a local Ray is started. No dashboard, no usage report.

@@ -15,7 +15,7 @@ from gcsam_med.config import MACHINE_FIELDS, RunConfig
 from gcsam_med.errors import InputError
 from gcsam_med.escape import plain_cell
 from gcsam_med.evaluation.flatness import read_sharpness
-from gcsam_med.files import is_name
+from gcsam_med.metrics.table import main_metric
 from gcsam_med.reading import read_csv, read_json
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import RunFolder, load_card
@@ -38,6 +38,16 @@ class FinishedRun:
     sharpness: Mapping[str, Any]  #: Content of ``sharpness.json``; empty where it was not measured.
     looks: int  #: Lines of the run's evaluation log for this split.
     root: Path | None = None  #: Its folder.
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of its probabilities, in their order; empty for segmentation."""
+        return tuple(c.removeprefix("prob_") for c in self.cases.columns if c.startswith("prob_"))
+
+    @property
+    def main_metric(self) -> str:
+        """``dice``, ``auc`` or ``balanced_accuracy``."""
+        return main_metric(self.metrics["task"], len(self.classes))
 
     @property
     def replicate(self) -> tuple[int, int | None]:
@@ -100,7 +110,8 @@ def _read(run: RunFolder, arm: str, split: str) -> FinishedRun:
 def finished_of_evaluation(run: RunFolder, arm: str, folder: Path, looks: int = 1) -> FinishedRun:
     """Read a finished run with the evaluation in a folder; see `finished_of_folders`."""
     try:
-        metrics = _checked_metrics(read_metrics(folder / "metrics.json", ""))
+        metrics = read_metrics(folder / "metrics.json", "")
+        metrics["policy"] = _stated_policy(metrics)
         result = read_json(run.result_file, dict[str, Any], "")
         if not all(math.isfinite(float(result[key])) for key in ("epochs", "steps", "seconds")):
             raise ValueError("result.json")
@@ -121,21 +132,10 @@ def finished_of_evaluation(run: RunFolder, arm: str, folder: Path, looks: int = 
         ) from error
 
 
-def _checked_metrics(metrics: Any) -> dict[str, Any]:
-    """Content of ``metrics.json``, with all that a comparison reads of it."""
-    known = {key: str(metrics[key]) for key in ("task", "dataset", "split", "group_kind")}
-    known_run = {
-        key: str(metrics["run"][key]) for key in ("weights_sha256", "dataset_sha256", "tool_version")
-    }
-    values = {str(name): found["value"] for name, found in metrics["metrics"].items()}
-    if not is_name(known["dataset"]):  # it becomes part of a folder's name
-        raise ValueError("dataset")
-    if known["task"] not in ("segmentation", "classification"):
-        raise ValueError("task")
-    if not all(value is None or math.isfinite(value) for value in values.values()):
-        raise ValueError("metrics")
-    policy = metrics.get("policy", {})
-    stated = {
+def _stated_policy(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be the same for all runs that are compared."""
+    policy = metrics["policy"]
+    return {
         "distance_unit": "mm" if policy.get("distance_unit") == "mm" else "px",
         "nsd_tolerance": float(policy.get("nsd_tolerance") or 0),
         "positive_class": str(policy.get("positive_class") or ""),
@@ -143,14 +143,6 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         "postprocessing": str(policy.get("postprocessing") or "none"),
         # One chosen on validation is the run's own; one that was given has to be the same for all.
         "threshold": _given_threshold(metrics.get("operating_point") or {}),
-    }
-    return {
-        **known,
-        "policy": stated,
-        "synthetic": bool(metrics["synthetic"]),
-        "cases_sha256": str(metrics["cases_sha256"]),
-        "run": known_run,
-        "metrics": {name: {"value": value} for name, value in values.items()},
     }
 
 
@@ -165,17 +157,17 @@ def _cases(path: Path, task: str, sha256: str) -> pd.DataFrame:
         table[column] = [plain_cell(value) for value in table[column]]
     if table["case_id"].duplicated().any() or table.empty:
         raise ValueError("case_id")
-    columns = ["dice"] if task == "segmentation" else ["correct", *_probabilities(table)]
+    columns = (
+        ["dice"]
+        if task == "segmentation"
+        else ["correct", *(c for c in table.columns if c.startswith("prob_"))]
+    )
     numbers = table[columns].replace("", "nan" if task == "segmentation" else "none").astype(float)
     if not ((numbers >= 0) & (numbers <= 1) | numbers.isna()).all(axis=None):
         raise ValueError("a value outside 0 to 1")
     if task == "classification" and (len(columns) < 3 or numbers.isna().any(axis=None)):
         raise ValueError("probabilities")
     return table.set_index("case_id")
-
-
-def _probabilities(table: pd.DataFrame) -> list[str]:
-    return [column for column in table.columns if column.startswith("prob_")]
 
 
 def comparable(found: list[FinishedRun]) -> list[FinishedRun]:

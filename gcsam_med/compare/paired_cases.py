@@ -18,11 +18,11 @@ from gcsam_med.metrics.intervals import (
     mean_of,
     resample_groups,
     weighted,
+    within_unit,
 )
 from gcsam_med.metrics.paired import PairedTest, delong_test, mcnemar, paired_bootstrap, wilcoxon_signed_rank
 from gcsam_med.metrics.roc import auc_of_weights
 from gcsam_med.metrics.seeds import SeedEffects, crossed_effects, crossed_statistic
-from gcsam_med.metrics.table import main_metric
 
 
 @dataclass(frozen=True)
@@ -122,24 +122,27 @@ _TITLE = {"dice": "mean Dice", "auc": "AUC", "balanced_accuracy": "balanced accu
 
 def paired_cases(finished: Sequence[FinishedRun], *, n_resamples: int, seed: int) -> PairedCases:
     """Choose the main metric and the cases that count in it."""
-    cases = finished[0].cases
-    classes: tuple[str, ...] = ()
-    if finished[0].metrics["task"] == "segmentation":
-        # Lesion images: there Dice is a number, for the same cases in every run.
-        counts, metric = (cases["dice"].astype(str) != "").to_numpy(), "dice"
-    else:
-        counts = np.ones(len(cases), dtype=bool)
-        classes = tuple(c.removeprefix("prob_") for c in cases.columns if c.startswith("prob_"))
-        metric = main_metric("classification", len(classes))
+    cases, metric = finished[0].cases, finished[0].main_metric
+    if metric == "dice":  # lesion images: there Dice is a number, for the same cases in every run
+        cases = cases[cases["dice"].astype(str) != ""]
     return PairedCases(
         metric=metric,
-        case_ids=cases.index.to_numpy(dtype=str)[counts],
-        groups=cases["group_id"].to_numpy(dtype=str)[counts],
-        labels=cases["label"].to_numpy(dtype=str)[counts],
-        classes=classes,
+        case_ids=cases.index.to_numpy(dtype=str),
+        groups=cases["group_id"].to_numpy(dtype=str),
+        labels=cases["label"].to_numpy(dtype=str),
+        classes=finished[0].classes,
         n_resamples=n_resamples,
         seed=seed,
     )
+
+
+def of_shared_seeds(
+    first: Sequence[FinishedRun], second: Sequence[FinishedRun]
+) -> tuple[list[FinishedRun], list[FinishedRun]]:
+    """The runs of two arms with seeds and folds that both have, in the same order."""
+    ones, twos = ({run.replicate: run for run in runs} for runs in (first, second))
+    shared = [key for key in ones if key in twos]
+    return [ones[key] for key in shared], [twos[key] for key in shared]
 
 
 def _minus(first: Statistic, second: Statistic) -> Statistic:
@@ -160,8 +163,4 @@ def _effects(compute: Callable[[], SeedEffects]) -> SeedEffects:
 
 def _within_unit(effects: SeedEffects) -> SeedEffects:
     """Cut an interval of Student's t to the 0 to 1 that a Dice or an area can take."""
-    mean = effects.mean
-    if mean.ci95 is None:
-        return effects
-    low, high = max(0.0, mean.ci95[0]), min(1.0, mean.ci95[1])
-    return replace(effects, mean=replace(mean, ci95=(low, high)))
+    return replace(effects, mean=replace(effects.mean, ci95=within_unit(effects.mean.ci95)))

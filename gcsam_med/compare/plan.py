@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -30,8 +30,9 @@ PLAN_FILE = "study.json"
 class PlannedRun:
     """One run of a study."""
 
-    name: str  #: Its folder's name: model, arm, seed and fold.
-    arm: str  #: What is compared: an optimizer with settings, or ``ARM-Nx`` with N times the epochs.
+    name: Name  #: Its folder's name: model, arm, seed and fold.
+    #: What is compared: an optimizer with settings, or ``ARM-Nx`` with N times the epochs.
+    arm: Annotated[str, Field(max_length=300)]
     config: RunConfig  #: Complete.
 
 
@@ -129,18 +130,12 @@ def make_study_plan(
     return StudyPlan(folder, tuple(runs), options.split, options.margin)
 
 
-class _PlannedRunFile(BaseModel):
-    name: Name
-    arm: str = Field(max_length=300)
-    config: dict[str, Any]
-
-
 class _StudyFile(BaseModel):
     """``study.json``."""
 
     schema_version: Literal[1] = Field(alias="schema")
     split: Literal["val", "test"]
-    runs: list[_PlannedRunFile] = Field(max_length=100_000)
+    runs: list[PlannedRun] = Field(max_length=100_000)
     margin: float | None = Field(default=None, gt=0, lt=1)
     tuning: list[Tuning] = Field(default=[], max_length=10_000)
 
@@ -160,8 +155,7 @@ def read_study_plan(folder: Path) -> StudyPlan:
             "Plan one with: gcsam-med compare --dataset D --output " + str(folder),
         )
     found = read_json(path, _StudyFile, "Plan the study anew.")
-    runs = tuple(PlannedRun(run.name, run.arm, load_config(None, run.config)) for run in found.runs)
-    return StudyPlan(folder, runs, found.split, found.margin, tuple(found.tuning))
+    return StudyPlan(folder, tuple(found.runs), found.split, found.margin, tuple(found.tuning))
 
 
 def _centres(options: CompareOptions, dataset: PreparedDataset) -> tuple[str | None, ...]:

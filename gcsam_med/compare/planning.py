@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_folders, finished_of_plan
-from gcsam_med.compare.paired_cases import PairedCases, paired_cases
+from gcsam_med.compare.paired_cases import PairedCases, of_shared_seeds, paired_cases
 from gcsam_med.compare.plan import PLAN_FILE, read_study_plan
 from gcsam_med.config import PathLike, PlanOptions
 from gcsam_med.errors import InputError, unknown_name
@@ -126,17 +126,16 @@ def _pilot(runs: list[FinishedRun], options: PlanOptions) -> _Pilot:
 def _of_pair(
     paired: PairedCases, first: list[FinishedRun], second: list[FinishedRun]
 ) -> tuple[Components, str]:
-    ones, twos = ({run.replicate: run for run in runs} for runs in (first, second))
-    shared = [key for key in ones if key in twos]
-    if len(shared) < 2:
+    a, b = of_shared_seeds(first, second)
+    if len(a) < 2:
         raise InputError(
-            f"The two arms have {len(shared)} seeds in common; their variation needs two or more.",
+            f"The two arms have {len(a)} seeds in common; their variation needs two or more.",
             "Train more seeds of both, or give the runs of one arm only.",
         )
-    effects = paired.difference([ones[k] for k in shared], [twos[k] for k in shared])
+    effects = paired.difference(a, b)
     if effects.mean.value is None:
         raise InputError(f"The difference of the two arms is not defined: {effects.mean.reason}.")
-    return Components.of(effects, paired.resamples.n_groups), f"{len(shared)} seeds"
+    return Components.of(effects, paired.resamples.n_groups), f"{len(a)} seeds"
 
 
 def _of_one(paired: PairedCases, runs: list[FinishedRun], correlation: float) -> tuple[Components, str]:

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from gcsam_med.compare.execute import state_of
+from gcsam_med.compare.execute import missing_runs
 from gcsam_med.compare.finished_runs import FinishedRun, finished_of_plan
 from gcsam_med.compare.plan import PlannedRun, StudyPlan, make_study_plan
 from gcsam_med.config import CompareOptions, RunConfig
 from gcsam_med.errors import InputError
-from gcsam_med.metrics.table import main_metric
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.reporting.comparison import Try, Tuning
 from gcsam_med.training.cost import passes_per_step
@@ -52,7 +51,7 @@ def plan_study(
     tries = tuning_plan(one_each, options.tune)
     if make is not None:
         make(tries)
-    elif any(state_of(tries, run) != "evaluated" for run in tries.runs):
+    elif missing_runs(tries):
         return plan, tries
     return tuned_plan(plan, tunings(tries, one_each, options.tune)), tries
 
@@ -123,19 +122,9 @@ def tunings(tries: StudyPlan, one_each: StudyPlan, tune: Sequence[str]) -> tuple
         best = max(made, key=lambda one: -np.inf if one.value is None else one.value)
         passes = sum(r.result["steps"] * passes_per_step(r.config) for r in runs)
         minutes = sum(r.result["seconds"] for r in runs) / 60
-        config, metric = run.config, _metric(runs[0])
-        found_best = Tuning(
-            str(config.model),
-            run.arm,
-            metric,
-            config.seed,
-            made,
-            best.settings,
-            passes,
-            minutes,
-            config.leave_out,
-        )
-        result.append(found_best)
+        config = run.config
+        where = str(config.model), run.arm, runs[0].main_metric, config.seed
+        result.append(Tuning(*where, made, best.settings, passes, minutes, config.leave_out))
     return tuple(result)
 
 
@@ -156,12 +145,6 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def _metric(run: FinishedRun) -> str:
-    if run.metrics["task"] == "segmentation":
-        return "dice"
-    return main_metric("classification", sum(column.startswith("prob_") for column in run.cases.columns))
-
-
 def _value(run: FinishedRun) -> float | None:
-    value = run.metrics["metrics"].get(_metric(run), {"value": None})["value"]
+    value = run.metrics["metrics"].get(run.main_metric, {"value": None})["value"]
     return None if value is None else float(value)

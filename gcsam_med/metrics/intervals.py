@@ -87,6 +87,11 @@ class Estimate:
         return entry | {"reason": self.reason} if self.reason else entry
 
 
+def within_unit(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Cut an interval to 0 to 1, where a share, a Dice or an area under a curve lies."""
+    return None if ends is None else (max(0.0, ends[0]), min(1.0, ends[1]))
+
+
 def group_index(groups: npt.ArrayLike, n_cases: int, what: str = "groups") -> Ints:
     """Return the group of each case as a number from 0, shape [N]; ValueError if the lengths differ."""
     index = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)

@@ -7,9 +7,8 @@ and `GCSAM` are for code written for the usual wrapper.
 
 from gcsam_med.optim.ascent import centralize, is_centralized
 from gcsam_med.optim.dropin import GCSAM, SAM
-from gcsam_med.optim.friendly import FriendlySAM
 from gcsam_med.optim.options import OPTIONS, Option
-from gcsam_med.optim.relatives import GSAM, LookSAM, MomentumSAM
+from gcsam_med.optim.relatives import GSAM, FriendlySAM, LookSAM, MomentumSAM
 from gcsam_med.optim.replay import BufferSnapshot, RandomState, frozen_batchnorm
 from gcsam_med.optim.sharpness import Sharpness
 from gcsam_med.optim.step import StepResult, leading_part, training_step

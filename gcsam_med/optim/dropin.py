@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ class SAM(Optimizer):
         Radius of the ascent.
     adaptive : bool
         ASAM: scale the ascent by the size of each weight.
+    ascent : mapping, optional
+        Further options of `Sharpness`, such as ``{"every": 2}``.
     **base_options
         Options of the base optimizer: lr, weight_decay, and so on.
 
@@ -63,21 +65,13 @@ class SAM(Optimizer):
         base_optimizer: Callable[..., Optimizer],
         rho: float = 0.05,
         adaptive: bool = False,
+        *,
+        ascent: Mapping[str, Any] | None = None,
         **base_options: Any,
-    ) -> None:
-        self._build(params, base_optimizer, rho, base_options, {"adaptive": adaptive})
-
-    def _build(
-        self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        base_optimizer: Callable[..., Optimizer],
-        rho: float,
-        base_options: dict[str, Any],
-        ascent_options: dict[str, Any],
     ) -> None:
         super().__init__(params, {"rho": rho})
         self.base_optimizer = base_optimizer(self.param_groups, **base_options)
-        self.sharpness = Sharpness(self.base_optimizer, rho, **ascent_options)
+        self.sharpness = Sharpness(self.base_optimizer, rho, **{"adaptive": adaptive, **(ascent or {})})
         self.defaults |= self.base_optimizer.defaults
         self.skipped = 0
         self._ascended = False
@@ -247,4 +241,5 @@ class GCSAM(SAM):
         centralize: Centralize = "ascent",
         **base_options: Any,
     ) -> None:
-        self._build(params, base_optimizer, rho, base_options, {"norm": norm, "centralize": centralize})
+        ascent = {"norm": norm, "centralize": centralize}
+        super().__init__(params, base_optimizer, rho, ascent=ascent, **base_options)

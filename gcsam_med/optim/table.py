@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gcsam_med.optim.friendly import FriendlySAM
 from gcsam_med.optim.options import check_options
-from gcsam_med.optim.relatives import GSAM, LookSAM, MomentumSAM
+from gcsam_med.optim.relatives import GSAM, FriendlySAM, LookSAM, MomentumSAM
 from gcsam_med.optim.sharpness import Sharpness
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -162,7 +162,7 @@ class _Record(BaseModel):
 
 
 class _MetricFile(_Record):
-    value: float | None
+    value: Annotated[float, Field(strict=True)] | None
     ci95: tuple[float, float] | None = None
 
 

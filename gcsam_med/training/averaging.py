@@ -27,20 +27,26 @@ def weight_average(network: nn.Module, config: RunConfig, device: torch.device) 
 
 
 @torch.no_grad()
-def update_average(averaged: AveragedModel, network: nn.Module, decay: float, skipped: Tensor) -> None:
-    """Move averaged weights towards those after a step, unless it was `skipped`; nothing waits for a GPU.
+def update_average(
+    averaged: AveragedModel, network: nn.Module, decay: float | None = None, skipped: Tensor | None = None
+) -> None:
+    """Take the weights after a step into an average; nothing waits for a GPU, and buffers are copied.
 
-    `decay` lies in (0, 1); early on less is kept, (1 + n) / (10 + n) after n updates, or the random start
-    would weigh on a short run. Buffers are copied.
+    With `decay`, in (0, 1), the average moves towards them; early on less is kept, (1 + n) / (10 + n) after n
+    updates, or the random start would weigh on a short run. Without it all weights count the same. A step
+    that was `skipped` changes nothing.
     """
     count = averaged.n_averaged
-    kept = ((1 + count) / (10 + count)).clamp(max=decay)
-    share = torch.where(count == 0, 1.0, 1 - kept) * ~skipped
+    share = 1 / (1 + count)
+    if decay is not None:
+        kept = ((1 + count) / (10 + count)).clamp(max=decay)
+        share = torch.where(count == 0, 1.0, 1 - kept)
+    taken = torch.ones_like(count) if skipped is None else (~skipped).to(count.dtype)
     for weight, now in zip(averaged.module.parameters(), network.parameters(), strict=True):
-        weight.lerp_(now, share.to(weight.dtype))
+        weight.lerp_(now, (share * taken).to(weight.dtype))
     for buffer, current in zip(averaged.module.buffers(), network.buffers(), strict=True):
         buffer.copy_(current)
-    count += ~skipped
+    count += taken
 
 
 def averaging_from(config: RunConfig, steps_per_epoch: int) -> int:
@@ -69,7 +75,7 @@ def add_to_average(
     if config.ema:
         update_average(averaged, network, config.ema, skipped)
     elif is_averaged(config, step, steps_per_epoch):
-        averaged.update_parameters(network)
+        update_average(averaged, network)
 
 
 def update_statistics(
@@ -88,8 +94,7 @@ def update_statistics(
 
     def images() -> Any:
         for rows in np.array_split(cases.rows, -(-len(cases.rows) // config.batch_size)):
-            stored, _ = cases.on_device(rows)
-            yield cases.plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)
+            yield cases.for_network(rows)[1]
 
     torch.manual_seed(config.seed)  # dropout is on
     with autocast():

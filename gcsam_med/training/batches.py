@@ -107,10 +107,11 @@ class StoredCases:
         images, targets = (x.index_select(0, places) for x in self.resident)
         return images, targets
 
-    def for_loss(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images as `read` gives them, and targets as a loss takes them, on the device."""
+    def for_network(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Images as `read` gives them, as the network takes them, and targets as a loss takes them."""
         images, targets = self.on_device(rows)
-        return images, targets[:, None].float() if self.plan.task == "segmentation" else targets
+        inputs = self.plan.preprocessing(images).contiguous(memory_format=torch.channels_last)
+        return images, inputs, targets[:, None].float() if self.plan.task == "segmentation" else targets
 
 
 class _Epoch(NamedTuple):

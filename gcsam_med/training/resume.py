@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med import __version__
-from gcsam_med.config import EXTEND_FIELDS, MACHINE_FIELDS, STEP_FIELDS, RunConfig
+from gcsam_med.config import EXTEND_FIELDS, MACHINE_FIELDS, STEP_FIELDS, RunConfig, changed_settings
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.devices import installed_version, usable_cores
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
@@ -110,8 +110,6 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: in
             "A run with swa cannot be extended: which epochs are averaged depends on their number.",
             "Start a new run with more epochs.",
         )
-    allowed = MACHINE_FIELDS | (EXTEND_FIELDS if extend else frozenset())
-    before, after = former.model_dump(), config.model_dump()
     asked = config.batch_size * config.accumulate * processes
     if cases != asked:
         raise ConfigError(
@@ -119,12 +117,12 @@ def check_settings(former: RunConfig, config: RunConfig, extend: bool, cases: in
             f"({processes} processes x --batch-size {config.batch_size} x --accumulate {config.accumulate}).",
             f"Choose them so that their product is {cases}, or start a new run.",
         )
-    changed = [n for n in before if before[n] != after[n] and n not in allowed | STEP_FIELDS]
+    allowed = MACHINE_FIELDS | STEP_FIELDS | (EXTEND_FIELDS if extend else frozenset())
+    changed = changed_settings(former, config, allowed)
     if changed:
-        listing = "; ".join(f"{name}: {before[name]} in the run, {after[name]} now" for name in changed)
         more = "" if extend or not EXTEND_FIELDS.issuperset(changed) else " Or add --extend to train on."
         raise ConfigError(
-            f"The run cannot go on with other settings ({listing}).",
+            f"The run cannot go on with other settings ({'; '.join(changed.values())}).",
             f"Leave them as they were, or start a new run.{more}",
         )
 

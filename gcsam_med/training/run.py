@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gcsam_med.config import MACHINE_FIELDS, PathLike, RunConfig, dump_config, load_config, with_overrides
+from gcsam_med.config import PathLike, RunConfig, changed_settings, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError, out_of_memory
@@ -407,13 +407,12 @@ def _new_folder(plan: Plan, output: Path | None, *, again: bool) -> Path:
 
 def _same_run(run: RunFolder, plan: Plan) -> bool:
     """Whether a finished run has the settings and the data of a plan."""
-    skipped = set(MACHINE_FIELDS)
     try:
         former, facts = run.config(), read_environment(run)
     except InputError:
         return False
-    same = former.model_dump(exclude=skipped) == plan.config.model_dump(exclude=skipped)
-    return same and facts["dataset"]["content_sha256"] == plan.dataset.info.content_sha256
+    same_data = facts["dataset"]["content_sha256"] == plan.dataset.info.content_sha256
+    return same_data and not changed_settings(former, plan.config)
 
 
 def _before_a_run(path: Path, run: RunFolder) -> bool:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def validate(
     network: nn.Module,
     loss: nn.Module,
     cases: StoredCases,
-    autocast: Callable[[], AbstractContextManager[object]],
+    autocast: Callable[[], AbstractContextManager[Any]],
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, float]:
@@ -45,19 +46,12 @@ def validate(
     not defined).
     """
     share_buffers(network, world)
-    was_training, device = network.training, cases.device
-    network.eval()
     mine = plan.val_rows[rank::world]
-    size = max(2 * plan.config.batch_size, 64 if device.type == "cuda" else 0)
+    size = max(2 * plan.config.batch_size, 64 if cases.device.type == "cuda" else 0)
     parts: list[np.ndarray] = []
     for start in range(0, len(mine), size):
-        rows = mine[start : start + size]
-        stored, targets = cases.for_loss(rows)
-        images = plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)
-        with autocast():
-            logits = network(images)
-        parts.append(_per_case(plan, logits.float(), targets, loss))
-    network.train(was_training)
+        _, logits, targets = _answers(network, cases, mine[start : start + size], autocast)
+        parts.append(_per_case(plan, logits, targets, loss))
     table = np.concatenate(parts) if parts else np.empty((0, _columns(plan)))
     table = np.concatenate(gathered(table, world))
     return _segmentation(table) if plan.task == "segmentation" else _classification(table)
@@ -69,7 +63,7 @@ def draw_predictions(
     plan: Plan,
     network: nn.Module,
     cases: StoredCases,
-    autocast: Callable[[], AbstractContextManager[object]],
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> None:
     """Draw a few validation cases, the same in every epoch, as ``val_predictions.png``.
 
@@ -80,15 +74,9 @@ def draw_predictions(
 
     places = np.linspace(0, len(plan.val_rows) - 1, min(DRAWN, len(plan.val_rows))).round().astype(int)
     rows = plan.val_rows[places]
-    was_training = network.training
-    network.eval()
-    stored, targets = cases.for_loss(rows)
-    with autocast():
-        logits = network(plan.preprocessing(stored).contiguous(memory_format=torch.channels_last)).float()
-    network.train(was_training)
-    answers, truth = logits.cpu(), targets.cpu()
+    stored, logits, targets = _answers(network, cases, rows, autocast)
     tiles = []
-    for image, answer, target in zip(stored.cpu().numpy(), answers, truth, strict=True):
+    for image, answer, target in zip(stored.cpu().numpy(), logits.cpu(), targets.cpu(), strict=True):
         factor = max(1, -(-TILE // len(image)))
         large = image.repeat(factor, axis=0).repeat(factor, axis=1)
         if plan.task == "segmentation":
@@ -108,6 +96,22 @@ def draw_predictions(
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, format="PNG")
     write_durably(path, buffer.getvalue())
+
+
+def _answers(
+    network: nn.Module,
+    cases: StoredCases,
+    rows: np.ndarray,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Stored images of some rows, the network's logits in evaluation mode, and the targets."""
+    was_training = network.training
+    network.eval()
+    stored, inputs, targets = cases.for_network(rows)
+    with autocast():
+        logits = network(inputs)
+    network.train(was_training)
+    return stored, logits.float(), targets
 
 
 def _per_case(plan: Plan, logits: torch.Tensor, targets: torch.Tensor, loss: nn.Module) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,9 @@ from gcsam_med.errors import ConfigError
 from gcsam_med.training import resume, train
 from gcsam_med.training.averaging import averaging_from, is_averaged
 from gcsam_med.training.checkpoint import load_checkpoint
-from tests.builders import make_prepared
-from tests.reliability.kills import tiny_network
 from tests.training.test_loop import settings, weights
 
 PLAIN = {"model": "tiny", "optimizer": "adam", "schedule": "constant", "warmup_epochs": 0, "patience": 1}
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("data")
-    make_prepared(root, n=36, size=32)
-    with tiny_network():
-        yield root
 
 
 def _parts(folder: Path) -> dict[str, dict[str, torch.Tensor]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from gcsam_med.runs import RunFolder, load_model
 from gcsam_med.training import Callback, EpochEnd, Start, make_plan, resume, train
 from gcsam_med.training.state import TrainingState
 from tests.builders import make_prepared, reseal
-from tests.reliability.kills import tiny_network
 
 
 def settings(data_root: Path, **changes: object) -> RunConfig:
@@ -33,14 +31,6 @@ def settings(data_root: Path, **changes: object) -> RunConfig:
         "task": "segmentation",
     }
     return RunConfig.model_validate(values | changes)
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("data")
-    make_prepared(root, n=36, size=32)
-    with tiny_network():
-        yield root
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,8 @@ from gcsam_med.training import Progress, resume, train
 from gcsam_med.training import checkpoint as checkpoint_module
 from gcsam_med.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.builders import make_prepared
-from tests.reliability.kills import tiny_network
 from tests.training import test_loop
 from tests.training.test_loop import Recorder, assert_same_bits, weights
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("data")
-    make_prepared(root, n=36, size=32)
-    with tiny_network():
-        yield root
 
 
 def settings(data_root: Path, **changes: object) -> RunConfig:
