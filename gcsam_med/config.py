@@ -55,6 +55,7 @@ Frames = Literal["first", "middle", "all"] | Annotated[int, Field(ge=0, le=10**6
 _TRAINED, _OPTIMIZED, _MACHINE = "What is trained", "How it is optimized", "Machine and files"
 _SOURCE, _CHECKED, _MADE = "Where the images are", "How they are checked", "What is made of them"
 _HOW, _WRITTEN, _COMPARED = "How it is predicted", "What is written", "What is compared"
+_WHERE = "Where and when"
 _DATA_ROOT = "Folder of prepared data sets; default: the one the run was trained from."
 _BATCH = "Cases in one forward pass; default: the run's own."
 
@@ -499,6 +500,24 @@ class CompareOptions(Options):
         if not value:
             raise ValueError("needs at least one")
         return value
+
+
+class MakeOptions(Options):
+    """Where and when the runs of a study are made."""
+
+    jobs: Positive | None = option(None, "Runs at once; default: one per GPU.", _WHERE)
+    engine: Literal["local", "ray", "slurm"] = option(
+        "local", "local, ray (extra: ray), or slurm (prints a script).", _WHERE
+    )
+    dry_run: bool = option(False, "Show the plan and the time it takes.", _WHERE)
+    study: Path | None = option(None, "YAML file of a study of several parts.", _WHERE)
+    minutes: Minutes | None = option(
+        None, "Stop after these minutes, and begin no run that would end later.", _WHERE
+    )
+    slim: bool = option(
+        False, "Keep only what a comparison needs of finished runs: no weights, no reports.", _WHERE
+    )
+    only: str | None = option(None, "Train only this run of the plan in --output (name or number).", _WHERE)
 
 
 class PlanOptions(Options):

@@ -13,17 +13,16 @@ import typer
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import ConfigFile, Given, Output, Sets, from_models
 from gcsam_med.cli.prepare import as_one_set
-from gcsam_med.config import CompareOptions, PlanOptions, RunConfig, load_config
-from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.config import CompareOptions, MakeOptions, PlanOptions, RunConfig, load_config
+from gcsam_med.errors import InputError
 
 if TYPE_CHECKING:
     from gcsam_med.compare.execute import Failure
     from gcsam_med.compare.plan import StudyPlan
+    from gcsam_med.compare.study import StudyPart
     from gcsam_med.config import Language
     from gcsam_med.reporting.comparison import CentreStudy, Comparison
 
-_WHERE = "Where and when"
-ENGINES = ("local", "ray", "slurm")
 Told = tuple[dict[str, Any], str, Path]  # a comparison as JSON, in a sentence, and its page
 Common = Annotated[
     dict[str, Any], Given(RunConfig, without=("model", "optimizer", "seed", "fold", "leave_out"))
@@ -33,6 +32,7 @@ Common = Annotated[
 @from_models
 def compare_command(
     options: CompareOptions,
+    making: MakeOptions,
     settings: Common,
     runs: Annotated[
         list[Path] | None,
@@ -45,100 +45,22 @@ def compare_command(
     config: ConfigFile = None,
     sets: Sets = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder of the study, new or unfinished.", rich_help_panel=_WHERE
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Runs at once; default: one per GPU.", rich_help_panel=_WHERE),
-    ] = None,
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            help="local, ray (extra: ray), or slurm (prints a script).",
-            rich_help_panel=_WHERE,
-            autocompletion=completion.of(None, ENGINES),
-        ),
-    ] = "local",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and the time it takes.", rich_help_panel=_WHERE)
-    ] = False,
-    study: Annotated[
-        Path | None,
-        typer.Option("--study", help="YAML file of a study of several parts.", rich_help_panel=_WHERE),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--minutes",
-            min=0.1,
-            help="Stop after these minutes, and begin no run that would end later.",
-            rich_help_panel=_WHERE,
-        ),
-    ] = None,
-    slim: Annotated[
-        bool,
-        typer.Option(
-            "--slim",
-            help="Keep only what a comparison needs of finished runs: no weights, no reports.",
-            rich_help_panel=_WHERE,
-        ),
-    ] = False,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--only",
-            help="Train only this run of the plan in --output (name or number).",
-            rich_help_panel=_WHERE,
-        ),
+        Path | None, typer.Option("--output", "-o", help="Folder of the study, new or unfinished.")
     ] = None,
 ) -> None:
     """Compare recipes fairly: same cases, several seeds, corrected tests, and what each gain cost."""
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
     if runs:
-        _compare_finished(runs, options, output, planned="dataset" in settings or dry_run or bool(only))
-        return
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    if study is not None:
-        if dry_run:
-            _show_estimates(study, settings, minutes)
-        else:
-            _make_study(study, settings, output, jobs, deadline, slim=slim)
-        return
-    as_one_set(settings, options.datasets)
-    device = settings.get("device")
-    if only is not None:
-        _make_one(output, only, device, options.sharpness)
-        return
-
-    def make_tries(tries: StudyPlan) -> None:
-        if engine == "slurm":
-            if _left(tries):
-                _print_slurm(tries, sharpness=False)
-                console.say("These are the tries of --tune. When they are done, give the same command again.")
-                raise typer.Exit
-            return
-        for failure in _make_all(tries, engine, device, jobs, False, deadline, slim=slim):
-            console.warn(f"{failure.run} is missing: {failure.message}")
-
-    plan, tries = _planned(options, settings, output, config, sets or [], None if dry_run else make_tries)
-    if dry_run:
-        _show_plan(plan, device, tries, minutes)
-        return
-    if engine == "slurm":
-        _print_slurm(plan, options.sharpness)
-        return
-    failures = _make_all(plan, engine, device, jobs, options.sharpness, deadline, slim=slim)
-    for failure in failures:
-        console.warn(f"{failure.run} is missing: {failure.message}")
-    if len(failures) < len(plan.runs):
-        _tell({"": _analyse(plan, options)})
-    if failures:
-        raise typer.Exit(failures[0].exit_code)
+        planned = "dataset" in settings or making.dry_run or bool(making.only)
+        _compare_finished(runs, options, output, planned=planned)
+    elif making.study is not None and making.dry_run:
+        _show_estimates(making.study, settings, making.minutes)
+    elif making.study is not None:
+        _make_study(making.study, making, settings, output or Path("runs") / making.study.stem)
+    elif making.only is not None:
+        _make_one(output, making.only, settings.get("device"), options.sharpness)
+    else:
+        as_one_set(settings, options.datasets)
+        _make_new(options, making, settings, output, config, sets or [])
 
 
 def _compare_finished(
@@ -158,57 +80,122 @@ def _compare_finished(
     _tell({"": _finish(found, output or Path("runs") / f"comparison-{found.dataset}", options.lang)})
 
 
-def _make_study(
-    file: Path,
+def _make_new(
+    options: CompareOptions,
+    making: MakeOptions,
     settings: dict[str, Any],
     output: Path | None,
-    jobs: int | None,
-    deadline: float | None,
-    *,
-    slim: bool,
+    config: Path | None,
+    sets: list[str],
 ) -> None:
+    """Make the runs of one study, its tries first, and compare them."""
+    from gcsam_med.compare.execute import missing_runs
+
+    maker = _Maker(making, settings.get("device"))
+
+    def make_tries(tries: StudyPlan) -> None:
+        if making.engine != "slurm":
+            maker.make(tries)
+        elif missing_runs(tries):
+            _print_slurm(tries, sharpness=False)
+            console.say("These are the tries of --tune. When they are done, give the same command again.")
+            raise typer.Exit
+
+    make = None if making.dry_run else make_tries
+    plan, tries = _planned(options, settings, output, config, sets, make)
+    if making.dry_run:
+        _show_plan(plan, maker.device, tries, making.minutes)
+        return
+    if making.engine == "slurm":
+        _print_slurm(plan, options.sharpness)
+        return
+    failures = maker.make(plan, options.sharpness)
+    if len(failures) < len(plan.runs):
+        _tell({"": _analyse(plan, options)})
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+def _make_study(file: Path, making: MakeOptions, settings: dict[str, Any], folder: Path) -> None:
     """Make the parts of a study one after another, as far as the time goes, and compare what is there."""
     from gcsam_med.compare.study import read_study
 
     parts = read_study(file, settings)
-    folder = output or Path("runs") / file.stem
-    plans = [
-        _make_part(part.options, part.settings, folder / part.name, jobs, deadline, slim=slim)
-        for part in parts
-    ]
+    maker = _Maker(making, settings.get("device"))
+    plans = [_make_part(part, folder / part.name, maker) for part in parts]
     made = [(part, plan) for part, plan in zip(parts, plans, strict=True) if plan is not None]
     _tell({part.name: _analyse(plan, part.options) for part, plan in made}, in_parts=True)
 
 
-def _make_part(
-    options: CompareOptions,
-    settings: dict[str, Any],
-    folder: Path,
-    jobs: int | None,
-    deadline: float | None,
-    *,
-    slim: bool,
-) -> StudyPlan | None:
+def _make_part(part: StudyPart, folder: Path, maker: _Maker) -> StudyPlan | None:
     """Make what is left of a part of a study in time; None if tries of --tune are missing."""
+    from gcsam_med.compare.execute import missing_runs
     from gcsam_med.compare.tune import plan_study
 
-    as_one_set(settings, options.datasets)
-    device = settings.get("device")
-
-    def make(plan: StudyPlan, sharpness: bool = False) -> None:
-        for failure in _make_all(plan, "local", device, jobs, sharpness, deadline, slim=slim):
-            console.warn(f"{failure.run} is missing: {failure.message}")
-
-    if options.tune:
-        _, tries = plan_study(options, settings, folder)
-        if tries is not None:
-            make(tries)
-            if _left(tries):
-                console.warn(f"{folder}: not all tries of --tune are finished, so no run was begun.")
-                return None
-    plan, _ = plan_study(options, settings, folder, make=lambda tries: None)
-    make(plan, options.sharpness)
+    as_one_set(part.settings, part.options.datasets)
+    plan, tries = plan_study(part.options, part.settings, folder)
+    if tries is not None and missing_runs(tries):
+        maker.make(tries)
+        if missing_runs(tries):
+            console.warn(f"{folder}: not all tries of --tune are finished, so no run was begun.")
+            return None
+        plan, _ = plan_study(part.options, part.settings, folder)
+    maker.make(plan, part.options.sharpness)
     return plan
+
+
+class _Maker:
+    """Makes the runs of studies that are left, and says which failed."""
+
+    def __init__(self, making: MakeOptions, device: str | None) -> None:
+        self.making, self.device = making, device
+        self.deadline = None if making.minutes is None else time.monotonic() + 60 * making.minutes
+
+    def make(self, plan: StudyPlan, sharpness: bool = False) -> list[Failure]:
+        """Make the runs of a plan; return those that failed."""
+        failures = self._make(plan, sharpness)
+        for failure in failures:
+            console.warn(f"{failure.run} is missing: {failure.message}")
+        return failures
+
+    def _make(self, plan: StudyPlan, sharpness: bool) -> list[Failure]:
+        from gcsam_med.cli.live import StudyView
+        from gcsam_med.compare.execute import run_here, run_in_processes, run_on_ray, runs_left
+        from gcsam_med.compare.plan import estimate_seconds
+        from gcsam_med.devices import cuda_devices
+        from gcsam_med.training.cost import passes_per_step
+
+        making = self.making
+        gpus = cuda_devices() if self.device in (None, "auto", "cuda") else []
+        if making.engine == "ray":
+            return run_on_ray(plan, sharpness=sharpness, tell=console.say, cpus=1, gpus=1 if gpus else 0)
+        places = gpus or [self.device or "auto"]
+        count = making.jobs or len(places)
+        if count == 1 and self.deadline is None and not making.slim:
+            configs = (run.config for run in runs_left(plan, sharpness))
+            study = StudyView([config.epochs * passes_per_step(config) for config in configs])
+            return run_here(
+                plan,
+                device=self.device,
+                sharpness=sharpness,
+                view=study.next_run,
+                track=console.track,
+                tell=console.say,
+            )
+        last: list[str] = []
+        if self.deadline is not None:
+            left = replace(plan, runs=tuple(runs_left(plan, sharpness)))
+            minutes = (self.deadline - time.monotonic()) / 60
+            last = _too_long(estimate_seconds(left, self.device), minutes)
+        return run_in_processes(
+            plan,
+            [places[i % len(places)] for i in range(count)],
+            sharpness=sharpness,
+            tell=console.say,
+            deadline=self.deadline,
+            slim=making.slim,
+            last=last,
+        )
 
 
 def _show_estimates(file: Path, settings: dict[str, Any], minutes: float | None) -> None:
@@ -260,9 +247,9 @@ def _studies(folder: Path) -> list[Path]:
 def _analyse(plan: StudyPlan, options: CompareOptions) -> Told | None:
     """Compare what is finished of a study, and say what is missing; None if nothing is finished."""
     from gcsam_med.compare import compare_centres, compare_study
-    from gcsam_med.compare.execute import states
+    from gcsam_med.compare.execute import missing_runs
 
-    missing = [name for name, state in states(plan).items() if state != "evaluated"]
+    missing = missing_runs(plan)
     if len(missing) == len(plan.runs):
         console.warn(f"{plan.folder}: none of {len(plan.runs)} runs is finished.")
         return None
@@ -397,12 +384,6 @@ def _planned(
     return plan_study(options, settings, folder, config=config, sets=sets, make=make_tries)
 
 
-def _left(plan: StudyPlan) -> bool:
-    from gcsam_med.compare.execute import states
-
-    return any(state != "evaluated" for state in states(plan).values())
-
-
 def _make_one(output: Path | None, only: str, device: str | None, sharpness: bool) -> None:
     from gcsam_med.cli.live import LiveView
     from gcsam_med.compare.execute import finish_run
@@ -417,55 +398,10 @@ def _make_one(output: Path | None, only: str, device: str | None, sharpness: boo
     console.result({"run": str(plan.folder_of(run).root)}, f"Done: {plan.folder_of(run).root}")
 
 
-def _make_all(
-    plan: StudyPlan,
-    engine: str,
-    device: str | None,
-    jobs: int | None,
-    sharpness: bool,
-    deadline: float | None = None,
-    *,
-    slim: bool = False,
-) -> list[Failure]:
-    from gcsam_med.cli.live import StudyView
-    from gcsam_med.compare.execute import run_here, run_in_processes, run_on_ray, runs_left, states
-    from gcsam_med.compare.plan import estimate_seconds
-    from gcsam_med.devices import cuda_devices
-    from gcsam_med.training.cost import passes_per_step
-
-    states(plan)
-    plan.write()
-    gpus = cuda_devices() if device in (None, "auto", "cuda") else []
-    if engine == "ray":
-        return run_on_ray(plan, sharpness=sharpness, tell=console.say, cpus=1, gpus=1 if gpus else 0)
-    places = gpus or [device or "auto"]
-    count = jobs or len(places)
-    if count == 1 and deadline is None and not slim:
-        configs = (run.config for run in runs_left(plan, sharpness))
-        study = StudyView([config.epochs * passes_per_step(config) for config in configs])
-        return run_here(
-            plan,
-            device=device,
-            sharpness=sharpness,
-            view=study.next_run,
-            track=console.track,
-            tell=console.say,
-        )
-    devices = [places[i % len(places)] for i in range(count)]
-    last: list[str] = []
-    if deadline is not None:
-        left = replace(plan, runs=tuple(runs_left(plan, sharpness)))
-        last = _too_long(estimate_seconds(left, device), (deadline - time.monotonic()) / 60)
-    return run_in_processes(
-        plan, devices, sharpness=sharpness, tell=console.say, deadline=deadline, slim=slim, last=last
-    )
-
-
 def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
-    from gcsam_med.compare.execute import slurm_script, states
+    from gcsam_med.compare.execute import save_plan, slurm_script
 
-    states(plan)
-    plan.write()
+    save_plan(plan)
     (plan.folder / "logs").mkdir(exist_ok=True)
     script = slurm_script(plan, sharpness=sharpness)
     console.say(f"The plan is in {plan.folder}; the script follows on stdout.")

@@ -157,11 +157,8 @@ def _cases(path: Path, task: str, sha256: str) -> pd.DataFrame:
         table[column] = [plain_cell(value) for value in table[column]]
     if table["case_id"].duplicated().any() or table.empty:
         raise ValueError("case_id")
-    columns = (
-        ["dice"]
-        if task == "segmentation"
-        else ["correct", *(c for c in table.columns if c.startswith("prob_"))]
-    )
+    probabilities = [column for column in table.columns if column.startswith("prob_")]
+    columns = ["dice"] if task == "segmentation" else ["correct", *probabilities]
     numbers = table[columns].replace("", "nan" if task == "segmentation" else "none").astype(float)
     if not ((numbers >= 0) & (numbers <= 1) | numbers.isna()).all(axis=None):
         raise ValueError("a value outside 0 to 1")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchvision
 from monai.networks.nets import BasicUNetPlusPlus
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from torch import nn
 
-from gcsam_med.networks.table import fit_first_convolution
+from gcsam_med.networks.table import fit_first_convolution, import_torchvision
 
 
 class LastOutputUNetPlusPlus(BasicUNetPlusPlus):
@@ -49,7 +48,7 @@ class ResNetUNet(nn.Module):
 
     def __init__(self, encoder: str, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.encoder = torchvision.models.get_model(encoder)
+        self.encoder = import_torchvision().models.get_model(encoder)
         self.encoder.fc = nn.Identity()
         fit_first_convolution(self.encoder, in_channels)
         decoder_channels = (256, 128, 64, 32, 16)

@@ -7,9 +7,12 @@ the dropout rate. Training, the list of models and the MONAI bundle all read the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pkgutil import resolve_name
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gcsam_med.config import Task
@@ -245,12 +248,49 @@ def build_network(
     """
     spec = find_network(name, task)
     _check_size(name, spec, size)
+    if spec.library == "torchvision":
+        import_torchvision()
     target = resolve_name(spec.target) if isinstance(spec.target, str) else spec.target
     if spec.library == "torchvision":
         return _torchvision_network(target, in_channels, outputs, size, dropout)
     rate = {spec.dropout: dropout} if dropout else {}
     network: nn.Module = target(in_channels=in_channels, out_channels=outputs, **spec.options, **rate)
     return network
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision without torch's compiler, which would take longer than all the rest of it.
+
+    `torchvision.ops.roi_align` takes one function of the compiler, which no network here calls.
+    """
+    if not any(name in sys.modules for name in _COMPILER):
+        sys.modules.update({name: _CompilerLater(name) for name in _COMPILER})
+    try:
+        return import_module("torchvision")
+    finally:
+        _CompilerLater.give_way()
+
+
+_COMPILER = ("torch._dynamo", "torch._dynamo.utils")
+
+
+class _CompilerLater(ModuleType):
+    """Stands in for the compiler while torchvision is imported, and gives way when more is asked of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and (name, self.__name__) != ("__path__", "torch._dynamo"):
+            raise AttributeError(name)
+        if name == "is_compile_supported":
+            return lambda device: import_module(self.__name__).is_compile_supported(device)
+        self.give_way()
+        return getattr(import_module(self.__name__), name)
+
+    @staticmethod
+    def give_way() -> None:
+        """Leave the place to the compiler itself, where it is not there yet."""
+        for name in _COMPILER:
+            if isinstance(sys.modules.get(name), _CompilerLater):
+                del sys.modules[name]
 
 
 def _torchvision_network(

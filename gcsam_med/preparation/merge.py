@@ -21,11 +21,8 @@ from gcsam_med.config import PathLike, PrepareOptions
 from gcsam_med.datasets import Case
 from gcsam_med.datasets.case import BENIGN, HEALTHY, MALIGNANT
 from gcsam_med.datasets.prepared import (
-    AUDIT,
     CENTRE,
     IMAGES,
-    INFO,
-    MANIFEST,
     MASKS,
     MOST_MASK_BYTES,
     ORIGINAL_MASKS,
@@ -36,23 +33,25 @@ from gcsam_med.datasets.prepared import (
     open_prepared,
     prepared_root,
     read_audit,
-    with_fingerprint,
 )
 from gcsam_med.errors import InputError
 from gcsam_med.fields import check_name, chosen
-from gcsam_med.files import is_name, recover, replacing, write_json
+from gcsam_med.files import is_name, recover, replacing
 from gcsam_med.preparation.audit import build_audit, find_conflicts
-from gcsam_med.preparation.audit_page import write_audit_page
 from gcsam_med.preparation.duplicates import Pair, Search, find_overlap
-from gcsam_med.preparation.prepare import OTHER_NAME, Outcome, as_it_was, missing_classes, option_changes
+from gcsam_med.preparation.prepare import (
+    OTHER_NAME,
+    Outcome,
+    as_it_was,
+    missing_classes,
+    option_changes,
+    write_set,
+)
 from gcsam_med.preparation.scan import Facts
 from gcsam_med.preparation.splits import (
-    SPLIT_FILE,
     connected_groups,
-    content_key,
     divide,
     same,
-    write_split_file,
 )
 from gcsam_med.preparation.store import (
     FINGERPRINTS,
@@ -61,8 +60,6 @@ from gcsam_med.preparation.store import (
     counts_of,
     is_prepared,
     read_fingerprints,
-    write_fingerprints,
-    write_table,
 )
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_plain
@@ -191,14 +188,7 @@ def merge(
         )
         audit = _with_audits_of_parts(audit, parts) | {"centres": _centres(manifest, info.classes)}
         _copy_pixels(parts, folder, info, track)
-        write_table(folder / MANIFEST, manifest)
-        info = with_fingerprint(folder, info)
-        write_fingerprints(folder / FINGERPRINTS, facts)
-        keys = [content_key(f.source_sha256, f.case_id) for f in facts]
-        write_split_file(folder / SPLIT_FILE, info.name, keys, group_ids, division)
-        write_json(folder / AUDIT, audit)
-        write_audit_page(folder, info, audit)
-        write_json(folder / INFO, info.model_dump(mode="json", by_alias=True))
+        write_set(folder, info, manifest, facts, group_ids, division, audit)
     warnings = [*_warnings(parts, search, manifest, info, len(conflicts)), *missing_classes(info)]
     return Outcome(
         PreparedDataset(target), fresh=True, audit=audit, warnings=tuple(warnings), changes=tuple(differing)

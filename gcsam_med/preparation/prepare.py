@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gcsam_med.config import PathLike, PrepareOptions
 from gcsam_med.datasets import DATASETS, Listing, SourceSpec
@@ -263,6 +264,26 @@ def as_it_was(target: Path) -> Outcome:
     return Outcome(PreparedDataset(target), fresh=False, audit=read_audit(target))
 
 
+def write_set(
+    folder: Path,
+    info: DatasetInfo,
+    manifest: pd.DataFrame,
+    facts: Sequence[Facts],
+    group_ids: Sequence[str],
+    division: Division,
+    audit: dict[str, Any],
+) -> None:
+    """Write all of a prepared set but its pixels, which are there; ``dataset.json`` last."""
+    write_table(folder / MANIFEST, manifest)
+    info = with_fingerprint(folder, info)
+    write_fingerprints(folder / FINGERPRINTS, facts)
+    keys = [content_key(f.source_sha256, f.case_id) for f in facts]
+    write_split_file(folder / SPLIT_FILE, info.name, keys, group_ids, division)
+    write_json(folder / AUDIT, audit)
+    write_audit_page(folder, info, audit)
+    write_json(folder / INFO, info.model_dump(mode="json", by_alias=True))
+
+
 @dataclass(frozen=True)
 class _Work:
     """One run: what goes in stays the same from step to step."""
@@ -324,18 +345,11 @@ class _Work:
                 colour_expected=info.modality == "photo",
                 private=self.spec.private,
             )
-            write_table(folder / MANIFEST, manifest)
-            info = with_fingerprint(folder, info)
-            write_fingerprints(folder / FINGERPRINTS, facts)
-            keys = [content_key(f.source_sha256, f.case_id) for f in facts]
-            write_split_file(folder / SPLIT_FILE, self.name, keys, group_ids, division)
             sources = record_sources(self.listing, self.key, archive_sha256, stamps=stamps, known=hashes)
             sources.write(folder / SOURCES)
-            write_json(folder / AUDIT, audit)
             if faults:
                 keep_pictures(folder, self.listing.root, faults)
-            write_audit_page(folder, info, audit)
-            write_json(folder / INFO, info.model_dump(mode="json", by_alias=True))
+            write_set(folder, info, manifest, facts, group_ids, division, audit)
         found = [*warnings_before, *no_patient, *warnings, *_warnings(audit, left_out, self.options)]
         notes = [*self.listing.notes, *([roles.note] if roles.note else [])]
         warnings = [*notes, *found, *missing_classes(info)]

@@ -126,6 +126,25 @@ def test_the_table_needs_no_torch_to_be_read():
     assert done.stdout.strip() == "False"
 
 
+def test_torchvision_comes_without_the_compiler_of_torch():
+    """Oracle: sys.modules of a fresh interpreter, and torchvision's own answer once the compiler is there."""
+    import subprocess
+    import sys
+
+    code = """
+import sys
+from gcsam_med.networks.table import import_torchvision
+vision = import_torchvision()
+assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
+supported = vision.ops.roi_align.__globals__["is_compile_supported"]
+import torch._dynamo.config, torch._dynamo.utils as compiler
+assert supported("cpu") == compiler.is_compile_supported("cpu")
+assert import_torchvision() is vision
+assert sys.modules["torch._dynamo.utils"] is compiler
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_row_is_complete(name):
     """Oracle: what a row promises: a class that is there, rates, limits, weights that torchvision lists."""
