@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from gcsam_med.evaluation import evaluate_run, evaluation_folder
     from gcsam_med.evaluation.context import open_evaluation
-    from gcsam_med.reporting import write_report
+    from gcsam_med.reporting.write import write_report
     from gcsam_med.runs import network_outputs
 
     with tempfile.TemporaryDirectory() as folder:

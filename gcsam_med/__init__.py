@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from gcsam_med.inference.predict import Predicted, predict
     from gcsam_med.preparation.merge import merge
     from gcsam_med.preparation.prepare import Outcome, prepare
-    from gcsam_med.reporting import Report
     from gcsam_med.reporting.comparison import Comparison
+    from gcsam_med.reporting.report import Report
     from gcsam_med.training.run import TrainingResult, resume, train, train_folds
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ _HOMES = {
     "evaluation": ("evaluate",),
     "inference": ("Classification", "Model", "Predicted", "Segmentation", "load", "predict"),
     "preparation": ("Outcome", "merge", "prepare"),
-    "reporting": ("Report",),
+    "reporting.report": ("Report",),
     "reporting.comparison": ("Comparison",),
     "training": ("TrainingResult", "resume", "train", "train_folds"),
 }

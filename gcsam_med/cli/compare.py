@@ -458,9 +458,8 @@ def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None, min
 
 def _finish(found: Comparison, folder: Path, language: Language) -> Told:
     from gcsam_med.metrics.table import METRICS
-    from gcsam_med.reporting import write_comparison
     from gcsam_med.reporting.text import arm_name, interval, number, p_text, pair_name, sentence, signed
-    from gcsam_med.reporting.write import comparison_json
+    from gcsam_med.reporting.write import comparison_json, write_comparison
 
     files = write_comparison(found, folder, language=language)
     for notice in found.notices:

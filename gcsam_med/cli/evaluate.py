@@ -14,7 +14,7 @@ from gcsam_med.cli.runs import Run, find_run
 from gcsam_med.config import CalibrateOptions, EvaluateOptions, SharpnessOptions
 
 if TYPE_CHECKING:
-    from gcsam_med.reporting import Report
+    from gcsam_med.reporting.report import Report
 
 
 @from_models
@@ -43,7 +43,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a trained run: metrics with 95 % intervals, and a report that can be published."""
     from gcsam_med.evaluation import evaluate, evaluation_folder
-    from gcsam_med.reporting import metrics_json
+    from gcsam_med.reporting.write import metrics_json
 
     run = find_run(run)
     report = evaluate(run, options=options, output=output, track=console.track)

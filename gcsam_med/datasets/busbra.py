@@ -10,13 +10,15 @@ columns valid_1 .. valid_5, inner validation sets, are not used: they put images
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from gcsam_med.datasets.case import Case, Listing, locate
 from gcsam_med.datasets.table import read_table
 from gcsam_med.errors import Fault
 from gcsam_med.images import find_images
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSES = ("benign", "malignant")
 TEST_FOLD = 5

@@ -17,13 +17,15 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from gcsam_med.datasets.case import Case, Listing, is_placeholder
 from gcsam_med.errors import Fault, InputError
 from gcsam_med.images import IMAGE_SUFFIXES
 from gcsam_med.reading import read_plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPECIAL = ("image", "mask", "label", "group", "split")
 SPLITS = {
@@ -249,6 +251,8 @@ def read_table(path: Path, needed: Sequence[str], sheet: str = "") -> pd.DataFra
 
 
 def _read_csv(data: bytes) -> pd.DataFrame:
+    import pandas as pd
+
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = data.decode("utf-16")
     elif b"\0" in data[:2]:  # the same without its mark
@@ -267,6 +271,8 @@ def _read_csv(data: bytes) -> pd.DataFrame:
 
 
 def _read_sheet(data: bytes, name: str, sheet: str) -> pd.DataFrame:
+    import pandas as pd
+
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(item.file_size for item in archive.infolist())
     if size > MAX_SHEET_BYTES:

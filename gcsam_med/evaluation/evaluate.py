@@ -42,9 +42,8 @@ from gcsam_med.files import make_folder
 from gcsam_med.metrics.table import check_request, main_metric
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_csv, read_json_or_empty
-from gcsam_med.reporting import write_report
 from gcsam_med.reporting.report import DataFacts, FoldFacts, ModelFacts, Report
-from gcsam_med.reporting.write import check_pdf, report_folder
+from gcsam_med.reporting.write import check_pdf, report_folder, write_report
 from gcsam_med.runs import RunFolder
 
 

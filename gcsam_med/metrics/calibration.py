@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.metrics.classification import CalledCases, check_probabilities, check_scores, missing_class
-from gcsam_med.metrics.intervals import Estimate, Resamples, function_of_sums, replicate, widened_z
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from gcsam_med.metrics.classification import (
+    Bools,
+    CalledCases,
+    check_probabilities,
+    check_scores,
+    missing_class,
+)
+from gcsam_med.metrics.intervals import (
+    Estimate,
+    Floats,
+    Ints,
+    Resamples,
+    function_of_sums,
+    replicate,
+    widened_z,
+)
 
 N_BINS = 10
 BIN_EDGES = np.linspace(0.0, 1.0, N_BINS + 1)

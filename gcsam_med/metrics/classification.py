@@ -20,10 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError
-from gcsam_med.metrics.intervals import Estimate, Resamples, proportion
+from gcsam_med.metrics.intervals import Estimate, Floats, Ints, Resamples, proportion
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 # How far a row of probabilities may sum from 1: half-precision softmax is off by about 1e-3.

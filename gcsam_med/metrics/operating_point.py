@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.metrics.intervals import Floats
 from gcsam_med.metrics.roc import RocCurve, roc_curve
 from gcsam_med.metrics.segmentation import dice_of_counts
-
-Floats = npt.NDArray[np.float64]
 
 DEFAULT_THRESHOLD = 0.5
 BINS = 50

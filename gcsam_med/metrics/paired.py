@@ -17,6 +17,7 @@ from gcsam_med.metrics.classification import check_scores, missing_class
 from gcsam_med.metrics.intervals import (
     Z95,
     Estimate,
+    Floats,
     Resamples,
     Statistic,
     bootstrap,
@@ -26,7 +27,6 @@ from gcsam_med.metrics.intervals import (
 )
 from gcsam_med.metrics.roc import auc_covariance
 
-Floats = npt.NDArray[np.float64]
 _EXACT_PAIRS = 50
 
 

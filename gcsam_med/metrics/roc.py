@@ -15,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.metrics.classification import check_scores, missing_class
-from gcsam_med.metrics.intervals import Z95, Estimate, group_index
-
-Floats = npt.NDArray[np.float64]
+from gcsam_med.metrics.intervals import Z95, Estimate, Floats, group_index
 
 
 @dataclass(frozen=True, slots=True)

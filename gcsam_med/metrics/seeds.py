@@ -17,8 +17,6 @@ import numpy.typing as npt
 from gcsam_med.metrics.intervals import Estimate, Resamples, Statistic, group_index, replicate
 from gcsam_med.metrics.margins import MarginTest, margin_test
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class SeedEffects:

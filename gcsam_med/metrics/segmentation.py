@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gcsam_med.errors import MissingExtra
+from gcsam_med.metrics.intervals import Floats
 from gcsam_med.metrics.regions import MIN_IOU, Detection, Mask, Spacing, bounding_box, detect
-
-Floats = npt.NDArray[np.float64]
 
 # Room for rounding when a distance is compared to a tolerance: 3 pixels of 0.1 mm are 0.30000000000000004 mm.
 _ROUNDING = 1e-9

@@ -40,9 +40,6 @@ from gcsam_med.metrics.regions import Detection
 from gcsam_med.metrics.segmentation import MaskPair
 from gcsam_med.metrics.table import CLASSIFICATION, SEGMENTATION, Metric
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 _NO_IMAGES = {"lesion": "no case with a lesion", "normal": "no normal images", "all": "no images"}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from gcsam_med.metrics.table import METRICS
 from gcsam_med.reporting.report import Report
@@ -15,6 +14,7 @@ from gcsam_med.reporting.style import COLOURS, LINES, MARKERS, SERIES, Drawn, la
 from gcsam_med.reporting.text import estimate_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.table import main_metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Estimates = Mapping[str, Estimate]
 

@@ -7,11 +7,12 @@ import io
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from gcsam_med.escape import csv_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Tabs and line ends make some spreadsheets look for a formula after them; no name needs any of these.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")

@@ -21,11 +21,6 @@ from gcsam_med.config import RunConfig
 from gcsam_med.training.batches import StoredCases
 
 
-def weight_average(network: nn.Module, config: RunConfig, device: torch.device) -> AveragedModel | None:
-    """The average that a run keeps; `add_to_average` adds to it."""
-    return AveragedModel(network, device=device) if config.ema or config.swa else None
-
-
 @torch.no_grad()
 def update_average(
     averaged: AveragedModel, network: nn.Module, decay: float | None = None, skipped: Tensor | None = None

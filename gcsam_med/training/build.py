@@ -20,7 +20,6 @@ from gcsam_med.errors import ConfigError
 from gcsam_med.losses import build_loss, class_weights
 from gcsam_med.networks import build_network, load_pretrained
 from gcsam_med.optim import OPTIMIZERS, Sharpness, build
-from gcsam_med.training.averaging import weight_average
 from gcsam_med.training.batches import MicroBatch
 from gcsam_med.training.plan import Plan, ascent_options
 
@@ -118,8 +117,9 @@ def build_parts(plan: Plan) -> Parts:
     device = pick_device(config.device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    # What has no such algorithm says so in a warning.
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    if config.deterministic or torch.are_deterministic_algorithms_enabled():  # the call imports a compiler
+        # What has no such algorithm says so in a warning.
+        torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     fabric = _fabric(device)
     torch.manual_seed(config.seed)
     network = build_network(
@@ -138,7 +138,7 @@ def build_parts(plan: Plan) -> Parts:
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     if config.sync_batchnorm:
         network = synchronized(network, fabric.device, fabric.world_size)
-    averaged = weight_average(network, config, fabric.device)
+    averaged = AveragedModel(network, device=fabric.device) if config.ema or config.swa else None
     optimizer, sharpness = build(
         config.optimizer,
         _groups(network, config.weight_decay),

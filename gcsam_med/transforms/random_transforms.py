@@ -65,12 +65,6 @@ class CaseRandom(np.random.RandomState):
         del size
         return self.uniform()
 
-    def randint(self, low: Any, high: Any = None, size: Any = None, dtype: Any = int) -> np.ndarray:  # type: ignore[override]
-        """Draw from low..high - 1, one whole number a case."""
-        del size, dtype
-        low, high = (0, low) if high is None else (low, high)
-        return (low + self.bits() % np.uint64(high - low)).astype(np.int64)
-
 
 def case_keys(seed: int, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Key of each case in an epoch of a run, uint64, shape (B,).

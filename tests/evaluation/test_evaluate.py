@@ -12,9 +12,9 @@ from sklearn import metrics as sk
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.evaluation.context import open_evaluation
-from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.reporting.figures import FIGURES
 from gcsam_med.reporting.style import to_svg
+from gcsam_med.reporting.write import metrics_json, write_report
 from gcsam_med.runs import RunFolder
 from gcsam_med.runs.calibration import load_calibration
 from gcsam_med.training.calibration import calibrate_run

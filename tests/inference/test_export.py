@@ -21,7 +21,7 @@ from gcsam_med.inference.export import FORMATS, export_run
 from gcsam_med.inference.export.bundle import can_be_bundled
 from gcsam_med.inference.export.graphs import TOLERANCE, check
 from gcsam_med.networks import NETWORKS
-from gcsam_med.reporting import metrics_json
+from gcsam_med.reporting.write import metrics_json
 from gcsam_med.runs import load_model
 from tests.builders import copied_run, make_prepared, make_run, picture, trained_runs
 

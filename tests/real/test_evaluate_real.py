@@ -13,7 +13,7 @@ from gcsam_med.config import PredictOptions, PrepareOptions
 from gcsam_med.evaluation import evaluate_run, evaluation_folder
 from gcsam_med.inference import predict
 from gcsam_med.preparation import prepare
-from gcsam_med.reporting import write_report
+from gcsam_med.reporting.write import write_report
 from tests.builders import make_run
 
 pytestmark = [pytest.mark.figures, pytest.mark.real, pytest.mark.slow]

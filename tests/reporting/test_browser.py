@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gcsam_med.reporting import write_report
+from gcsam_med.reporting.write import write_report
 from tests.builders import report_of
 from tests.reporting.browser import CHROMIUM, DRIVER, Browser
 

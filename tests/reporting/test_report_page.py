@@ -12,10 +12,10 @@ from PIL import Image
 
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.metrics.segmentation import MaskPair, dice
-from gcsam_med.reporting import write_report
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.page import report_html
 from gcsam_med.reporting.report import Notice
+from gcsam_med.reporting.write import write_report
 from tests.builders import report_of, trained_runs
 
 pytestmark = pytest.mark.figures

@@ -6,10 +6,9 @@ import pytest
 
 from gcsam_med.errors import EnvironmentFault, MissingExtra
 from gcsam_med.evaluation import evaluate
-from gcsam_med.reporting import metrics_json, write_report
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.page import report_html
-from gcsam_med.reporting.write import plain, to_pdf
+from gcsam_med.reporting.write import metrics_json, plain, to_pdf, write_report
 from tests.builders import copied_run, report_of
 
 pytestmark = pytest.mark.figures
