@@ -70,6 +70,7 @@ def _settings() -> str:
         ("`evaluate`", config.EvaluateOptions),
         ("`predict`", config.PredictOptions),
         ("`compare`", config.CompareOptions),
+        ("`compare`: where and when", config.MakeOptions),
         ("`sharpness`", config.SharpnessOptions),
     ):
         text += f"## {command}\n\n| name | default | meaning |\n|---|---|---|\n"
