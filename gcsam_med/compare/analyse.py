@@ -54,7 +54,7 @@ def compare(
     paired = paired_cases(finished, n_resamples=n_resamples, seed=seed)
     by_arm: dict[tuple[str, str], list[FinishedRun]] = {}
     for one in finished:
-        by_arm.setdefault((str(one.config.model), one.arm), []).append(one)
+        by_arm.setdefault((one.model, one.arm), []).append(one)
     arms = tuple(_arm(runs, paired) for runs in by_arm.values())
     chosen = [(a, b) for a, b in combinations(by_arm, 2) if a[0] == b[0]]
     pairs = _corrected([_pair(by_arm[a], by_arm[b], paired, len(chosen), margin) for a, b in chosen])
@@ -92,7 +92,7 @@ def _arm(runs: Sequence[FinishedRun], paired: PairedCases) -> Arm:
     passes = [passes_per_step(r.config) for r in runs]
     return Arm(
         name=runs[0].arm,
-        model=str(runs[0].config.model),
+        model=runs[0].model,
         optimizer=runs[0].config.optimizer,
         runs=tuple(r.name for r in runs),
         replicates=tuple(r.replicate for r in runs),
@@ -141,12 +141,9 @@ def _pair(
     a, b = of_shared_seeds(first, second)
     if not a:
         nothing = Estimate.undefined("the arms have no seed in common")
-        return Pair(_model(first), first[0].arm, second[0].arm, nothing, None, None, None, (), (), None)
+        return Pair(first[0].model, first[0].arm, second[0].arm, nothing, None, None, None, (), (), None)
     effects = paired.difference(a, b)
-    one = np.ones((1, paired.resamples.n_groups))
-    by_seed = tuple(
-        (_seed_and_fold(x), _at(paired, y, one) - _at(paired, x, one)) for x, y in zip(a, b, strict=True)
-    )
+    by_seed = tuple((_seed_and_fold(x), paired.point(y) - paired.point(x)) for x, y in zip(a, b, strict=True))
     tests = tuple(
         NamedTest(t.method, question, t.difference, t.p_value, None, t.effect_size, t.effect_name)
         for question, t in paired.tests(a, b)
@@ -157,7 +154,7 @@ def _pair(
         effect = cohens_dz(mean_b, mean_a)
     against = None if margin is None else effects.against(margin)
     return Pair(
-        model=_model(first),
+        model=first[0].model,
         first=first[0].arm,
         second=second[0].arm,
         difference=effects.mean,
@@ -177,30 +174,13 @@ def _seed_and_fold(run: FinishedRun) -> str:
     return f"{seed}" if fold is None else f"{seed}, fold {fold}"
 
 
-def _at(paired: PairedCases, run: FinishedRun, weights: np.ndarray) -> float:
-    return float(paired.statistic(run)(weights)[0])
-
-
-def _model(runs: Sequence[FinishedRun]) -> str:
-    return str(runs[0].config.model)
-
-
 def _corrected(pairs: list[Pair]) -> list[Pair]:
     """Correct each test's p values over all pairs it was made for."""
     main = holm([pair.p_value for pair in pairs])
-    asked = [i for i, pair in enumerate(pairs) if pair.against_margin is not None]
-    for i, not_worse, equivalent in zip(
-        asked,
-        holm([pairs[i].against_margin.p_not_worse for i in asked]),  # type: ignore[union-attr]
-        holm([pairs[i].against_margin.p_equivalent for i in asked]),  # type: ignore[union-attr]
-        strict=True,
-    ):
-        answer = replace(
-            pairs[i].against_margin,  # type: ignore[type-var]
-            p_not_worse_holm=not_worse,
-            p_equivalent_holm=equivalent,
-        )
-        pairs[i] = replace(pairs[i], against_margin=answer)
+    not_worse, equivalent = (
+        holm([getattr(pair.against_margin, name, None) for pair in pairs])
+        for name in ("p_not_worse", "p_equivalent")
+    )
     methods = dict.fromkeys(test.method for pair in pairs for test in pair.tests)
     corrected: dict[tuple[int, str], float | None] = {}
     for method in methods:
@@ -210,6 +190,8 @@ def _corrected(pairs: list[Pair]) -> list[Pair]:
         replace(
             pair,
             p_holm=main[i],
+            against_margin=pair.against_margin
+            and replace(pair.against_margin, p_not_worse_holm=not_worse[i], p_equivalent_holm=equivalent[i]),
             tests=tuple(replace(test, p_holm=corrected[i, test.method]) for test in pair.tests),
         )
         for i, pair in enumerate(pairs)

@@ -50,6 +50,11 @@ class FinishedRun:
         return main_metric(self.metrics["task"], len(self.classes))
 
     @property
+    def model(self) -> str:
+        """Name of its network."""
+        return str(self.config.model)
+
+    @property
     def replicate(self) -> tuple[int, int | None]:
         """Seed and fold: what pairs runs of two arms."""
         return self.config.seed, self.config.fold
@@ -63,7 +68,7 @@ def finished_of_plan(plan: StudyPlan, leave_out: str | None = None) -> list[Fini
     runs = [run for run in own if state_of(plan, run) == "evaluated"]
     found = [_read(plan.folder_of(run), run.arm, plan.split) for run in runs]
     order = {arm: i for i, arm in enumerate(plan.arms)}
-    found.sort(key=lambda e: (str(e.config.model), order[e.arm], e.config.seed, e.config.fold or 0))
+    found.sort(key=lambda e: (e.model, order[e.arm], e.config.seed, e.config.fold or 0))
     return comparable(found)
 
 
@@ -193,7 +198,7 @@ def comparable(found: list[FinishedRun]) -> list[FinishedRun]:
             faults.append(f"{other.name} has other labels than {first.name}")
     seen: dict[tuple[str, str, int, int | None], str] = {}
     for one in found:
-        key = (str(one.config.model), one.arm, *one.replicate)
+        key = (one.model, one.arm, *one.replicate)
         if key in seen:
             faults.append(f"{one.name} and {seen[key]} are the same recipe with the same seed")
         seen[key] = one.name

@@ -75,6 +75,10 @@ class PairedCases:
 
         return function_of_sums(np.concatenate([right, of_class], axis=1), mean_recall, self.resamples)
 
+    def point(self, run: FinishedRun) -> float:
+        """A run's main metric over all cases."""
+        return float(self.statistic(run)(np.ones((1, self.resamples.n_groups)))[0])
+
     def mean(self, runs: Sequence[FinishedRun]) -> SeedEffects:
         """The main metric over the runs of one arm, with its variation over cases and seeds."""
         if len(runs) == 1:

@@ -95,10 +95,9 @@ def _runs(folders: list[Path], options: PlanOptions) -> list[FinishedRun]:
 
 
 def _pilot(runs: list[FinishedRun], options: PlanOptions) -> _Pilot:
-    model = str(runs[0].config.model)
     arms: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        if str(run.config.model) == model:
+        if run.model == runs[0].model:
             arms.setdefault(run.arm, []).append(run)
     paired = paired_cases(runs, n_resamples=options.resamples, seed=0)
     if options.metric not in (None, paired.metric):
