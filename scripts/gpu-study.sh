@@ -39,6 +39,7 @@ elif [ -n "$cut" ]; then
     echo "Cut by time, to be begun again next time (KEEP=1 keeps them, $(cd "$work" && du -shc $cut | tail -1 | cut -f1)):" $cut
 fi
 for part in "$work"/*/; do  # plans and pages; runs were collected
+    [ -d "$part" ] || continue
     name=$(basename "$part"); mkdir -p "$folder/$name"
     find "$part" -mindepth 1 -maxdepth 1 ! -name runs ! -name tuning ! -name logs ! -name '.*' \
         -exec cp -R {} "$folder/$name/" \;

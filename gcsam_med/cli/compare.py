@@ -334,9 +334,14 @@ def plan_command(
         return "not reachable: add seeds" if n is None else f"{n:,}"
 
     console.table(
-        f"{unit.capitalize()}s of test images for a margin of {found.margin:g} in {name}, "
-        f"power {found.power:.0%}",
-        ["seeds", "difference shown, or not worse", "equivalent", "smallest margin now", "equivalent now"],
+        f"{unit.capitalize()}s of test images needed in {name}, with a power of {found.power:.0%}",
+        [
+            "seeds",
+            f"for a difference of {found.margin:g}, or not worse",
+            f"for equivalence within {found.margin:g}",
+            "smallest difference these images can show",
+            "smallest margin of equivalence",
+        ],
         [
             (
                 row.n_seeds,
@@ -427,14 +432,13 @@ def _show_plan(plan: StudyPlan, device: str | None, tries: StudyPlan | None, min
         )
     console.table(
         f"{len(together.runs)} runs in {plan.folder}",
-        ["run", "arm", "epochs", "passes per step", "passes in all", "time", "state"],
+        ["run", "arm", "epochs", "passes per image", "time", "state"],
         [
             (
                 run.name,
                 readable_arm(run.arm),
                 run.config.epochs,
-                f"{passes_per_step(run.config):g}",
-                f"{run.config.epochs * passes_per_step(run.config):g} per image",
+                f"{run.config.epochs * passes_per_step(run.config):g}",
                 console.duration(seconds[run.name]),
                 standing[run.name],
             )

@@ -204,7 +204,7 @@ def _find(prepared: str, data_root: Path) -> PreparedDataset:
 def _show_audit(found: dict[str, Any]) -> None:
     """Draw an audit's main findings (stderr)."""
     s = found["summary"]
-    leak = f"{100 * s['random_split_leak']:.0f} % of test images if the split were drawn by image"
+    leak = f"{100 * s['random_split_leak']:.0f} % of test images under a random split by image"
     several = f"{s['images_in_groups_of_several']} in {s['groups_of_several']} groups"
     rows = [
         ("exact duplicate pairs", s["exact_duplicate_pairs"]),
@@ -218,7 +218,7 @@ def _show_audit(found: dict[str, Any]) -> None:
         ("groups on both sides of the split", s["groups_on_both_sides"]),
         ("text or calipers burned in", s["images_with_marks"]),
         ("coloured overlay", s["images_with_coloured_overlay"]),
-        ("shortcut suspects", s["shortcut_suspects"]),
+        ("possible shortcuts", s["shortcut_suspects"]),
         ("bad files left out", s["quarantined"]),
     ]
     console.table("Audit", ["what", "found"], rows)

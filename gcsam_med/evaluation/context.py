@@ -141,16 +141,7 @@ def open_evaluation(
             f"Make it with: gcsam-med calibrate {run_root}",
         )
     root = Path(data_root) if data_root is not None else config.data_root
-    home, home_note = _home(root, config.data_root, model, deep_check)
-    if dataset is None or (home is not None and dataset == home.info.name):
-        if home is None:
-            raise InputError(
-                home_note,
-                "Say where prepared data are with --data-root, or name other data with --dataset (external).",
-            )
-        data = home
-    else:
-        data = open_prepared(root, dataset, deep=deep_check)
+    data, home, home_note = find_data(root, config.data_root, model.card, dataset, deep=deep_check)
     check_fit(model.card, data)
     segmentation = model.card.task == "segmentation"
     own = data.info.name == model.card.dataset
@@ -238,11 +229,14 @@ def _without_folds(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(exclude={"fold", "test_fold", *MACHINE_FIELDS})
 
 
-def _home(
-    root: Path, trained_from: Path, model: TrainedModel, deep: bool
-) -> tuple[PreparedDataset | None, str]:
-    """Find the data set the model was trained on, unchanged."""
-    card, note = model.card, ""
+def find_data(
+    root: Path, trained_from: Path, card: ModelCard, dataset: str | None, *, deep: bool = False
+) -> tuple[PreparedDataset, PreparedDataset | None, str]:
+    """Find the data to evaluate a model on, and what it was trained on, unchanged; or why that is not there.
+
+    InputError if the data are not there, or the model's own (without `dataset`) are others now.
+    """
+    home, note = None, ""
     for place in dict.fromkeys((root, trained_from)):
         try:
             found = open_prepared(place, card.dataset, deep=deep)
@@ -250,12 +244,20 @@ def _home(
             note = note or f"The run's own data set cannot be used: {error.message}"
             continue
         if found.info.content_sha256 == card.dataset_sha256:
-            return found, ""
+            home, note = found, ""
+            break
         note = (
             f"'{card.dataset}' was prepared anew since this run was trained: its content is another one, so "
             "its test cases may have been trained on."
         )
-    return None, note
+    if dataset is not None and (home is None or dataset != home.info.name):
+        return open_prepared(root, dataset, deep=deep), home, note
+    if home is None:
+        raise InputError(
+            note,
+            "Say where prepared data are with --data-root, or name other data with --dataset (external).",
+        )
+    return home, home, ""
 
 
 def check_fit(card: ModelCard, dataset: PreparedDataset) -> None:

@@ -208,7 +208,7 @@ def headline(comparison: Comparison) -> tuple[str, str]:
     if not comparison.shown:
         if all(pair.verdict == "not answerable" for pair in comparison.pairs):
             seeds = count(max(len(pair.by_seed) for pair in comparison.pairs), "seed")
-            return "not answerable", f"with {seeds} an arm; a verdict takes {MIN_SEEDS}"
+            return "not answerable", f"with {seeds} an arm; a verdict needs {MIN_SEEDS}"
         return "no difference shown", f"between {count(len(comparison.arms), 'arm')}"
     reference = comparison.arms[0].name
     best = max(comparison.shown, key=lambda p: (p.first == reference, abs(p.difference.value or 0.0)))
@@ -226,9 +226,14 @@ def sentence(comparison: Comparison) -> str:
             f"{readable_arm(pair.second)} was {pair.verdict} than {readable_arm(pair.first)} by "
             f"{number(abs(pair.difference.value or 0.0))} (95 % CI {interval(pair.difference)})."
         )
-    left = len(comparison.pairs) - len(shown)
-    if left:
+    open_pairs = [pair for pair in comparison.pairs if pair not in shown]
+    unanswered = sum(pair.verdict == "not answerable" for pair in open_pairs)
+    if left := len(open_pairs) - unanswered:
         texts.append(f"For {count(left, 'other pair' if shown else 'pair')} no difference was shown.")
+    if unanswered:
+        texts.append(
+            f"{count(unanswered, 'pair')} cannot be answered: a verdict needs {MIN_SEEDS} seeds an arm."
+        )
     for pair in comparison.pairs if comparison.margin is not None else ():
         names = readable_arm(pair.first), readable_arm(pair.second)
         if pair.answer == "equivalent":

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.escape import plain_cell
-from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
+from gcsam_med.evaluation.context import EvaluationContext, find_data, open_evaluation
 from gcsam_med.evaluation.gallery import grad_cam
 from gcsam_med.evaluation.subgroups import subgroup_columns
 from gcsam_med.metrics.table import METRICS
@@ -28,14 +30,14 @@ from gcsam_med.reading import read_csv
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines
 from gcsam_med.reporting.text import number, plain_value
 from gcsam_med.reporting.write import read_metrics
-from gcsam_med.runs import TrainedModel, network_outputs
+from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_card, network_outputs
 from gcsam_med.view.library import CASES, Evaluation, Library
 from gcsam_med.view.library import METRICS as METRICS_FILE
 from gcsam_med.view.pictures import SIDE, Scene, heat_png, png, small_jpeg
 from gcsam_med.view.server import not_found, page
 
 LOW_DICE, CONFIDENT = 0.5, 0.9
-KEPT = 8  # opened evaluations, each with its model
+KEPT = 8  # opened evaluations, each with its model once that was asked
 HIDDEN = ("case_id", "group_id", "area_unit", "distance_unit", "correct")
 ORDERS = {
     "segmentation": {"": "lowest Dice first", "best": "highest Dice first", "name": "by name"},
@@ -64,9 +66,14 @@ def attention(model: TrainedModel, letterboxed: np.ndarray, called: str) -> np.n
 
 @dataclass(frozen=True)
 class OpenedEvaluation:
-    """An evaluation with its data and model."""
+    """An evaluation with its data; the model is opened when it is asked for the first time."""
 
-    context: EvaluationContext
+    evaluation: Evaluation
+    data_root: Path | None
+    external: str | None  #: Name of the data set, where it is not the run's own.
+    split: str
+    dataset: PreparedDataset
+    card: ModelCard
     task: str
     cases: pd.DataFrame  #: As ``cases.csv``, numbers as numbers.
     rows: np.ndarray  #: Row of the data set of each case.
@@ -74,6 +81,17 @@ class OpenedEvaluation:
     policy: Mapping[str, Any]  #: How it was measured.
     flags: Sequence[tuple[str, ...]]  #: What is wrong with each case.
     subgroups: Mapping[str, np.ndarray]  #: By attribute, one text for each case.
+
+    @cached_property
+    def context(self) -> EvaluationContext:
+        """Data and model."""
+        return open_evaluation(
+            self.evaluation.run,
+            self.split,
+            dataset=self.external,
+            data_root=self.data_root,
+            unfinished=True,
+        )
 
     def label(self, place: int) -> str:
         """Say in a line how a case went."""
@@ -92,9 +110,10 @@ class OpenedEvaluation:
 
     def scene(self, place: int) -> Scene:
         """Ask the network about a case."""
-        row, data = int(self.rows[place]), self.context.dataset
-        geometry, model = data.geometry(row), self.context.model
+        row, data = int(self.rows[place]), self.dataset
+        geometry = data.geometry(row)
         with ASKING:
+            model = self.context.model
             _, probability = next(network_outputs(model, data.images, np.array([row])))
             heat = (
                 probability
@@ -115,7 +134,7 @@ class OpenedEvaluation:
 
     def picture(self, place: int) -> np.ndarray:
         """Return the stored image without its padding: what the network sees."""
-        row, data = int(self.rows[place]), self.context.dataset
+        row, data = int(self.rows[place]), self.dataset
         top, left, bottom, right = data.geometry(row).box
         return np.ascontiguousarray(data.images([row])[0][top:bottom, left:right])
 
@@ -123,7 +142,7 @@ class OpenedEvaluation:
         """Return a thumbnail with the true outline."""
         from PIL import Image
 
-        picture, data = self.picture(place), self.context.dataset
+        picture, data = self.picture(place), self.dataset
         scale = SIDE / max(picture.shape[:2])
         size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
         grown = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
@@ -188,10 +207,12 @@ def open_cases(library: Library, evaluation: Evaluation) -> OpenedEvaluation:
 
 
 def open_newest(library: Library) -> None:
-    """Open the newest evaluation, so that its first visitor does not wait for libraries to load."""
+    """Open the newest evaluation and its model, so that nobody waits for libraries to load."""
     with suppress(GcsamMedError, OSError):
         for evaluation in library.evaluations(pooled=False).values():
-            open_cases(library, evaluation)
+            opened = open_cases(library, evaluation)
+            with ASKING:
+                _ = opened.context
             break
 
 
@@ -200,27 +221,30 @@ def _opened(library: Library, evaluation: Evaluation, stamp: int) -> OpenedEvalu
     del stamp
     again = f"Make it again with: gcsam-med evaluate {evaluation.run}"
     metrics = read_metrics(evaluation.folder / METRICS_FILE, again)
-    context = open_evaluation(
-        evaluation.run,
-        metrics["split"],
-        dataset=metrics["dataset"] if metrics["external"] else None,
-        data_root=library.data_root,
-        unfinished=True,
-    )
-    task = context.model.card.task
+    run = RunFolder.open(evaluation.run)
+    card = load_card(run.model)
+    external = metrics["dataset"] if metrics["external"] else None
+    trained_from = run.config_of(card).data_root
+    dataset, _, _ = find_data(library.data_root or trained_from, trained_from, card, external)
+    task = card.task
     path = evaluation.folder / CASES
     table = read_csv(path, ["case_id", "label"], again, sha256=metrics["cases_sha256"])
     cases = _numbers(table, task, again)
-    manifest = context.dataset.manifest
+    manifest = dataset.manifest
     row_of = {case: row for row, case in enumerate(manifest["case_id"].to_numpy(dtype=str))}
     missing = [case for case in cases["case_id"] if case not in row_of]
     if missing:
         raise InputError(
-            f"{len(missing)} of the evaluated cases are not in '{context.dataset.info.name}' any more.", again
+            f"{len(missing)} of the evaluated cases are not in '{dataset.info.name}' any more.", again
         )
     rows = np.array([row_of[case] for case in cases["case_id"]], dtype=np.int64)
     return OpenedEvaluation(
-        context,
+        evaluation,
+        library.data_root,
+        external,
+        metrics["split"],
+        dataset,
+        card,
         task,
         cases,
         rows,
@@ -301,7 +325,7 @@ class CasesRoom:
             "grid.html.j2",
             room="cases",
             key=key,
-            heading=f"Cases of {opened.context.run.root.resolve().name}",
+            heading=f"Cases of {opened.evaluation.run.resolve().name}",
             choices=self.library.choices(),
             n_all=len(opened.cases),
             cells=[
@@ -323,7 +347,7 @@ class CasesRoom:
         place = self._place(request, opened)
         case = opened.cases.iloc[place]
         name = str(case["case_id"])
-        size = opened.context.model.card.size
+        size = opened.card.size
         return page(
             request,
             "case.html.j2",

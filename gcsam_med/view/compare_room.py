@@ -103,12 +103,12 @@ def _first(arms: dict[str, OpenedEvaluation]) -> OpenedEvaluation:
 
 
 def _alike(one: OpenedEvaluation, other: OpenedEvaluation) -> bool:
-    same_data = one.context.dataset.info.content_sha256 == other.context.dataset.info.content_sha256
+    same_data = one.dataset.info.content_sha256 == other.dataset.info.content_sha256
     return same_data and one.task == other.task and set(one.cases["case_id"]) == set(other.cases["case_id"])
 
 
 def _name(arm: OpenedEvaluation) -> str:
-    return arm.context.run.root.resolve().name
+    return arm.evaluation.run.resolve().name
 
 
 def _values(arms: dict[str, OpenedEvaluation]) -> np.ndarray:
