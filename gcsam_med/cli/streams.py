@@ -30,6 +30,7 @@ def prepare_process() -> None:
     if not any(Path(entry or ".").resolve() == Path(root) for entry in sys.path):
         sys.path.append(root)  # run from its source: found last, so that it hides nothing
     os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ["MPLBACKEND"] = "agg"  # figures are files; matplotlib ends at the name of one it does not know
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY and space < LEAST_ADDRESS_SPACE:
         sys.meta_path.insert(0, _NoRoomForTorch())

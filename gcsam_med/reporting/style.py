@@ -69,10 +69,10 @@ _RC: dict[str, Any] = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw with the common style of all figures within this context."""
-    import matplotlib as mpl
+    """Draw within this context with the style of all figures, whatever the matplotlibrc of the user says."""
+    from matplotlib import style
 
-    with mpl.rc_context(_RC):
+    with style.context(_RC, after_reset=True):
         yield
 
 

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from gcsam_med import __version__
 from gcsam_med.config import settings_sha256
 from gcsam_med.files import write_durably
+from gcsam_med.reporting.style import look, to_png
 from gcsam_med.runs import ModelCard, RunFolder, save_model
 from gcsam_med.training.checkpoint import save_checkpoint
 from gcsam_med.training.process import gathered
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from gcsam_med.training.build import Parts
     from gcsam_med.training.plan import Plan
 
@@ -171,19 +174,22 @@ def write_history(path: Path, rows: Sequence[Row]) -> None:
 
 def draw_curves(path: Path, rows: Sequence[Row], metric: str) -> None:
     """Draw the losses and the validation metric of a history (at least one row) as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    with look():
+        write_durably(path, to_png(_curves(rows, metric), dpi=120))
+
+
+def _curves(rows: Sequence[Row], metric: str) -> Figure:
     from matplotlib.figure import Figure
 
     epochs = [row["epoch"] for row in rows]
     values = [row[f"val_{metric}"] for row in rows]
     figure = Figure(figsize=(9, 3.4))
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.96, wspace=0.22)
     left.plot(epochs, [row["train_loss"] for row in rows], color="#0072B2", label="training")
     left.plot(epochs, [row["val_loss"] for row in rows], color="#D55E00", label="validation")
     left.set(xlabel="epoch", ylabel="loss")
-    left.legend(frameon=False)
+    left.legend()
     right.plot(epochs, values, color="#D55E00")
     best = (min if metric == "loss" else max)(range(len(values)), key=values.__getitem__)
     right.plot(epochs[best], values[best], "o", color="#D55E00")
@@ -191,8 +197,4 @@ def draw_curves(path: Path, rows: Sequence[Row], metric: str) -> None:
         f"best {values[best]:.3f}", (epochs[best], values[best]), xytext=(4, -12), textcoords="offset points"
     )
     right.set(xlabel="epoch", ylabel=f"validation {metric}")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    write_durably(path, buffer.getvalue())
+    return figure
