@@ -14,7 +14,7 @@ import socket
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -146,6 +146,40 @@ def open_to_append(path: Path, *, anew: bool = False) -> BinaryIO:
         file.close()
         raise OSError(errno.EINVAL, "not a plain file")
     return file
+
+
+def write_named(path: Path, data: bytes, ours: Callable[[Path], bool]) -> None:
+    """Write a file where the user asked for it: a link, a folder or a file that is not `ours` stays.
+
+    Raises
+    ------
+    InputError
+        If one of them is in its place.
+    """
+    if path.is_symlink() or path.exists():
+        kind = "a link" if path.is_symlink() else "" if path.is_file() else "no file"
+        if kind or not ours(path):
+            raise InputError(
+                f"{path} is {kind or 'not a file of gcsam-med'}; it was left as it is.",
+                "Remove it, or give another --output.",
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, data)
+
+
+def check_place(target: Path, advice: str) -> Path:
+    """Refuse a link or a file where a folder is to be written; return the absolute path.
+
+    Raises
+    ------
+    InputError
+        If one is there.
+    """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - links are looked at, not followed
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        kind = "a link" if target.is_symlink() else "a file"
+        raise InputError(f"{target} is {kind}, where a folder is to be written; it was left.", advice)
+    return target
 
 
 def make_folder(root: Path, *below: str) -> Path:
@@ -302,7 +336,12 @@ def _holder(descriptor: int) -> str:
 
 @contextmanager
 def replacing(
-    target: Path, ours: Callable[[Path], bool], doing: str, advice: str = _WAIT, *, among_others: bool = False
+    target: Path,
+    ours: Callable[[Path], bool],
+    doing: str,
+    advice: str = _WAIT,
+    *,
+    among_others: Callable[[Path], bool] | None = None,
 ) -> Iterator[Path]:
     """Give an empty folder to write to; what is in it takes the place of `target` at once, if all goes well.
 
@@ -319,10 +358,11 @@ def replacing(
         What is being done, named to another process that wants to write `target`; see `locked`.
     advice : str
         For that process, and for who finds something else in the place of `target`.
-    among_others : bool
-        What to do with a folder that is not `ours`, or cannot be exchanged. False: refuse it. True: leave the
+    among_others : callable, optional
+        What to do with a folder that is not `ours`, or cannot be exchanged. None: refuse it. Else: leave the
         other files as they are, and move the new ones among them; a process that is killed while it moves
-        leaves the rest to the next one.
+        leaves the rest to the next one. It says whether files of the same names in a folder are from here:
+        where they are not, nothing is written.
 
     Yields
     ------
@@ -336,13 +376,11 @@ def replacing(
     EnvironmentFault
         If it cannot be written.
     """
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - links are looked at, not followed
+    target = check_place(target, advice)
     with locked(_sibling(target, "lock"), doing, advice):
         _put_right(target)
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            kind = "a link" if target.is_symlink() else "a file"
-            raise InputError(f"{target} is {kind}, where a folder is to be written; it was left.", advice)
-        if not among_others and not _is_replaceable(target, ours):
+        check_place(target, advice)
+        if among_others is None and not _is_replaceable(target, ours):
             raise InputError(
                 f"{target} is in the way: it holds something else, so it was left as it is.", advice
             )
@@ -350,9 +388,29 @@ def replacing(
         work.mkdir()
         try:
             yield work
+            if among_others is not None:
+                check_among(target, among_others, [path.name for path in work.iterdir()], advice)
             _take_place(work, target, ours, among_others)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def check_among(
+    folder: Path, ours: Callable[[Path], bool], names: Iterable[str], advice: str = _WAIT
+) -> None:
+    """Refuse before anything is computed what `replacing` among others would refuse after it."""
+    if check_place(folder, advice).exists() and not ours(folder):
+        check_free(folder, names)
+
+
+def check_free(folder: Path, names: Iterable[str]) -> None:
+    """Raise `InputError` if a folder holds something under one of these names, which are to be written."""
+    for name in names:
+        if (folder / name).exists() or (folder / name).is_symlink():
+            raise InputError(
+                f"{folder / name} is in the way: it was not written by gcsam-med, so it was left as it is.",
+                "Remove it, or give another --output.",
+            )
 
 
 def recover(target: Path) -> None:
@@ -390,7 +448,12 @@ def _put_right(target: Path) -> None:
     _move_committed(target)
 
 
-def _take_place(work: Path, target: Path, ours: Callable[[Path], bool], among_others: bool) -> None:
+def _take_place(
+    work: Path,
+    target: Path,
+    ours: Callable[[Path], bool],
+    among_others: Callable[[Path], bool] | None,
+) -> None:
     if not target.exists():
         work.replace(target)
     elif among_others and (work.parent == target or Path.cwd().is_relative_to(target.resolve())):

@@ -137,6 +137,15 @@ def read_json(
         return found
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a JSON object that this program wrote, as its seal or schema says."""
+    try:
+        found = parse_json(read_plain(path, MOST_JSON, follow=False))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and not {SEAL, "schema"}.isdisjoint(found)
+
+
 def read_json_or_empty(path: Path, *, most: int = MOST_JSON) -> dict[str, Any]:
     """Read a JSON object that a report can do without; empty where it is missing, damaged or foreign."""
     try:

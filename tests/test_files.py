@@ -80,7 +80,8 @@ def names(folder: Path) -> set[str]:
 
 
 def replace(target: Path, content: str, *, among_others: bool = False) -> None:
-    with replacing(target, is_ours, f"writing {target}", among_others=among_others) as work:
+    others = (lambda _: True) if among_others else None
+    with replacing(target, is_ours, f"writing {target}", among_others=others) as work:
         (work / "content").write_text(content)
 
 
@@ -181,7 +182,7 @@ def test_a_kill_before_any_change_leaves_one_whole_version(tmp_path: Path, other
     """
 
     def write(content: str) -> None:
-        with replacing(target, is_ours, "writing", among_others=others) as work:
+        with replacing(target, is_ours, "writing", among_others=(lambda _: True) if others else None) as work:
             (work / "content").write_text(content)
             (work / MARK).write_text(content)
 

@@ -15,6 +15,7 @@ from gcsam_med.cli.from_model import ConfigFile, Given, Output, Sets, from_model
 from gcsam_med.cli.prepare import as_one_set
 from gcsam_med.config import CompareOptions, MakeOptions, PlanOptions, RunConfig, load_config
 from gcsam_med.errors import InputError
+from gcsam_med.files import make_folder
 
 if TYPE_CHECKING:
     from gcsam_med.compare.execute import Failure
@@ -322,13 +323,15 @@ def plan_command(
     from gcsam_med.compare.planning import plan_size
     from gcsam_med.metrics.table import METRICS
     from gcsam_med.reporting.text import count, number
-    from gcsam_med.reporting.write import plain, write_study_sizes
+    from gcsam_med.reporting.write import check_report_folder, plain, write_study_sizes
 
+    folder = output or pilot[0] / "plan"
+    check_report_folder(folder, "plan.json")
     found = plan_size(pilot, options)
     task = "segmentation" if found.metric == "dice" else "classification"
     name = METRICS[task][found.metric].title
     unit = "patient" if found.group_kind == "patient" else "group"
-    files = write_study_sizes(found, name, unit, output or pilot[0] / "plan")
+    files = write_study_sizes(found, name, unit, folder)
 
     def needed(n: int | None) -> str:
         return "not reachable: add seeds" if n is None else f"{n:,}"
@@ -407,7 +410,7 @@ def _print_slurm(plan: StudyPlan, sharpness: bool) -> None:
     from gcsam_med.compare.execute import save_plan, slurm_script
 
     save_plan(plan)
-    (plan.folder / "logs").mkdir(exist_ok=True)
+    make_folder(plan.folder, "logs")
     script = slurm_script(plan, sharpness=sharpness)
     console.say(f"The plan is in {plan.folder}; the script follows on stdout.")
     console.result({"script": script}, "")

@@ -70,15 +70,14 @@ def sharpness_command(
     ] = None,
 ) -> None:
     """Measure how sharp the minimum is: Hessian eigenvalues and trace, worst loss within rho, landscape."""
-    from gcsam_med.evaluation.flatness import measure_sharpness, write_sharpness
+    from gcsam_med.evaluation.flatness import check_sharpness_folder, measure_sharpness, write_sharpness
     from gcsam_med.runs import RunFolder
 
     roots = [find_run(run) for run in runs] if runs else [find_run(None)]
+    folders = [output / root.resolve().name if output else RunFolder(root).sharpness for root in roots]
+    for folder in folders:
+        check_sharpness_folder(folder)
     found = [measure_sharpness(root, options, track=console.track) for root in roots]
-    folders = [
-        output / content["run"] if output else RunFolder(root).sharpness
-        for root, content in zip(roots, found, strict=True)
-    ]
     for folder, content in zip(folders, found, strict=True):
         write_sharpness(folder, content, found if folder == folders[0] else ())
     _show_sharpness(found)

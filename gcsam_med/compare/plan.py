@@ -15,8 +15,8 @@ from gcsam_med.config import CompareOptions, RunConfig, load_config
 from gcsam_med.datasets.prepared import PreparedDataset, open_prepared
 from gcsam_med.errors import InputError, unknown_name
 from gcsam_med.fields import Name, check_name
-from gcsam_med.files import write_json
-from gcsam_med.reading import read_json, read_json_or_empty
+from gcsam_med.files import check_free, check_place, make_folder, write_json
+from gcsam_med.reading import is_ours, read_json, read_json_or_empty
 from gcsam_med.reporting.comparison import Tuning
 from gcsam_med.runs import RunFolder
 from gcsam_med.training import make_plan
@@ -70,6 +70,9 @@ class StudyPlan:
         InputError
             If it names another margin than before, and there are results.
         """
+        check_place(self.folder, "Give another --output.")
+        if not is_ours(self.folder / PLAN_FILE):
+            check_free(self.folder, [PLAN_FILE])
         before = read_json_or_empty(self.folder / PLAN_FILE)
         known = [run for run in self.runs if self.folder_of(run).evaluation(self.split).exists()]
         if before and before.get("margin") != self.margin and known:
@@ -90,7 +93,7 @@ class StudyPlan:
                 for run in self.runs
             ],
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, "runs")
         write_json(self.folder / PLAN_FILE, content, indent=1)
 
 

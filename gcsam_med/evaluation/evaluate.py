@@ -96,8 +96,9 @@ def evaluate(
         name = _folder_name(context.dataset.info.name, context.part, context.external)
         folder = make_folder(RunFolder(Path(run)).root, "evaluation") / name
     else:
-        folder = Path(output).resolve()
-    with report_folder(folder, f"evaluating {run} on {context.split} in {folder}") as fresh:
+        folder = Path(output)
+    doing = f"evaluating {run} on {context.split} in {folder}"
+    with report_folder(folder, "metrics.json", doing, own=output is None) as fresh:
         report = _evaluated(context, options, track)
         write_report(report, fresh, pdf=options.pdf, language=options.lang)
     return report

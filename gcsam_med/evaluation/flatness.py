@@ -15,9 +15,9 @@ from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
 from gcsam_med.evaluation.context import EvaluationContext, open_evaluation
 from gcsam_med.fields import chosen
-from gcsam_med.files import json_bytes, replacing
+from gcsam_med.files import check_among, json_bytes, replacing
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import faults, read_json, validate
+from gcsam_med.reading import faults, is_ours, read_json, validate
 from gcsam_med.reporting.figures import loss_lines, loss_surface
 from gcsam_med.reporting.style import look, to_png
 from gcsam_med.reporting.write import plain
@@ -113,17 +113,26 @@ def read_sharpness(run: RunFolder, weights_sha256: str) -> dict[str, Any]:
     return content if content["weights_sha256"] == weights_sha256 else {}
 
 
+_NAMES = (SHARPNESS_JSON, "line.png", "surface.png", "comparison.png")
+
+
+def check_sharpness_folder(folder: Path) -> None:
+    """Raise `InputError` where `write_sharpness` could not write."""
+    check_among(folder, _is_sharpness, _NAMES)
+
+
+def _is_sharpness(folder: Path) -> bool:
+    return is_ours(folder / SHARPNESS_JSON)
+
+
 def write_sharpness(folder: Path, content: dict[str, Any], all_runs: Sequence[dict[str, Any]] = ()) -> None:
     """Write ``sharpness.json`` and pictures; one of `all_runs` too, where there are several."""
-    names = {SHARPNESS_JSON, "line.png", "surface.png", "comparison.png"}
-    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def ours(there: Path) -> bool:
+        return _is_sharpness(there) and {path.name for path in there.iterdir()} <= {*_NAMES}
+
     with (
-        replacing(
-            folder,
-            lambda there: {path.name for path in there.iterdir()} <= names,
-            f"writing {folder}",
-            among_others=True,
-        ) as fresh,
+        replacing(folder, ours, f"writing {folder}", among_others=_is_sharpness) as fresh,
         look(),
     ):
         (fresh / SHARPNESS_JSON).write_bytes(json_bytes(content, indent=1))

@@ -22,7 +22,15 @@ from gcsam_med.config import Frames, PathLike, PredictOptions
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import EnvironmentFault, Fault, InputError
 from gcsam_med.fields import chosen
-from gcsam_med.files import append_line, locked, make_folder, replacing, write_durably, write_json
+from gcsam_med.files import (
+    append_line,
+    check_among,
+    locked,
+    make_folder,
+    replacing,
+    write_durably,
+    write_json,
+)
 from gcsam_med.images import ImageFault, read_bytes
 from gcsam_med.inference.dicom import dicom_output
 from gcsam_med.inference.ensemble import Ensemble
@@ -37,7 +45,7 @@ from gcsam_med.inference.results import (
 )
 from gcsam_med.pools import ahead
 from gcsam_med.progress import Track, silent
-from gcsam_med.reading import open_image, read_json_lines, validate
+from gcsam_med.reading import is_ours, open_image, read_json_lines, validate
 from gcsam_med.reporting.page import predictions_html, rows_shown, thumbnail
 from gcsam_med.reporting.tables import to_csv
 
@@ -113,6 +121,7 @@ def predict(
     model = load(*several(runs), options=options)
     settings = _settings(model, options)
     try:
+        _check_output(output)
         with locked(output / ".lock", f"predicting into {output}"):
             if model.card.task == "segmentation":
                 for name in (MASKS, *([OVERLAYS] if options.overlays else [])):
@@ -131,7 +140,7 @@ def predict(
             rows = [row for item in found.items for row in journal.done[item.key]]
             page = _page(output, rows, settings, found.items, model.ensemble, options.frames)
             doing = f"writing the tables of {output}"
-            with replacing(output.resolve(), lambda _: False, doing, among_others=True) as fresh:
+            with replacing(output, lambda _: False, doing, among_others=lambda _: True) as fresh:
                 _write_tables(fresh, rows, settings)
                 write_durably(fresh / PAGE, page.encode())
     except OSError as error:
@@ -142,6 +151,17 @@ def predict(
         Fault(row["input"], *str(row["reason"]).split(": ", 1)) for row in rows if row["status"] == "failed"
     )
     return Predicted(output, rows, faults, found.renamed, resumed, model.threshold, model.threshold_from)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a folder that holds others' files under the names of ours: masks of the truth, for one."""
+
+    def ours(there: Path) -> bool:
+        return bool(read_json_lines(there / JOURNAL, _Settings)) or is_ours(there / SETTINGS)
+
+    folders = (MASKS, OVERLAYS, "dicom_seg", "dicom_sr")
+    filled = [name for name in folders if any((output / name).glob("[!.]*"))]
+    check_among(output, ours, [*filled, JOURNAL, PREDICTIONS, SETTINGS, PAGE], "Give another --output.")
 
 
 def several(paths: PathLike | Sequence[PathLike]) -> Sequence[PathLike]:

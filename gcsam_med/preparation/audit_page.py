@@ -10,6 +10,7 @@ import numpy as np
 
 from gcsam_med.datasets.prepared import IMAGES, MASKS, DatasetInfo, PlaneReader, PlaneWriter
 from gcsam_med.errors import Fault
+from gcsam_med.files import write_durably
 from gcsam_med.images import ImageFault, decode_frames
 from gcsam_med.preparation.scan import THUMB, read_inside, thumbnail
 from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
@@ -43,7 +44,7 @@ def write_audit_page(folder: Path, info: DatasetInfo, audit: Mapping[str, Any]) 
     }
     page = folder / PAGE
     context = {"info": info, "audit": {**audit, "duplicates": duplicates}, "pictures": pictures}
-    page.write_text(render("audit.html.j2", context), encoding="utf-8")
+    write_durably(page, render("audit.html.j2", context).encode())
     return page
 
 
@@ -54,7 +55,7 @@ def write_overlap_page(
     left, right = (_lookers(folder)[0] for folder in folders)
     pictures = list(_pairs(overlap["pairs"], left, right))
     context = {"names": names, "overlap": overlap, "pictures": pictures}
-    page.write_text(render("overlap.html.j2", context), encoding="utf-8")
+    write_durably(page, render("overlap.html.j2", context).encode())
 
 
 def _lookers(folder: Path) -> tuple[Look, Look]:

@@ -140,7 +140,7 @@ def merge(
     names = sorted(set(names))
     target = prepared_root(root, options.name or "-and-".join(names))
     recover(target)
-    datasets = [open_prepared(root, check_name(name, "a prepared data set")) for name in names]
+    datasets = [open_prepared(root, check_name(name, "a prepared data set"), deep=True) for name in names]
     if target.name in names:
         raise InputError(f"'{target.name}' is one of the sets to be merged.", "Give another --name.")
     recorded = {

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from gcsam_med.datasets.prepared import PlaneReader, PreparedDataset
-from gcsam_med.files import write_json
+from gcsam_med.files import check_among, replacing, write_json
 from gcsam_med.preparation.audit_page import write_overlap_page
 from gcsam_med.preparation.duplicates import Pair, find_overlap
 from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
 from gcsam_med.progress import Track, silent
+from gcsam_med.reading import is_ours
 
 
 def overlap(
@@ -21,6 +22,12 @@ def overlap(
     Returns the content of the JSON file (``summary`` and ``pairs``, each with case ids, labels, splits, kind
     and agreement) and the two paths.
     """
+    names = [f"overlap-{other.info.name}{suffix}" for suffix in (".json", ".html")]
+
+    def known(there: Path) -> bool:
+        return is_ours(there / names[0])
+
+    check_among(output, known, names)
     both = [read_fingerprints(d.root / FINGERPRINTS) for d in (dataset, other)]
     ids, pixels, prints = zip(*both, strict=True)
     search = find_overlap(
@@ -49,13 +56,12 @@ def overlap(
         },
         "pairs": pairs,
     }
-    output.mkdir(parents=True, exist_ok=True)
-    stem = output / f"overlap-{other.info.name}"
-    data, page = stem.with_suffix(".json"), stem.with_suffix(".html")
-    write_json(data, result)
-    names = dataset.info.title or dataset.info.name, other.info.title or other.info.name
-    write_overlap_page(page, names, (dataset.root, other.root), result)
-    return result, [data, page]
+    titles = dataset.info.title or dataset.info.name, other.info.title or other.info.name
+    doing = f"writing the overlap in {output}"
+    with replacing(output, lambda _: False, doing, among_others=known) as fresh:
+        write_json(fresh / names[0], result)
+        write_overlap_page(fresh / names[1], titles, (dataset.root, other.root), result)
+    return result, [output / name for name in names]
 
 
 def _record(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,13 @@ import numpy as np
 from gcsam_med.datasets.prepared import PreparedDataset, Split
 from gcsam_med.datasets.selection import select_cases
 from gcsam_med.errors import InputError
+from gcsam_med.files import write_named
+from gcsam_med.reading import open_image, open_plain
 from gcsam_med.reporting.drawing import TRUTH, draw_outlines, to_rgb
 
 MIN_TILE = 160  # pixels; smaller images are enlarged so that one can see something
 GAP = 4
+MARK = ("Software", "gcsam-med preview")  # text in the PNG, by which a later one knows it
 
 
 def preview(
@@ -31,6 +36,7 @@ def preview(
     """
     import torch
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from gcsam_med.transforms.augmentation import training_transform
     from gcsam_med.transforms.preprocessing import Preprocessing
@@ -60,9 +66,17 @@ def preview(
             tiles.append(_tile(shown, None if moved is None else moved[0, 0].numpy()))
         lines.append(_joined(tiles, axis=1))
     sheet = _joined(lines, axis=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    data, mark = io.BytesIO(), PngInfo()
+    mark.add_text(*MARK)
+    Image.fromarray(sheet).save(data, format="PNG", pnginfo=mark)
+    write_named(path, data.getvalue(), lambda there: there.parent == dataset.root or _is_preview(there))
     return path
+
+
+def _is_preview(path: Path) -> bool:
+    with suppress(OSError, ValueError), open_plain(path) as file:
+        return open_image(file).info.get(MARK[0]) == MARK[1]
+    return False
 
 
 def _tile(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

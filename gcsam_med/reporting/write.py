@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from gcsam_med.config import Language, SplitName
 from gcsam_med.errors import EnvironmentFault, MissingExtra
 from gcsam_med.fields import Name
-from gcsam_med.files import json_bytes, replacing, sealed, write_durably
+from gcsam_med.files import check_among, json_bytes, make_folder, replacing, sealed, write_durably
 from gcsam_med.metrics.intervals import Estimate
-from gcsam_med.reading import faults, read_json, validate
+from gcsam_med.reading import faults, is_ours, read_json, validate
 from gcsam_med.reporting.comparison import CentreStudy, Comparison, StudySizes
 from gcsam_med.reporting.figures import draw_all
 from gcsam_med.reporting.figures_comparison import draw_centres, draw_comparison, draw_study_sizes
@@ -65,7 +65,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, language: Language
         "comparison.csv": _comparison_csv(comparison).encode(),
         **_pictures(drawn),
     }
-    with report_folder(folder.resolve(), f"writing the comparison in {folder}") as fresh:
+    with report_folder(folder, "comparison.json", f"writing the comparison in {folder}") as fresh:
         _write_files(fresh, content, "The comparison")
     return [folder / name for name in content]
 
@@ -73,14 +73,14 @@ def write_comparison(comparison: Comparison, folder: Path, *, language: Language
 def write_centres(study: CentreStudy, folder: Path, *, language: Language = "en") -> list[Path]:
     """Write ``comparison.html`` and ``.json`` over all centres, and ``centres/NAME/`` for each."""
     for centre, found in study.by_centre.items():
-        write_comparison(found, folder / "centres" / centre, language=language)
+        write_comparison(found, make_folder(folder, "centres") / centre, language=language)
     drawn = draw_centres(study)
     content = {
         "comparison.html": centres_html(study, drawn).encode(),
         "comparison.json": json_bytes(centres_json(study)),
         **_pictures(drawn),
     }
-    with report_folder(folder.resolve(), f"writing the comparison in {folder}") as fresh:
+    with report_folder(folder, "comparison.json", f"writing the comparison in {folder}") as fresh:
         _write_files(fresh, content, "The comparison")
     return [folder / name for name in content]
 
@@ -95,10 +95,14 @@ def centres_json(study: CentreStudy) -> dict[str, Any]:
 def write_study_sizes(sizes: StudySizes, metric: str, unit: str, folder: Path) -> list[Path]:
     """Write ``power.svg``, ``power.png`` and ``plan.json``; `metric` and `unit` are words for people."""
     drawn = draw_study_sizes(sizes, metric, unit)
-    content = {"power.svg": drawn.svg.encode(), "power.png": drawn.png}
-    return _write_files(
-        folder, content | {"plan.json": json_bytes({"schema": SCHEMA, **plain(sizes)})}, "The plan"
-    )
+    content = {
+        "power.svg": drawn.svg.encode(),
+        "power.png": drawn.png,
+        "plan.json": json_bytes({"schema": SCHEMA, **plain(sizes)}),
+    }
+    with report_folder(folder, "plan.json", f"writing the plan in {folder}") as fresh:
+        _write_files(fresh, content, "The plan")
+    return [folder / name for name in content]
 
 
 def _pictures(drawn: Iterable[Drawn]) -> dict[str, bytes]:
@@ -122,22 +126,44 @@ def _write_files(folder: Path, content: Mapping[str, bytes], what: str) -> list[
     return paths
 
 
-_REPORT = {"report.html", "report.pdf", "metrics.json", "cases.csv", "figures", "tables"}
-_COMPARISON = {"comparison.html", "comparison.json", "comparison.csv", "figures"}
+_FILES = {
+    "metrics.json": {"report.html", "report.pdf", "metrics.json", "cases.csv", "figures", "tables"},
+    "comparison.json": {"comparison.html", "comparison.json", "comparison.csv", "figures"},
+    "plan.json": {"power.svg", "power.png", "plan.json"},
+}
+"""What a report, a comparison and a plan consist of, by the file that tells that they are from here."""
 
 
-def report_folder(folder: Path, doing: str) -> AbstractContextManager[Path]:
-    """Give a folder to write a report or a comparison to, which takes the place of `folder`; see `replacing`.
+def report_folder(folder: Path, kind: str, doing: str, *, own: bool = False) -> AbstractContextManager[Path]:
+    """Give a folder for a report, a comparison or a plan, which takes the place of `folder`; see `replacing`.
 
-    Where `folder` holds other files as well, they stay.
+    `kind` is a key of `_FILES`. Where `folder` holds other files as well, they stay; files of the same names
+    that are not from here are refused, but if the folder is our `own`: one of a run.
     """
 
     def ours(there: Path) -> bool:
         names = {path.name for path in there.iterdir()}
-        return names <= _REPORT or names <= _COMPARISON
+        return known(there) and any(names <= files for files in _FILES.values())
 
-    advice = "Wait for it, or give another folder with --output."
-    return replacing(folder, ours, doing, advice, among_others=True)
+    def known(there: Path) -> bool:
+        return own or _is_known(there)
+
+    if not own:
+        check_report_folder(folder, kind)
+    return replacing(folder, ours, doing, _ELSEWHERE, among_others=known)
+
+
+def check_report_folder(folder: Path, kind: str) -> None:
+    """Raise `InputError` where `report_folder` would be refused, before anything is computed."""
+    check_among(folder, _is_known, sorted(_FILES[kind]), _ELSEWHERE)
+
+
+_ELSEWHERE = "Wait for it, or give another folder with --output."
+
+
+def _is_known(folder: Path) -> bool:
+    # A study's folder is known by its plan.
+    return any(is_ours(folder / name) for name in (*_FILES, "study.json"))
 
 
 def check_pdf() -> None:

@@ -15,7 +15,15 @@ from gcsam_med.config import PathLike, RunConfig, changed_settings, dump_config,
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError, out_of_memory
-from gcsam_med.files import is_leftover, locked, make_folder, remove_leftovers, write_durably, write_json
+from gcsam_med.files import (
+    check_place,
+    is_leftover,
+    locked,
+    make_folder,
+    remove_leftovers,
+    write_durably,
+    write_json,
+)
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_card, load_model
 from gcsam_med.runs.calibration import load_calibration
@@ -384,6 +392,7 @@ def _new_folder(plan: Plan, output: Path | None, *, again: bool) -> Path:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         run = RunFolder(folder)
         if not run.config_file.is_file():
+            check_place(folder, "Choose another --output.")
             if folder.is_dir() and not all(_before_a_run(p, run) for p in folder.iterdir()):
                 raise InputError(f"{folder} is not empty and not a run.", "Choose another --output.")
             return folder

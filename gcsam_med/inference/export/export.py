@@ -13,6 +13,7 @@ from gcsam_med.inference.export.bundle import write_bundle
 from gcsam_med.inference.export.exported_run import DESCRIPTION, ExportedRun, describe, open_exported_run
 from gcsam_med.inference.export.graphs import ONNX, PROGRAM, write_onnx, write_program, write_weights
 from gcsam_med.inference.export.model_card import model_card
+from gcsam_med.reading import read_json_or_empty
 from gcsam_med.runs.model import WEIGHTS
 
 README = "README.md"
@@ -139,7 +140,7 @@ def export_run(
 
 
 def _is_export(folder: Path) -> bool:
-    return (folder / DESCRIPTION).is_file()
+    return str(read_json_or_empty(folder / DESCRIPTION).get("tool", "")).startswith("gcsam-med ")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
