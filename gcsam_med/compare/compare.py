@@ -123,17 +123,18 @@ def compare_study(plan: StudyPlan, options: CompareOptions) -> Comparison:
             "Leave --margin out: the plan has it.",
         )
     centre = plan.centres[0] if plan.centres else None
-    found = _compared(finished_of_plan(plan, centre), options, plan)
-    missing = missing_runs(plan)
-    if not missing:
-        return found
-    notice = Notice(
-        "missing-runs",
-        f"{len(missing)} of {len(plan.runs)} runs missing",
-        f"The study is not finished; these runs are not there: {', '.join(missing)}.",
-        stamp=True,
-    )
-    return replace(found, notices=(notice, *found.notices))
+    damaged: dict[str, str] = {}
+    found = _compared(finished_of_plan(plan, centre, damaged), options, plan)
+    missing, notices = missing_runs(plan), []
+    if missing:
+        said = f"The study is not finished; these runs are not there: {', '.join(missing)}."
+        title = f"{len(missing)} of {len(plan.runs)} runs missing"
+        notices.append(Notice("missing-runs", title, said, stamp=True))
+    if damaged:
+        said = "These runs were left out: " + " ".join(f"{name}: {why}" for name, why in damaged.items())
+        title = f"{len(damaged)} of {len(plan.runs)} runs damaged"
+        notices.append(Notice("damaged-runs", title, said, stamp=True))
+    return replace(found, notices=(*notices, *found.notices))
 
 
 def compare_centres(plan: StudyPlan, options: CompareOptions) -> CentreStudy:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gcsam_med.compare.plan import PlannedRun, StudyPlan, chosen_run, read_study_plan
-from gcsam_med.config import SharpnessOptions, changed_settings, load_config
+from gcsam_med.config import RunConfig, SharpnessOptions, changed_settings
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
@@ -32,7 +32,7 @@ from gcsam_med.training import Callback, resume, train
 from gcsam_med.training.process import StopSignals
 
 Tell = Callable[[str], None]
-State = Literal["to do", "unfinished", "trained", "evaluated"]
+State = Literal["to do", "unfinished", "damaged", "trained", "evaluated"]
 
 # Enough for the two metrics of the comparison, and for one line of the landscape.
 SHARPNESS = SharpnessOptions(cases=32, eigenvalues=1, trace_samples=10, line_points=21, surface_points=0)
@@ -48,7 +48,7 @@ _END_WITH_PARENT = (
 
 
 def state_of(plan: StudyPlan, run: PlannedRun) -> State:
-    """Say how far a run is.
+    """Say how far a run is; ``"damaged"`` where its settings cannot be read.
 
     Raises
     ------
@@ -58,7 +58,11 @@ def state_of(plan: StudyPlan, run: PlannedRun) -> State:
     folder = plan.folder_of(run)
     if not folder.config_file.is_file():
         return "to do"
-    _check_settings(folder, run)
+    try:
+        before = folder.config()
+    except GcsamMedError:
+        return "damaged"
+    _check_settings(folder, before, run)
     if not folder.result_file.is_file():
         return "unfinished"
     return "evaluated" if is_evaluated(folder, plan.split) else "trained"
@@ -110,7 +114,7 @@ def finish_run(
     if state == "to do":
         config = run.config.model_copy(update={"device": device})
         train(config, folder.root, callback)
-    elif state == "unfinished":
+    elif state in ("unfinished", "damaged"):  # the latter says what is wrong
         resume(folder.root, callback, device=device, data_root=run.config.data_root)
     where: dict[str, Any] = {"data_root": run.config.data_root, "device": device}
     if not is_evaluated(folder, plan.split):
@@ -143,8 +147,8 @@ def _weights(run: RunFolder) -> Any:
     return read_json_or_empty(run.model / "model.json").get("weights_sha256")
 
 
-def _check_settings(folder: RunFolder, run: PlannedRun) -> None:
-    changed = changed_settings(load_config(folder.config_file, {}), run.config)
+def _check_settings(folder: RunFolder, config: RunConfig, run: PlannedRun) -> None:
+    changed = changed_settings(config, run.config)
     differing = [text for name, text in changed.items() if getattr(run.config, name) != "auto"]
     if differing:
         raise InputError(

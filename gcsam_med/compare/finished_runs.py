@@ -12,7 +12,7 @@ import pandas as pd
 
 from gcsam_med.compare.plan import StudyPlan
 from gcsam_med.config import MACHINE_FIELDS, RunConfig
-from gcsam_med.errors import InputError
+from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.escape import plain_cell
 from gcsam_med.evaluation.flatness import read_sharpness
 from gcsam_med.metrics.table import main_metric
@@ -60,13 +60,27 @@ class FinishedRun:
         return self.config.seed, self.config.fold
 
 
-def finished_of_plan(plan: StudyPlan, leave_out: str | None = None) -> list[FinishedRun]:
-    """Read the finished runs of a study that leave out this centre, or none, in the order of its arms."""
+def finished_of_plan(
+    plan: StudyPlan, leave_out: str | None = None, damaged: dict[str, str] | None = None
+) -> list[FinishedRun]:
+    """Read the finished runs of a study that leave out this centre, or none, in the order of its arms.
+
+    Where `damaged` is given, a run that cannot be read is entered there, with what is wrong, and left out.
+    """
     from gcsam_med.compare.execute import state_of
 
     own = [run for run in plan.runs if run.config.leave_out == leave_out]
     runs = [run for run in own if state_of(plan, run) == "evaluated"]
-    found = [_read(plan.folder_of(run), run.arm, plan.split) for run in runs]
+    found = []
+    for run in runs:
+        try:
+            found.append(_read(plan.folder_of(run), run.arm, plan.split))
+        except GcsamMedError as error:
+            if damaged is None:
+                raise
+            damaged[run.name] = error.message
+    if damaged and not found:
+        raise InputError(next(iter(damaged.values())), "Make it again with: gcsam-med evaluate RUN")
     order = {arm: i for i, arm in enumerate(plan.arms)}
     found.sort(key=lambda e: (e.model, order[e.arm], e.config.seed, e.config.fold or 0))
     return comparable(found)

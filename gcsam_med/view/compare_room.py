@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gcsam_med.errors import InputError
+from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.reporting.text import number
 from gcsam_med.view.cases_room import KEPT, OpenedEvaluation, neighbours, open_cases
 from gcsam_med.view.library import Library
@@ -30,7 +30,7 @@ class CompareRoom:
 
     def grid(self, request: Request) -> Response:
         """Show the cases that all chosen runs were evaluated on."""
-        arms = self._arms(request)
+        arms, damaged = self._arms(request)
         values = _values(arms)
         return page(
             request,
@@ -47,11 +47,12 @@ class CompareRoom:
                 for place in _order(values, request.query_params.get("sort", ""))
             ],
             queried=self._queried(request, arms),
+            damaged=damaged,
         )
 
     def case(self, request: Request) -> Response:
         """Show one case, a stage an arm."""
-        arms = self._arms(request)
+        arms, _ = self._arms(request)
         place: int = request.path_params["place"]
         if not 0 <= place < len(_first(arms).cases):
             raise not_found("case")
@@ -71,13 +72,23 @@ class CompareRoom:
             queried=self._queried(request, arms),
         )
 
-    def _arms(self, request: Request) -> dict[str, OpenedEvaluation]:
-        """Open the chosen evaluations, by id; by default the most that ask one question."""
+    def _arms(self, request: Request) -> tuple[dict[str, OpenedEvaluation], dict[str, str]]:
+        """Open the chosen evaluations, by id; by default the most that ask one question.
+
+        Also return what is wrong with each run that cannot be opened, by name.
+        """
         known = self.library.evaluations(pooled=False)
         if not known:
             raise InputError("No run here is evaluated yet.", "Evaluate two with: gcsam-med evaluate RUN")
         wanted = [key for key in request.query_params.getlist("run") if key in known][:KEPT]
-        opened = {key: open_cases(self.library, known[key]) for key in wanted or list(known)[:KEPT]}
+        opened, damaged = {}, {}
+        for key in wanted or list(known)[:KEPT]:
+            try:
+                opened[key] = open_cases(self.library, known[key])
+            except GcsamMedError as error:
+                damaged[known[key].run.resolve().name] = f"{error.message} {error.advice}"
+        if not opened:
+            raise InputError(" ".join(damaged.values()))
         groups: list[dict[str, OpenedEvaluation]] = []
         for key, arm in opened.items():
             own = next((group for group in groups if _alike(_first(group), arm)), None)
@@ -91,7 +102,7 @@ class CompareRoom:
                 f"{names} were evaluated on other cases, or for another task.",
                 "Choose runs of the same data and task.",
             )
-        return max(groups, key=len)
+        return max(groups, key=len), damaged
 
     def _queried(self, request: Request, arms: dict[str, OpenedEvaluation]) -> str:
         sort = request.query_params.get("sort", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pandas as pd
 import pytest
 
 from gcsam_med.cli import run
+from gcsam_med.compare import compare_study
 from gcsam_med.compare.execute import _END_WITH_PARENT, run_in_processes, slurm_script
 from gcsam_med.compare.plan import StudyPlan, read_study_plan
+from gcsam_med.config import CompareOptions
 from gcsam_med.errors import InputError
 from tests.builders import make_prepared
 
@@ -247,6 +250,19 @@ def test_ray_makes_the_runs(study):
     finally:
         ray.shutdown()
     assert (folder / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("file", ["evaluation/test/cases.csv", "result.json", "config.yaml"])
+def test_a_damaged_run_does_not_stop_the_others(study, tmp_path, file):
+    """Oracle: the other runs are compared, and a stamped warning names the one that was left out."""
+    folder = Path(shutil.copytree(study, tmp_path / "study"))
+    plan = read_study_plan(folder)
+    damaged = plan.runs[-1].name
+    (folder / "runs" / damaged / file).write_text("{")
+    found = compare_study(plan, CompareOptions(resamples=100))
+    assert {run for arm in found.arms for run in arm.runs} == {run.name for run in plan.runs[:-1]}
+    assert found.notices[0].stamp
+    assert damaged in found.notices[0].text
 
 
 @pytest.mark.parametrize(

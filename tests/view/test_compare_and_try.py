@@ -60,6 +60,21 @@ def test_arms_stand_side_by_side_the_largest_difference_first(page):
     assert "another task" in refused.text
 
 
+def test_a_damaged_run_is_named_and_the_others_shown(runs, tmp_path):
+    """Oracle: a changed table of one run; the page names it, and has every case of the other."""
+    for name in ("one", "two"):
+        shutil.copytree(runs / "masks", tmp_path / name)
+    cases = tmp_path / "two/evaluation/test/cases.csv"
+    cases.write_text(cases.read_text().replace("0.", "0.1", 1))
+    answer = opened(tmp_path).get("/compare")
+    assert answer.status_code == 200
+    assert re.search("two is left out: .*cases.csv.*was changed since it was written", answer.text)
+    n = len(pd.read_csv(tmp_path / "one/evaluation/test/cases.csv"))
+    assert len(re.findall(r'<span class="name">', answer.text)) == n
+    cases.with_name("metrics.json").write_text("{")
+    assert "two is left out" in opened(tmp_path).get("/compare").text
+
+
 @pytest.mark.parametrize("run", ["masks", "calls"])
 def test_an_image_is_tried_and_nothing_is_written(runs, tmp_path, run):
     """Oracle: `gcsam_med.load` on the same file; the folder's files before and after."""
