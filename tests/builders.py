@@ -27,13 +27,18 @@ from gcsam_med.datasets.prepared import (
     MASKS,
     ORIGINAL_MASKS,
     DatasetInfo,
+    PlaneWriter,
     PreparedDataset,
     prepared_root,
     with_fingerprint,
 )
+from gcsam_med.preparation.store import FINGERPRINTS, HASHES, THUMBS
 from gcsam_med.reporting.report import Report
 from gcsam_med.runs import ModelCard, RunFolder, save_model
 from gcsam_med.transforms.letterbox import Letterbox
+
+SHARED = 3
+"""Row of all sets `with_fingerprints` that holds one picture."""
 
 
 def picture(label: str, height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +151,22 @@ def reseal(folder: Path, **changes: Any) -> PreparedDataset:
     info = with_fingerprint(folder, DatasetInfo.model_validate(content))
     (folder / INFO).write_text(info.model_dump_json(by_alias=True, indent=2), encoding="utf-8")
     return PreparedDataset(folder)
+
+
+def with_fingerprints(dataset: PreparedDataset, seed: int) -> PreparedDataset:
+    """Add what `prepare` keeps to find pictures again: hashes, far from each other, and thumbnails."""
+    rng = np.random.default_rng(seed)
+    n = len(dataset)
+    table = pd.DataFrame({"case_id": dataset.manifest["case_id"]})
+    table["pixel_sha256"] = [hashlib.sha256(f"{seed} {i}".encode()).hexdigest() for i in range(n)]
+    table.loc[SHARED, "pixel_sha256"] = "shared"
+    for column in HASHES:
+        table[column] = [f"{int(x):016x}" for x in rng.integers(0, 2**63, n)]
+    table.to_csv(dataset.root / FINGERPRINTS, index=False)
+    with PlaneWriter(dataset.root / THUMBS, (128, 128)) as thumbs:
+        for _ in range(n):
+            thumbs.append(np.zeros((128, 128), dtype=np.uint8))
+    return dataset
 
 
 def make_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,11 @@ def _pilot(runs: list[FinishedRun], options: PlanOptions) -> _Pilot:
         basis = f"{names[-1]} minus {names[0]}, {basis}"
     else:
         parts, basis = _of_one(paired, one, options.correlation)
+    if not 0 < parts.groups + parts.seeds + parts.rest < math.inf:
+        raise InputError(
+            "The pilot's result is the same for every group and seed, so it does not tell how others vary.",
+            "Give a pilot that was trained longer, or has more cases.",
+        )
     kind = str(runs[0].metrics["group_kind"])
     return _Pilot(paired.metric, parts, basis, n_groups, len(paired.case_ids), kind)
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import gcsam_med
 from gcsam_med.compare.analyse import compare
@@ -29,7 +30,16 @@ from gcsam_med.errors import InputError
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.context import SealedCases, check_fit
 from gcsam_med.fields import Name
-from gcsam_med.files import SEAL, append_line, sealed, write_json
+from gcsam_med.files import (
+    SEAL,
+    append_line,
+    check_free,
+    is_name,
+    locked,
+    make_folder,
+    sealed,
+    write_json,
+)
 from gcsam_med.metrics.table import main_metric
 from gcsam_med.preparation.duplicates import find_overlap
 from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
@@ -44,12 +54,21 @@ _MOST_LOG = 2**26
 _ANEW = "Freeze a new protocol for what is there now; the old one stays as the record of what was planned."
 
 
+class _Internal(BaseModel):
+    """The outcome on a run's own test split; empty where it was not evaluated."""
+
+    model_config = ConfigDict(extra="allow")
+
+    value: float | None = None
+    ci95: tuple[float, float] | None = None
+
+
 class FrozenRun(BaseModel):
     """A model as it was when the protocol was frozen."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: Name = Field(description="Of its folder, and of that of its results.")
     path: str
     arm: str = Field(description="Optimizer and settings that differ between the runs.")
     weights_sha256: str
@@ -57,6 +76,12 @@ class FrozenRun(BaseModel):
     calibration_sha256: str = Field(description="Of calibration.json: threshold, temperature, logistic.")
     threshold: float
     internal: dict[str, Any] = Field(description="The outcome on the run's own test split, if evaluated.")
+
+    @field_validator("internal")
+    @classmethod
+    def _has_numbers(cls, found: dict[str, Any]) -> dict[str, Any]:
+        _Internal.model_validate(found)
+        return found
 
 
 class FrozenSet(BaseModel):
@@ -110,11 +135,11 @@ class Standing:
 
     def looks(self, name: str) -> list[Entry]:
         """Times that an external set was opened."""
-        return [e for e in self.entries if e.event == "look" and e.what["external"] == name]
+        return [e for e in self.entries if e.event == "look" and e.what.get("external") == name]
 
     def results(self, name: str) -> list[Entry]:
         """What came out of them; fewer than the looks if one was interrupted."""
-        return [e for e in self.entries if e.event == "result" and e.what["external"] == name]
+        return [e for e in self.entries if e.event == "result" and e.what.get("external") == name]
 
 
 def freeze(
@@ -135,9 +160,13 @@ def freeze(
     Raises
     ------
     InputError
-        If a run or set does not fit, or `out` is there already.
+        If a run, a set or the margin does not fit, or `out` is there already.
     """
-    if out.exists() or _log_of(out).exists():
+    if not is_name(out.name) or out.suffix == ".log":
+        raise InputError(f"'{out}' cannot be the name of a protocol.", "For example: --out protocol.json")
+    if not 0 < margin < 1:
+        raise InputError(f"A margin lies between 0 and 1, but got {margin:g}.", "For example: --margin 0.05")
+    if any(path.exists() or path.is_symlink() for path in (out, _log_of(out))):
         raise InputError(f"{out} (or its log) is there already; a frozen protocol is not changed.", _ANEW)
     folders = [RunFolder.open(path) for path in runs]
     names = [folder.root.resolve().name for folder in folders]
@@ -148,7 +177,10 @@ def freeze(
     if len({config.model for config in configs}) > 1:
         arms = [f"{config.model} {arm}" for config, arm in zip(configs, arms, strict=True)]
     frozen = [_frozen_run(folder, arm, outcome) for folder, arm in zip(folders, arms, strict=True)]
-    sets = [_frozen_set(open_prepared(data_root, name), folders, data_root, track) for name in external]
+    sets = [
+        _frozen_set(open_prepared(data_root, name), folders, data_root, track)
+        for name in dict.fromkeys(external)
+    ]
     protocol = Protocol.model_validate(
         {
             "created": _now(),
@@ -162,8 +194,10 @@ def freeze(
         }
     )
     content = sealed(protocol.model_dump(mode="json", by_alias=True))
-    write_json(out, content, indent=1)
-    _append(out, "frozen", {"protocol_sha256": content[SEAL]})
+    with _alone(out):
+        check_free(out.parent, [out.name, _log_of(out).name])
+        write_json(out, content, indent=1)
+        _append(out, "frozen", {"protocol_sha256": content[SEAL]})
     return standing(out)
 
 
@@ -226,6 +260,12 @@ def run(path: Path, *, amend: str = "", device: str = "auto", track: Track = sil
     InputError
         If all sets were opened before and there is no `amend`, or a model or data set is not the frozen one.
     """
+    standing(path)
+    with _alone(path):
+        return _run(path, amend, device, track)
+
+
+def _run(path: Path, amend: str, device: str, track: Track) -> list[dict[str, Any]]:
     there = standing(path)
     protocol = there.protocol
     again = [s.name for s in protocol.external if there.looks(s.name)]
@@ -259,7 +299,8 @@ def _look(path: Path, external: FrozenSet, device: str, track: Track) -> dict[st
     there = standing(path)
     protocol = there.protocol
     open_prepared(Path(protocol.data_root), external.name, deep=True)
-    folder = _results_of(path) / (external.name if number == 1 else f"{external.name}-look{number}")
+    name = external.name if number == 1 else f"{external.name}-look{number}"
+    folder = make_folder(path.parent, f"{path.stem}-results", name)
     reasons = [e.what["reason"] for e in there.entries if e.event == "amendment"]
     notice = Notice(
         "sealed",
@@ -289,17 +330,17 @@ def _look(path: Path, external: FrozenSet, device: str, track: Track) -> dict[st
 def _analysed(protocol: Protocol, external: FrozenSet, finished: list[Any]) -> dict[str, Any]:
     """The outcome of each arm, the fall from the own test split, and each arm against the first."""
     found = compare(comparable(finished), title=external.name, created=_now())
-    internal: dict[str, list[dict[str, Any]]] = {}
+    internal: dict[str, list[_Internal]] = {}
     for frozen in protocol.runs:
-        internal.setdefault(frozen.arm, []).append(frozen.internal)
+        internal.setdefault(frozen.arm, []).append(_Internal.model_validate(frozen.internal))
     arms = []
     for arm in found.arms:
-        own = [entry for entry in internal[arm.name] if entry.get("ci95")]
+        own = [(e.value, e.ci95[1] - e.ci95[0]) for e in internal[arm.name] if e.ci95 and e.value is not None]
         fall = None
         if own and len(own) == len(internal[arm.name]) and arm.main.ci95 is not None:
-            value = float(arm.main.value or 0) - float(np.mean([e["value"] for e in own]))
+            value = float(arm.main.value or 0) - float(np.mean([e[0] for e in own]))
             # Other patients on either side. The runs' own intervals are of the same cases: their mean width.
-            widths = np.mean([e["ci95"][1] - e["ci95"][0] for e in own]), arm.main.ci95[1] - arm.main.ci95[0]
+            widths = np.mean([e[1] for e in own]), arm.main.ci95[1] - arm.main.ci95[0]
             half = float(np.hypot(*widths)) / 2
             ends = (value - half, value + half)
             fall = {"value": value, "ci95": list(ends), "answer": against_margin(ends, protocol.margin)}
@@ -470,8 +511,9 @@ def _log_of(path: Path) -> Path:
     return path.with_suffix(".log")
 
 
-def _results_of(path: Path) -> Path:
-    return path.with_name(f"{path.stem}-results")
+def _alone(path: Path) -> AbstractContextManager[None]:
+    """Hold the lock of a protocol: two processes would open a set twice, and break the chain."""
+    return locked(path.with_name(f".{path.name}.lock"), f"working on {path}", "Wait for it.")
 
 
 def _now() -> str:

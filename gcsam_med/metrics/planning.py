@@ -20,6 +20,7 @@ Question = Literal["not worse", "equivalent"]
 ``not worse``, since that is the same test, moved by the margin."""
 
 MOST_GROUPS = 100_000
+LEAST_MARGIN = 1e-6
 _DRAWS, _SEED = 20_000, 0
 
 
@@ -95,8 +96,10 @@ def groups_needed(
 def smallest_margin(
     parts: Components, n_groups: int, n_seeds: int, wanted: float, question: Question
 ) -> float:
-    """Return the smallest margin, to 1 %, for which a study of this size has the wanted power."""
-    low, high = 0.0, 1e-6
+    """Return the smallest margin, to 1 % and at least 1e-6, with which such a study has the wanted power."""
+    low, high = 0.0, LEAST_MARGIN
+    if power(parts, n_groups, n_seeds, high, question) >= wanted:
+        return high
     while power(parts, n_groups, n_seeds, high, question) < wanted:
         low, high = high, 2 * high
     while high - low > 0.01 * high:

@@ -11,7 +11,7 @@ from gcsam_med.compare import planning
 from gcsam_med.config import PlanOptions
 from gcsam_med.errors import ConfigError, InputError
 from gcsam_med.fields import chosen
-from gcsam_med.metrics.planning import groups_needed
+from gcsam_med.metrics.planning import groups_needed, smallest_margin
 from gcsam_med.metrics.seeds import crossed_effects
 from tests.compare.made_up import GROUPS, N, made_up_run, table
 
@@ -65,3 +65,13 @@ def test_mistakes_are_named(runs) -> None:
         chosen(PlanOptions, margin=0.02, seeds="2,5")
     with pytest.raises(ConfigError, match="two arms"):
         chosen(PlanOptions, margin=0.02, arms="adam")
+
+
+def test_a_pilot_without_variation_is_refused(monkeypatch) -> None:
+    """Each case has Dice 0.5; oracle: the reason (the search for the smallest margin had no end)."""
+    run = made_up_run("adam", 0, table(dice=np.full(N, 0.5)))
+    monkeypatch.setattr(planning, "_runs", lambda *_: [run])
+    with pytest.raises(InputError, match="same for every group"):
+        planning.plan_size(["run"], margin=0.05, resamples=200)
+    nothing = planning.Components(0.0, 0.0, 0.0)
+    assert smallest_margin(nothing, 30, 3, 0.8, "not worse") == pytest.approx(0, abs=1e-5)

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from gcsam_med.compare import protocol
-from gcsam_med.datasets.prepared import PlaneWriter, PreparedDataset
 from gcsam_med.errors import InputError
-from gcsam_med.preparation.store import FINGERPRINTS, HASHES, THUMBS
-from tests.builders import make_prepared, make_run
-
-SHARED = 3  # row of both sets that holds one picture
-
-
-def with_fingerprints(dataset: PreparedDataset, seed: int) -> PreparedDataset:
-    """Add what `prepare` keeps to find pictures again: hashes, far from each other, and thumbnails."""
-    rng = np.random.default_rng(seed)
-    n = len(dataset)
-    table = pd.DataFrame({"case_id": dataset.manifest["case_id"]})
-    table["pixel_sha256"] = [hashlib.sha256(f"{seed} {i}".encode()).hexdigest() for i in range(n)]
-    table.loc[SHARED, "pixel_sha256"] = "shared"
-    for column in HASHES:
-        table[column] = [f"{int(x):016x}" for x in rng.integers(0, 2**63, n)]
-    table.to_csv(dataset.root / FINGERPRINTS, index=False)
-    with PlaneWriter(dataset.root / THUMBS, (128, 128)) as thumbs:
-        for _ in range(n):
-            thumbs.append(np.zeros((128, 128), dtype=np.uint8))
-    return dataset
+from gcsam_med.files import write_json
+from tests.builders import SHARED, make_prepared, make_run, with_fingerprints
 
 
 @pytest.fixture
@@ -50,6 +29,50 @@ def frozen(tmp_path: Path) -> Path:
     path = tmp_path / "protocol.json"
     protocol.freeze(runs, ["far"], path, outcome="auc", margin=0.05, data_root=tmp_path / "data")
     return path
+
+
+@pytest.mark.parametrize("name", ["p.log", ".hidden", "..", "x" * 101])
+def test_the_name_of_a_protocol_is_a_name(tmp_path: Path, name: str) -> None:
+    """Its log would be the file itself, or hidden. Oracle: refused before a run is read."""
+    with pytest.raises(InputError, match="name of a protocol"):
+        protocol.freeze([tmp_path / "none"], ["far"], tmp_path / name, outcome="auc", margin=0.1)
+
+
+@pytest.mark.parametrize("margin", [0, 1, 5, float("nan"), float("inf")])
+def test_a_margin_lies_between_0_and_1(tmp_path: Path, margin: float) -> None:
+    """Oracle: the error names it."""
+    with pytest.raises(InputError, match="margin lies between"):
+        protocol.freeze([tmp_path / "none"], ["far"], tmp_path / "p", outcome="auc", margin=margin)
+
+
+def forged(path: Path, **changes: object) -> None:
+    """Change fields of the first run and compute seal and log anew, as a stranger would."""
+    content = json.loads(path.read_text())
+    content["runs"][0] |= changes
+    write_json(path, content, indent=1)
+    log = path.with_suffix(".log")
+    log.unlink()
+    protocol._append(path, "frozen", {"protocol_sha256": json.loads(path.read_text())["seal"]})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "../../out"}, {"internal": {"value": "x", "ci95": [0, 1]}}, {"internal": {"ci95": ["a"]}}],
+)
+def test_a_forged_protocol_is_refused_before_the_set_is_opened(frozen: Path, changes: dict) -> None:
+    """Oracle: an error that names the file; nothing outside; no look in the log."""
+    forged(frozen, **changes)
+    with pytest.raises(InputError, match=r"protocol\.json is damaged"):
+        protocol.run(frozen, device="cpu")
+    assert "look" not in frozen.with_suffix(".log").read_text()
+    assert not (frozen.parent.parent / "out").exists()
+
+
+def test_two_processes_do_not_open_a_set_at_once(frozen: Path) -> None:
+    """Oracle: the second is refused while the first is at work, and the chain holds."""
+    with protocol._alone(frozen), pytest.raises(InputError, match="already working"):
+        protocol.run(frozen, device="cpu")
+    assert [entry.event for entry in protocol.standing(frozen).entries] == ["frozen"]
 
 
 def test_a_sealed_test_is_made_once_and_amended_with_a_reason(frozen: Path, tmp_path: Path) -> None:
