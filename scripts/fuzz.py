@@ -1,15 +1,19 @@
 """Tamper at random with every kind of file that a command reads again: 0 tracebacks, hangs, wrong answers.
 
-python scripts/fuzz.py --output DIR               # 100 tamperings of each kind, half an hour
+python scripts/fuzz.py --output DIR               # 100 tamperings of each kind, some hours
 python scripts/fuzz.py --output DIR --count 10 --only manifest.csv,model.json
+
+What was tried stands in DIR/results.jsonl; the same command goes on from there, the least tried kind first.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import shutil
 import sys
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -17,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.reliability.fuzzing import KINDS, build, fuzz, undrawn
 from tests.reliability.kills import tiny_network
+
+STEP = 25  # tries of a kind before the next is taken
 
 
 def main() -> None:
@@ -29,7 +35,16 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(KINDS))
     arguments = parser.parse_args()
     root, out = arguments.output.resolve(), sys.stdout
-    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(root / "sound", ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    results = root / "results.jsonl"
+    results.touch()
+    tried = Counter(dict.fromkeys(arguments.only.split(","), 0))
+    total = 0
+    for line in results.read_text().splitlines():
+        former = json.loads(line)
+        tried[former["kind"]] += former["tries"]
+        total += len(former["faults"])
     words = io.StringIO()
 
     def said() -> str:
@@ -38,12 +53,16 @@ def main() -> None:
         words.truncate()
         return text
 
-    total = 0
     with tiny_network(), undrawn(), redirect_stdout(words), redirect_stderr(words):
         sound = build(root / "sound")
-        for kind in arguments.only.split(","):
-            found = fuzz(sound, root / "changed", kind, arguments.count, said)
-            print(f"{kind}: {arguments.count} tries, {len(found)} faults", file=out, flush=True)
+        while (kind := min(tried, key=lambda k: tried[k])) and tried[kind] < arguments.count:
+            numbers = range(tried[kind], min(arguments.count, tried[kind] + STEP))
+            found = fuzz(sound, root / "changed", kind, numbers, said)
+            tried[kind] = numbers.stop
+            line = {"kind": kind, "tries": len(numbers), "faults": [str(one) for one in found]}
+            with results.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{kind}: {tried[kind]} tries, {len(found)} faults in the last", file=out, flush=True)
             for one in found:
                 print(f"  {one}", file=out, flush=True)
             total += len(found)

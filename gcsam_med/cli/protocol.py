@@ -64,11 +64,12 @@ def protocol_command(
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
     if action == "freeze":
-        if not external:
+        names = [name for name in read_list(external) if name]
+        if not names:
             raise InputError("freeze needs the sets to test on.", "Give --external NAME.")
         there = protocol.freeze(
             paths,
-            [name for name in read_list(external) if name],
+            names,
             out,
             outcome=outcome,
             margin=margin,

@@ -26,10 +26,12 @@ from gcsam_med.config import EvaluateOptions
 from gcsam_med.datasets.download import sha256_of
 from gcsam_med.datasets.prepared import INFO, PlaneReader, PreparedDataset, open_prepared, prepared_root
 from gcsam_med.datasets.selection import select_cases
+from gcsam_med.devices import pick_device
 from gcsam_med.errors import InputError
+from gcsam_med.escape import printable
 from gcsam_med.evaluation import evaluate
 from gcsam_med.evaluation.context import SealedCases, check_fit
-from gcsam_med.fields import Name
+from gcsam_med.fields import Name, chosen
 from gcsam_med.files import (
     SEAL,
     append_line,
@@ -260,12 +262,14 @@ def run(path: Path, *, amend: str = "", device: str = "auto", track: Track = sil
     InputError
         If all sets were opened before and there is no `amend`, or a model or data set is not the frozen one.
     """
-    standing(path)
+    root = Path(standing(path).protocol.data_root)
+    options = chosen(EvaluateOptions, data_root=root, device=device)
+    pick_device(options.device)  # what cannot be has to be known before a set is opened
     with _alone(path):
-        return _run(path, amend, device, track)
+        return _run(path, printable(amend), options, track)
 
 
-def _run(path: Path, amend: str, device: str, track: Track) -> list[dict[str, Any]]:
+def _run(path: Path, amend: str, options: EvaluateOptions, track: Track) -> list[dict[str, Any]]:
     there = standing(path)
     protocol = there.protocol
     again = [s.name for s in protocol.external if there.looks(s.name)]
@@ -288,11 +292,11 @@ def _run(path: Path, amend: str, device: str, track: Track) -> list[dict[str, An
     found = []
     for external in protocol.external:
         if amend or external.name not in again:
-            found.append(_look(path, external, device, track))
+            found.append(_look(path, external, options, track))
     return found
 
 
-def _look(path: Path, external: FrozenSet, device: str, track: Track) -> dict[str, Any]:
+def _look(path: Path, external: FrozenSet, options: EvaluateOptions, track: Track) -> dict[str, Any]:
     """Open one set: log it, evaluate, write, and log what was written."""
     number = len(standing(path).looks(external.name)) + 1
     _append(path, "look", {"external": external.name, "look": number})
@@ -313,11 +317,11 @@ def _look(path: Path, external: FrozenSet, device: str, track: Track) -> dict[st
         stamp=True,
     )
     cases = SealedCases(frozenset(external.kept), external.left_out, notice)
+    options = chosen(EvaluateOptions, options, dataset=external.name)
     hashes = {}
     finished = []
     for frozen in protocol.runs:
         output = folder / frozen.name
-        options = EvaluateOptions(dataset=external.name, data_root=Path(protocol.data_root), device=device)
         evaluate(frozen.path, options=options, output=output, sealed=cases, track=track)
         hashes[frozen.name] = sha256_of(output / "metrics.json")
         finished.append(finished_of_evaluation(RunFolder(Path(frozen.path)), frozen.arm, output))

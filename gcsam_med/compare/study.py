@@ -25,6 +25,7 @@ from gcsam_med.training.cost import FORWARD, passes_per_step
 H200 = {"unet": {8: 1930, 32: 3306}, "resnet50": {32: 2604}, "vit-b-16": {32: 1803}}
 # Not measured: guessed from their operations and the two classifiers above.
 GUESSED = {"resnet18": {32: 6000}, "vgg16": {32: 1000}, "swin-t": {32: 1500}}
+MOST_IMAGES = 10**9
 
 
 class _Part(BaseModel):
@@ -32,8 +33,8 @@ class _Part(BaseModel):
 
     compare: dict[str, Any]
     settings: dict[str, Any]
-    train_images: int = Field(ge=1)
-    val_images: int = Field(ge=0)
+    train_images: int = Field(ge=1, le=MOST_IMAGES)
+    val_images: int = Field(ge=0, le=MOST_IMAGES)
 
 
 class _StudyFile(BaseModel):

@@ -51,6 +51,13 @@ def tiny(in_channels: int, out_channels: int, dropout: float = 0.0) -> nn.Module
     )  # fmt: skip
 
 
+def classifier(in_channels: int, out_channels: int, dropout: float = 0.0) -> nn.Module:
+    """The same, with one answer an image."""
+    return nn.Sequential(
+        tiny(in_channels, 8, dropout), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, out_channels)
+    )
+
+
 def prepare(root: Path) -> None:
     """Make the data, and import what a run imports, so that forked processes need not.
 
@@ -66,14 +73,16 @@ def prepare(root: Path) -> None:
 
 @contextmanager
 def tiny_network() -> Iterator[None]:
-    """Put the tiny network into the table, under the name ``tiny``."""
-    there = NETWORKS.get("tiny")  # one such context may stand inside another
-    NETWORKS["tiny"] = there or NetworkSpec("segmentation", "For tests.", "none", tiny, lr=3e-3)
+    """Put the tiny networks into the table, under the names ``tiny`` and ``tiny-classifier``."""
+    if "tiny" in NETWORKS:  # one such context may stand inside another
+        yield
+        return
+    NETWORKS["tiny"] = NetworkSpec("segmentation", "For tests.", "none", tiny, lr=3e-3)
+    NETWORKS["tiny-classifier"] = NetworkSpec("classification", "For tests.", "none", classifier, lr=3e-3)
     try:
         yield
     finally:
-        if there is None:
-            del NETWORKS["tiny"]
+        del NETWORKS["tiny"], NETWORKS["tiny-classifier"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from tests.reliability.hostile.project import Case
 from tests.reliability.hostile.runs import runs
 from tests.reliability.hostile.settings import settings
 from tests.reliability.hostile.sources import archives, images
+from tests.reliability.hostile.studies import studies
 
 CASES: dict[str, Case] = dict(
-    [*prepared_sets(), *settings(), *runs(), *archives(), *split_files(), *images()]
+    [*prepared_sets(), *settings(), *runs(), *archives(), *split_files(), *images(), *studies()]
 )

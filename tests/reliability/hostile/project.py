@@ -46,6 +46,11 @@ class Project:
         """A folder of class folders with images."""
         return self.root / "source"
 
+    @property
+    def protocol(self) -> Path:
+        """A frozen protocol of the classifiers ``r0`` and ``r1``, trained on ``home``, tested on ``far``."""
+        return self.root / "protocol.json"
+
     def edit(self, path: Path, change: Callable[[str], str]) -> None:
         """Change a text file."""
         path.write_text(change(path.read_text()))
@@ -66,13 +71,14 @@ class Project:
         table[name] = table[name].where(~rows, str(value)) if name in table else str(value)
         table.to_csv(path, index=False)
 
-    def reseal(self) -> None:
+    def reseal(self, name: str = "toy") -> None:
         """Let hashes, also those in the runs, fit what was changed: a hostile source would have made it so."""
         from gcsam_med.datasets.prepared import DatasetInfo, with_fingerprint
 
-        path = self.toy / "dataset.json"
+        folder = self.data / "prepared" / name
+        path = folder / "dataset.json"
         former = json.loads(path.read_text())["content_sha256"]
-        info = with_fingerprint(self.toy, DatasetInfo.model_validate_json(path.read_bytes()))
+        info = with_fingerprint(folder, DatasetInfo.model_validate_json(path.read_bytes()))
         path.write_text(info.model_dump_json(by_alias=True))
         for path in (self.root / "runs").rglob("*.json"):
             if former in path.read_text():
@@ -98,6 +104,19 @@ COMMANDS: Commands = {
     "doctor": lambda p: ["doctor", "--data-root", str(p.data)],
     "preview": lambda p: ["preview", "toy", "--data-root", str(p.data)],
     "audit": lambda p: ["audit", "toy", "--data-root", str(p.data)],
+    "show": lambda p: ["protocol", "show", str(p.protocol)],
+    "seal": lambda p: ["protocol", "run", str(p.protocol), "--device", "cpu"],
+    "freeze": lambda p: ["protocol", "freeze", *(str(p.root / "runs" / name) for name in ("r0", "r1")), "--external",
+                         "far", "--out", str(p.root / "new.json"), "--data-root", str(p.data)],
+    "merge": lambda p: ["prepare", "--merge", "home,far", "--data-root", str(p.data)],
+    "reader": lambda p: ["evaluate", str(p.root / "runs" / "r0"), "--dataset", "far", "--data-root", str(p.data),
+                         "--device", "cpu", "--resamples", "100"],
+    "plan": lambda p: ["plan", str(p.run), str(p.other), "--margin", "0.1", "--resamples", "100"],
+    "study": lambda p: ["compare", "--dataset", "toy", "--task", "segmentation", "--models", "tiny", "--optimizers",
+                        "adam", "--data-root", str(p.data), "--output", str(p.root / "study"), "--dry-run"],
+    "parts": lambda p: ["compare", "--data-root", str(p.data), "--output", str(p.root / "study")],
+    "guided": lambda p: ["run", "--source", str(p.source), "--data-root", str(p.data), "--output",
+                         str(p.root / "guided"), "--model", "tiny-classifier", "--size", "32", "--dry-run"],
 }  # fmt: skip
 
 
