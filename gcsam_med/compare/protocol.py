@@ -304,7 +304,7 @@ def _look(path: Path, external: FrozenSet, options: EvaluateOptions, track: Trac
     protocol = there.protocol
     open_prepared(Path(protocol.data_root), external.name, deep=True)
     name = external.name if number == 1 else f"{external.name}-look{number}"
-    folder = make_folder(path.parent, f"{path.stem}-results", name)
+    folder = make_folder(path.parent, _results_of(path).name, name)
     reasons = [e.what["reason"] for e in there.entries if e.event == "amendment"]
     notice = Notice(
         "sealed",
@@ -513,6 +513,10 @@ def _digest(entry: dict[str, Any]) -> str:
 
 def _log_of(path: Path) -> Path:
     return path.with_suffix(".log")
+
+
+def _results_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-results")
 
 
 def _alone(path: Path) -> AbstractContextManager[None]:
