@@ -75,6 +75,7 @@ def main(n: int) -> None:
         thread.start()
         with Browser() as browser:
             browser.view(1200)
+            browser.allow_scripts(600)
             browser.open(f"http://127.0.0.1:{port}/?token=once")
             for room in ("cases", "predictions"):
                 for visit in ("first", "second"):
@@ -82,6 +83,7 @@ def main(n: int) -> None:
                     browser.open(f"http://127.0.0.1:{port}/{room}")
                     cards = browser.run("return document.querySelectorAll('.grid li').length")
                     print(f"{room}: {cards} cards, {visit} visit: drawn after {browser.run(PAINTED):.0f} ms")
+                    sys.stdout.flush()
                 longest, frames, shown = browser.run_async(SCROLL)
                 print(f"  scrolled in {frames} frames, longest pause {longest:.0f} ms, {shown} thumbnails")
         server.should_exit = True

@@ -34,9 +34,9 @@ collect
 cut=$(cd "$work" && ls -d */runs/*/checkpoints */tuning/runs/*/checkpoints 2>/dev/null) || true
 if [ -n "$cut" ] && [ "${KEEP:-0}" = 1 ]; then
     collect checkpoints
-    echo "Cut by time, kept to go on next time:" $cut
+    echo "Cut by time, kept to go on next time:" $cut >&2
 elif [ -n "$cut" ]; then
-    echo "Cut by time, to be begun again next time (KEEP=1 keeps them, $(cd "$work" && du -shc $cut | tail -1 | cut -f1)):" $cut
+    echo "Cut by time, to be begun again next time (KEEP=1 keeps them, $(cd "$work" && du -shc $cut | tail -1 | cut -f1)):" $cut >&2
 fi
 for part in "$work"/*/; do  # plans and pages; runs were collected
     [ -d "$part" ] || continue
@@ -44,5 +44,5 @@ for part in "$work"/*/; do  # plans and pages; runs were collected
     find "$part" -mindepth 1 -maxdepth 1 ! -name runs ! -name tuning ! -name logs ! -name '.*' \
         -exec cp -R {} "$folder/$name/" \;
 done
-du -sh "$folder" | cut -f1 | sed "s|^|$folder holds |"
+du -sh "$folder" | cut -f1 | sed "s|^|$folder holds |" >&2
 exit $code

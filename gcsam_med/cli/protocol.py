@@ -61,6 +61,8 @@ def protocol_command(
     from gcsam_med.compare import protocol
     from gcsam_med.reporting.text import number, signed
 
+    if action == "amend":
+        raise InputError("A protocol is amended where it is run.", "protocol run PROTOCOL --amend REASON")
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
     if action == "freeze":
@@ -101,7 +103,8 @@ def protocol_command(
             for name, fall in falls
         ]
         rows += [(p["pair"], signed(p["value"]), _ends(p["ci95"]), p["answer"]) for p in result["pairs"]]
-        title = f"{result['outcome']} on {result['external']}, margin {result['margin']:g}"
+        title = f"{result['outcome'].replace('_', ' ').capitalize()} on {result['external']}"
+        title = f"{title}, margin {result['margin']:g}"
         console.table(title, ["what", "value", "95 % interval", "against the margin"], rows, result=True)
     folders = "\n".join(f"Results: {result['folder']}" for result in found)
     console.result({"results": found}, folders, then=f"gcsam-med protocol show {paths[0]}")
@@ -134,11 +137,11 @@ def _show(there: Standing) -> None:
     )
     console.table(
         "Log",
-        ["n", "time", "event", "what", "hash"],
+        ["n", "time (UTC)", "event", "what", "hash"],
         [
             (
                 entry.n,
-                entry.time,
+                entry.time[:19].replace("T", " "),
                 entry.event,
                 entry.what.get("reason") or entry.what.get("external") or "",
                 entry.sha256[:12],

@@ -515,11 +515,11 @@ def open_prepared(data_root: Path, name: str, *, deep: bool = False) -> Prepared
         parent = root.parent
         there = sorted(p.parent.name for p in parent.glob(f"[!.]*/{INFO}")) if parent.is_dir() else []
         near = difflib.get_close_matches(name.lower(), there, n=2, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         raise InputError(
             f"No prepared data set '{name}' under {parent}"
             + (f" (there: {', '.join(there)})." if there else "."),
-            f"{hint}Make it with: gcsam-med prepare --dataset {name} --source FOLDER",
+            hint or f"Make it with: gcsam-med prepare --dataset {name} --source FOLDER",
         )
     return PreparedDataset(root, deep=deep)
 

@@ -93,20 +93,24 @@ class OpenedEvaluation:
             unfinished=True,
         )
 
-    def label(self, place: int) -> str:
-        """Say in a line how a case went."""
-        case = self.cases.iloc[place]
+    @cached_property
+    def lines(self) -> list[str]:
+        """How each case went, in a line."""
         if self.task == "segmentation":
-            dice = case["dice"]
-            return f"Dice {number(dice)}" if math.isfinite(dice) else "no lesion"
-        right = "" if case["correct"] == 1 else "wrong: "
-        return f"{right}{case['predicted']} {number(self.confidence(place), 2)}"
+            dice = self.cases["dice"].tolist()
+            return [f"Dice {number(value)}" if math.isfinite(value) else "no lesion" for value in dice]
+        answers = zip(self.cases["correct"], self.cases["predicted"], self.confidences, strict=True)
+        return [f"{'' if right == 1 else 'wrong: '}{called} {number(p, 2)}" for right, called, p in answers]
 
-    def confidence(self, place: int) -> float:
-        """Probability of the predicted class, calibrated where the model is."""
-        case = self.cases.iloc[place]
-        called = case["predicted"]
-        return float(case.get(f"calibrated_{called}", case[f"prob_{called}"]))
+    @cached_property
+    def confidences(self) -> list[float]:
+        """Probability of the predicted class of each case, calibrated where the model is."""
+        called = self.cases["predicted"].to_numpy(dtype=str)
+        found = np.full(len(called), math.nan)
+        for name in set(called):
+            column = f"calibrated_{name}" if f"calibrated_{name}" in self.cases else f"prob_{name}"
+            found[called == name] = self.cases[column].to_numpy(dtype=float)[called == name]
+        return found.tolist()
 
     def scene(self, place: int) -> Scene:
         """Ask the network about a case."""
@@ -182,7 +186,7 @@ class OpenedEvaluation:
             return sorted(places, key=lambda i: (math.isnan(dice[i]), sign * np.nan_to_num(dice[i])))
         right = self.cases["correct"].to_numpy(dtype=float)
         sign = 1 if how == "unsure" else -1
-        return sorted(places, key=lambda i: (not how and right[i] == 1, sign * self.confidence(i)))
+        return sorted(places, key=lambda i: (not how and right[i] == 1, sign * self.confidences[i]))
 
     def _fits(self, place: int, query: QueryParams) -> bool:
         label, flag, part = (query.get(name, "") for name in ("label", "flag", "part"))
@@ -319,7 +323,7 @@ class CasesRoom:
     def grid(self, request: Request) -> Response:
         """Show all cases that fit the query."""
         key, opened = self._open(request)
-        places = opened.order(request.query_params)
+        places, names = opened.order(request.query_params), opened.cases["case_id"].tolist()
         return page(
             request,
             "grid.html.j2",
@@ -328,10 +332,7 @@ class CasesRoom:
             heading=f"Cases of {opened.evaluation.run.resolve().name}",
             choices=self.library.choices(),
             n_all=len(opened.cases),
-            cells=[
-                (place, opened.cases["case_id"].iloc[place], opened.label(place), opened.flags[place])
-                for place in places
-            ],
+            cells=[(place, names[place], opened.lines[place], opened.flags[place]) for place in places],
             orders=ORDERS[opened.task],
             filters=[
                 ("label", "Class", sorted({x for x in opened.cases["label"] if x})),
@@ -354,7 +355,7 @@ class CasesRoom:
             room="cases",
             key=key,
             name=name,
-            words=f"{name}, {case['label'] or 'no label'}, {opened.label(place)}",
+            words=f"{name}, {case['label'] or 'no label'}, {opened.lines[place]}",
             shown=opened.facts(place),
             flags=opened.flags[place],
             note=f"The image as the network sees it, at most {size} pixels a side; "

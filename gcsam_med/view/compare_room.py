@@ -60,7 +60,7 @@ class CompareRoom:
         stages = []
         for key, arm in arms.items():
             own = arm.cases["case_id"].tolist().index(case)
-            stages.append((f"/cases/{key}/{own}", _name(arm), arm.label(own), f"{case}, {_name(arm)}"))
+            stages.append((f"/cases/{key}/{own}", _name(arm), arm.lines[own], f"{case}, {_name(arm)}"))
         order = _order(_values(arms), request.query_params.get("sort", ""))
         return page(
             request,

@@ -161,7 +161,7 @@ class PredictionsRoom:
     def _attention(self, output: Output, place: int) -> np.ndarray | None:
         """Map of the predicted class, without padding; None if the model is not here or keeps none."""
         run = self.library.run_of(output.folder, output.weights)
-        called = str(output.rows.iloc[place].get("predicted", ""))
+        called = output.cells[place].get("predicted", "")
         if run is None or called not in output.classes:
             return None
         model = model_of(run)
@@ -243,13 +243,13 @@ def _title(folder: Path) -> str:
 
 
 def _flags(output: Output, place: int) -> tuple[str, ...]:
-    text = str(output.rows["flags"].iloc[place])
+    text = output.cells[place]["flags"]
     return tuple(flag for flag in text.split("; ") if flag)
 
 
 def _confidence(output: Output, place: int) -> float:
     """How sure the model is: probability of the predicted class, or the mean inside the mask."""
-    row = output.rows.iloc[place]
+    row = output.cells[place]
     if output.task == "segmentation":
         return as_number(row.get("mean_probability", ""))
     called = row["predicted"]
@@ -257,7 +257,7 @@ def _confidence(output: Output, place: int) -> float:
 
 
 def _answer(output: Output, place: int) -> str:
-    row = output.rows.iloc[place]
+    row = output.cells[place]
     if output.task == "segmentation":
         share = as_number(row["area_share"])
         return "nothing marked" if share == 0 else f"{100 * share:.1f} % marked"
@@ -271,7 +271,7 @@ def _line(output: Output, remarks: dict[str, dict[str, str]], place: int) -> str
 
 def _facts(output: Output, place: int) -> list[tuple[str, str]]:
     shown = []
-    for column, cell in output.rows.iloc[place].items():
+    for column, cell in output.cells[place].items():
         name = str(column)
         if name in HIDDEN or not cell:
             continue
@@ -293,7 +293,7 @@ def _order(output: Output, remarks: dict[str, dict[str, str]], query: QueryParam
         return (
             (not flag or flag in _flags(output, place))
             and (not verdict or verdict == said)
-            and (not label or output.rows["predicted"].iloc[place] == label)
+            and (not label or output.cells[place]["predicted"] == label)
         )
 
     places = [i for i in range(len(output.rows)) if fits(i)]

@@ -8,13 +8,13 @@ table's paths then lead into its own folder, and hold no name of a patient's fol
 from __future__ import annotations
 
 import io
+import math
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -78,10 +78,12 @@ class Output:
         self.weights = [str(digest) for digest in weights] if isinstance(weights, list) else []
         self.rows = table[table["status"] == "ok"].reset_index(drop=True)
         self.failed = table[table["status"] != "ok"].reset_index(drop=True)
+        #: A row of `rows` each; the page asks for thousands of cells.
+        self.cells: list[dict[str, str]] = self.rows.to_dict("records")
 
     def name(self, place: int) -> str:
         """Return the stem of an image's files."""
-        return str(self.rows["name"].iloc[place])
+        return self.cells[place]["name"]
 
     def image(self, place: int) -> np.ndarray:
         """Return the image at its own size: uint8 (H, W) or (H, W, 3).
@@ -91,7 +93,7 @@ class Output:
         InputError
             If it is not where it was, or cannot be read.
         """
-        return _decoded(str(self.rows["input"].iloc[place]))
+        return _decoded(self.cells[place]["input"])
 
     def small(self, place: int) -> np.ndarray:
         """Return the overlay where there is one, else the image; for a thumbnail."""
@@ -137,7 +139,7 @@ class Output:
             if self.task == "segmentation":
                 row["mask"] = self._mask_of(name, remark.verdict)
             elif remark.verdict == "accepted":
-                row["label"] = str(self.rows["predicted"].iloc[place])
+                row["label"] = self.cells[place]["predicted"]
             elif remark.verdict != "corrected":
                 row["label"] = ""
             self._write({**self.remarks(), name: row})
@@ -213,6 +215,9 @@ def _opened(folder: Path, stamp: int) -> Output:
     return Output(folder)
 
 
-def as_number(text: object) -> float:
+def as_number(text: str) -> float:
     """Read a cell as a number; NaN where it is none."""
-    return float(pd.to_numeric(pd.Series([text]), errors="coerce").iloc[0])
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -78,7 +78,7 @@ class Browser:
             method=method,
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
             return json.load(response)["value"]
 
     def open(self, page: Path | str) -> None:
@@ -108,6 +108,10 @@ class Browser:
     def run_async(self, script: str) -> Any:
         """Run JavaScript that calls its last argument when it is done."""
         return self._call("POST", "/execute/async", {"script": script, "args": []})
+
+    def allow_scripts(self, seconds: float) -> None:
+        """Let `run_async` take so long."""
+        self._call("POST", "/timeouts", {"script": int(1000 * seconds)})
 
     def logs(self, kind: str) -> list[dict[str, Any]]:
         """Return and clear the log ``browser`` or ``performance``."""
