@@ -356,7 +356,7 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
         folders = {re.sub(r"left|right", "", str(m.path.parent).casefold()) for m in masks}
         if len(folders) > 1:
             raise _ambiguous(f"The image {file.path} has the masks {_some(m.path for m in masks)}.")
-        readers = [found[0] for m in masks if (found := READER.search(m.stem))]
+        readers = [match[0] for m in masks if (match := READER.search(m.stem))]
         if len(readers) > 1:
             raise InputError(
                 f"The image {file.path} has masks of several readers: {_some(readers)}.",

@@ -78,8 +78,9 @@ class Output:
         self.weights = [str(digest) for digest in weights] if isinstance(weights, list) else []
         self.rows = table[table["status"] == "ok"].reset_index(drop=True)
         self.failed = table[table["status"] != "ok"].reset_index(drop=True)
+        rows = self.rows.to_dict("records")
         #: A row of `rows` each; the page asks for thousands of cells.
-        self.cells: list[dict[str, str]] = self.rows.to_dict("records")
+        self.cells = [{str(column): str(cell) for column, cell in row.items()} for row in rows]
 
     def name(self, place: int) -> str:
         """Return the stem of an image's files."""
