@@ -17,7 +17,8 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 cp -R "$folder/." "$work/"
-app() { "$python" -m gcsam_med compare "$@"; }
+app() { exec "$python" -m gcsam_med compare "$@"; }  # no shell between: it gets our signals
+names() { sed -u "s|$work|$folder|g"; }  # what is said names FOLDER
 collect() {  # each finished run appears in FOLDER whole or not at all
     local run part to
     for run in "$work"/*/runs/*/ "$work"/*/tuning/runs/*/; do
@@ -26,7 +27,7 @@ collect() {  # each finished run appears in FOLDER whole or not at all
     done
 }
 keep() { mkdir -p "$(dirname "$2")"; rm -rf "$2.new"; cp -R "$1" "$2.new"; rm -rf "$2"; mv "$2.new" "$2"; }
-app --study "$study" --output "$work" --minutes "$minutes" --jobs "${JOBS:-4}" --slim "$@" & pid=$!
+app --study "$study" --output "$work" --minutes "$minutes" --jobs "${JOBS:-4}" --slim "$@" > >(names) 2> >(names >&2) & pid=$!
 trap 'kill -TERM $pid 2>/dev/null || true' TERM INT
 while kill -0 $pid 2>/dev/null; do sleep "${EVERY:-5}"; collect; done
 code=0; wait $pid || code=$?
