@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,10 @@ import torch
 from PIL import Image
 
 from gcsam_med.cli import run as command
-from gcsam_med.compare.protocol import freeze
 from gcsam_med.training import train
-from tests.builders import make_prepared, make_run, picture, with_fingerprints
+from tests.builders import make_prepared, picture
 from tests.reliability import kills
-from tests.reliability.hostile.project import Project
+from tests.reliability.hostile.project import Project, seal
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +25,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with kills.tiny_network():
         kills.prepare(folder)
         yield folder
-
-
-def seal(project: Project) -> None:
-    """Add two sets, two classifiers of the first, and a protocol that tests them on the second."""
-    home, far = (
-        with_fingerprints(make_prepared(project.data, n=n, size=32, name=name, seed=n), n)
-        for name, n in (("home", 30), ("far", 24))
-    )
-    for seed in (0, 1):
-        given = {"model": "tiny-classifier", "name": f"r{seed}", "classes": ("benign", "malignant")}
-        make_run(project.root / "runs", home, "classification", seed=seed, **given)
-    with chdir(project.root):  # so that its paths hold in a copy
-        runs = [Path("runs/r0"), Path("runs/r1")]
-        freeze(runs, [far.info.name], Path("protocol.json"), outcome="auc", margin=0.05)
 
 
 @pytest.fixture(scope="module")

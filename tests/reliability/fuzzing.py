@@ -37,7 +37,7 @@ from gcsam_med.view.library import Library
 from gcsam_med.view.rooms import routes
 from gcsam_med.view.server import HOST, application
 from tests.builders import make_prepared, picture
-from tests.reliability.hostile.project import COMMANDS, Project
+from tests.reliability.hostile.project import COMMANDS, Project, seal
 from tests.reliability.kills import Trial
 
 VALUES: tuple[Any, ...] = (
@@ -92,6 +92,7 @@ def build(root: Path) -> Project:
     )
     _done([*_study(project), *planned.split()])
     shutil.copy(project.data / "prepared" / "made" / "splits.json", root / "splits.json")
+    seal(project)
     return project
 
 
@@ -186,6 +187,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "study.json": ("study/study.json", "study"),
     "splits": ("splits.json", "splits"),
     "table": ("table.csv", "table"),
+    "protocol.json": ("protocol.json", "show seal"),
+    "protocol.log": ("protocol.log", "show seal"),
+    "fingerprints.csv of a part": ("data/prepared/far/fingerprints.csv", "merge"),
 }
 # What a person writes may be changed by a person: another content is another question, not a wrong answer.
 INPUTS = {"splits", "table", "evaluations.jsonl"}
@@ -278,6 +282,9 @@ def outcome(project: Project, verb: str) -> Outcome:
         folder = project.root / ("compared" if verb == "compare" else "study")
         content = json.loads((folder / "comparison.json").read_text())
         return {key: content[key] for key in ("arms", "pairs")}
+    if verb == "seal":
+        found = project.root / "protocol-results" / "far" / "result.json"
+        return {key: value for key, value in json.loads(found.read_text()).items() if key != "seal"}
     if verb == "predict":
         folder = project.root / "out"
         files = sorted((folder / "masks").glob("*.png"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from gcsam_med.errors import MissingExtra
@@ -67,3 +68,12 @@ def test_history_and_curves(tmp_path: Path) -> None:
     lines = (tmp_path / "h.csv").read_text().splitlines()
     assert lines[:2] == ["epoch,train_loss,val_loss,val_dice", "1,1,1.1,0"]
     assert (tmp_path / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
+    """LaTeX for all text ends a run on a machine without it. Oracle: the same bytes as without."""
+    rows = [{"epoch": 1, "train_loss": 0.9, "val_loss": 0.8, "val_dice": 0.1}]
+    draw_curves(tmp_path / "plain.png", rows, "dice")
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "savefig.bbox": "tight"}):
+        draw_curves(tmp_path / "theirs.png", rows, "dice")
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,23 @@ class Project:
             if former in path.read_text():
                 self.edit(path, lambda text: text.replace(former, info.content_sha256))
                 self.set(path)
+
+
+def seal(project: Project) -> None:
+    """Add two sets, two classifiers of the first, and a protocol that tests them on the second."""
+    from gcsam_med.compare.protocol import freeze
+    from tests.builders import make_prepared, make_run, with_fingerprints
+
+    home, far = (
+        with_fingerprints(make_prepared(project.data, n=n, size=32, name=name, seed=n), n)
+        for name, n in (("home", 30), ("far", 24))
+    )
+    for seed in (0, 1):
+        given = {"model": "tiny-classifier", "name": f"r{seed}", "classes": ("benign", "malignant")}
+        make_run(project.root / "runs", home, "classification", seed=seed, **given)
+    with chdir(project.root):  # so that its paths hold in a copy
+        runs = [Path("runs/r0"), Path("runs/r1")]
+        freeze(runs, [far.info.name], Path("protocol.json"), outcome="auc", margin=0.05)
 
 
 Arguments = list[str]
