@@ -44,7 +44,7 @@ from gcsam_med.files import (
 )
 from gcsam_med.metrics.table import main_metric
 from gcsam_med.preparation.duplicates import find_overlap
-from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
+from gcsam_med.preparation.store import THUMBS, fingerprints_of
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import parse_json, read_json, read_json_or_empty, read_plain, validate
 from gcsam_med.reporting.report import Notice
@@ -468,9 +468,7 @@ def _frozen_set(
 
 def _shared(dataset: PreparedDataset, home: PreparedDataset, track: Track) -> set[str]:
     """Case ids of `dataset` whose picture, or whose group, has one that `home` holds as well."""
-    (ids, pixels, prints), (_, others, other_prints) = (
-        read_fingerprints(d.root / FINGERPRINTS) for d in (dataset, home)
-    )
+    (ids, pixels, prints), (_, others, other_prints) = (fingerprints_of(d) for d in (dataset, home))
     search = find_overlap(
         (pixels, others),
         (prints, other_prints),

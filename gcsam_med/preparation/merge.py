@@ -54,12 +54,11 @@ from gcsam_med.preparation.splits import (
     same,
 )
 from gcsam_med.preparation.store import (
-    FINGERPRINTS,
     THUMBS,
     build_manifest,
     counts_of,
+    fingerprints_of,
     is_prepared,
-    read_fingerprints,
 )
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import read_plain
@@ -284,7 +283,7 @@ def _parts(datasets: Sequence[PreparedDataset]) -> list[_Part]:
     parts: list[_Part] = []
     first = 0
     for dataset, called in zip(datasets, _class_names(datasets), strict=True):
-        ids, pixels, prints = read_fingerprints(dataset.root / FINGERPRINTS)
+        ids, pixels, prints = fingerprints_of(dataset)
         facts = _facts(dataset, called, pixels, prints)
         parts.append(_Part(dataset, first, called, ids, facts, read_audit(dataset.root)))
         first += len(dataset)

@@ -9,7 +9,7 @@ from gcsam_med.datasets.prepared import PlaneReader, PreparedDataset
 from gcsam_med.files import check_among, replacing, write_json
 from gcsam_med.preparation.audit_page import write_overlap_page
 from gcsam_med.preparation.duplicates import Pair, find_overlap
-from gcsam_med.preparation.store import FINGERPRINTS, THUMBS, read_fingerprints
+from gcsam_med.preparation.store import THUMBS, fingerprints_of
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import is_ours
 
@@ -28,7 +28,7 @@ def overlap(
         return is_ours(there / names[0])
 
     check_among(output, known, names)
-    both = [read_fingerprints(d.root / FINGERPRINTS) for d in (dataset, other)]
+    both = [fingerprints_of(d) for d in (dataset, other)]
     ids, pixels, prints = zip(*both, strict=True)
     search = find_overlap(
         (pixels[0], pixels[1]),

@@ -29,6 +29,7 @@ from gcsam_med.datasets.prepared import (
     DatasetInfo,
     PlaneReader,
     PlaneWriter,
+    PreparedDataset,
 )
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import InputError
@@ -346,11 +347,23 @@ def write_fingerprints(path: Path, facts: Sequence[Facts]) -> None:
     write_table(path, pd.DataFrame(rows))
 
 
+def fingerprints_of(dataset: PreparedDataset) -> tuple[list[str], list[str], list[Fingerprint]]:
+    """As `read_fingerprints`, for every case in the order of the manifest."""
+    path = dataset.root / FINGERPRINTS
+    found = read_fingerprints(path)
+    with faults(path, _AGAIN):
+        if found[0] != dataset.manifest["case_id"].tolist():
+            raise ValueError("it is of other cases than the manifest")
+    return found
+
+
+_AGAIN = "Run prepare again with --force."
+
+
 def read_fingerprints(path: Path) -> tuple[list[str], list[str], list[Fingerprint]]:
     """Case ids, hashes of pixels, and perceptual hashes; `InputError` if the file is missing or damaged."""
-    again = "Run prepare again with --force."
-    table = read_csv(path, ["case_id", "pixel_sha256", *HASHES], again)
-    with faults(path, again):
+    table = read_csv(path, ["case_id", "pixel_sha256", *HASHES], _AGAIN)
+    with faults(path, _AGAIN):
         prints = [
             Fingerprint(*(int(cell, 16) for cell in row))
             for row in table[list(HASHES)].itertuples(index=False)
