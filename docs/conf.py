@@ -71,6 +71,7 @@ def _settings() -> str:
         ("`predict`", config.PredictOptions),
         ("`compare`", config.CompareOptions),
         ("`compare`: where and when", config.MakeOptions),
+        ("`protocol`", config.ProtocolOptions),
         ("`sharpness`", config.SharpnessOptions),
     ):
         text += f"## {command}\n\n| name | default | meaning |\n|---|---|---|\n"

@@ -557,6 +557,17 @@ class PlanOptions(Options):
         return value
 
 
+class ProtocolOptions(Options):
+    """What a sealed external test fixes, and how it is made."""
+
+    external: Names = option((), "freeze: prepared data sets to test on.", complete="prepared")
+    outcome: Literal["auc", "balanced_accuracy", "dice"] = option("auc", "freeze: the metric that counts.")
+    margin: Annotated[float, Field(gt=0, lt=1)] = option(0.05, "freeze: largest negligible difference.")
+    amend: str = option("", "run: open the sets again, and give the reason.", metavar="REASON")
+    device: Device = option("auto", "run: auto, cpu, cuda, cuda:N or mps.")
+    data_root: Path = option(Path("data"), "freeze: folder of prepared data sets.")
+
+
 class SharpnessOptions(Options):
     """How the sharpness of a minimum is measured."""
 

@@ -124,7 +124,7 @@ def option(default: Any, description: str, panel: str = "", **cli: Any) -> Any:
     """A field with a default.
 
     `description` is one sentence, and the help of the command line; `panel` the heading it stands under.
-    `cli` may hold ``complete="models"`` (see `gcsam_med.cli.completion`).
+    `cli` may hold ``complete="models"`` (see `gcsam_med.cli.completion`) and ``metavar="REASON"``.
     """
     return Field(default=default, description=description, json_schema_extra={"panel": panel, **cli})
 

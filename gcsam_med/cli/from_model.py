@@ -137,7 +137,7 @@ def _parameter(model: type[Options], name: str, *, whole: bool) -> inspect.Param
     option = typer.Option(
         *flags,
         help=f"{field.description}{_shown_default(field)}",
-        metavar=kind.metavar,
+        metavar=extra.get("metavar", kind.metavar),
         rich_help_panel=extra.get("panel") or None,
         show_default=False,
         autocompletion=completion.of(extra.get("complete"), kind.choices),

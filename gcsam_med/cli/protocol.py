@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gcsam_med.cli import completion, console
-from gcsam_med.cli.from_model import DataRoot, from_models
+from gcsam_med.cli.from_model import from_models
+from gcsam_med.config import ProtocolOptions
 from gcsam_med.errors import InputError, unknown_name
-from gcsam_med.fields import read_list
 
 if TYPE_CHECKING:
     from gcsam_med.compare.protocol import Standing
 
 ACTIONS = ("freeze", "run", "show")
-_FREEZE = "freeze"
 
 
 @from_models
@@ -31,31 +30,8 @@ def protocol_command(
         list[Path],
         typer.Argument(metavar="RUN...|PROTOCOL", help="freeze: finished runs; run and show: protocol.json."),
     ],
-    external: Annotated[
-        str,
-        typer.Option(
-            "--external",
-            help="Prepared data sets to test on, comma-separated.",
-            rich_help_panel=_FREEZE,
-            autocompletion=completion.of("prepared"),
-        ),
-    ] = "",
-    outcome: Annotated[
-        str,
-        typer.Option("--outcome", help="auc, balanced_accuracy or dice.", rich_help_panel=_FREEZE),
-    ] = "auc",
-    margin: Annotated[
-        float,
-        typer.Option("--margin", help="Largest difference that does not matter.", rich_help_panel=_FREEZE),
-    ] = 0.05,
-    out: Annotated[Path, typer.Option("--out", help="File of the protocol.", rich_help_panel=_FREEZE)] = Path(
-        "protocol.json"
-    ),
-    amend: Annotated[
-        str, typer.Option("--amend", metavar="REASON", help="run: open the sets again, and say why.")
-    ] = "",
-    device: Annotated[str, typer.Option("--device", help="run: auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    data_root: DataRoot = Path("data"),
+    options: ProtocolOptions,
+    out: Annotated[Path, typer.Option("--out", help="freeze: file of the protocol.")] = Path("protocol.json"),
 ) -> None:
     """Seal an external test: fix models, cases, outcome and margin, open each external set once, log it."""
     from gcsam_med.compare import protocol
@@ -66,16 +42,16 @@ def protocol_command(
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
     if action == "freeze":
-        names = [name for name in read_list(external) if name]
+        names = [name for name in options.external if name]
         if not names:
             raise InputError("freeze needs the sets to test on.", "Give --external NAME.")
         there = protocol.freeze(
             paths,
             names,
             out,
-            outcome=outcome,
-            margin=margin,
-            data_root=data_root,
+            outcome=options.outcome,
+            margin=options.margin,
+            data_root=options.data_root,
             track=console.track,
         )
         _show(there)
@@ -94,7 +70,7 @@ def protocol_command(
             f"The chain of {len(log)} entries holds; its last hash is {head}. Note it elsewhere, too.",
         )
         return
-    found = protocol.run(paths[0], amend=amend, device=device, track=console.track)
+    found = protocol.run(paths[0], amend=options.amend, device=options.device, track=console.track)
     for result in found:
         rows = [(f"{a['arm']}, external", number(a["value"]), _ends(a["ci95"]), "") for a in result["arms"]]
         falls = [(a["arm"], a["external_minus_own"]) for a in result["arms"] if a["external_minus_own"]]

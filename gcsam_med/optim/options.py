@@ -1,4 +1,4 @@
-"""The options of the methods: what each takes and its range, said once."""
+"""The options of the methods and their ranges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 class Option:
     """One option of an ascent."""
 
-    meaning: str  #: What it does, in a sentence.
     kind: type = float  #: bool, int, float or str.
     least: float = -math.inf  #: Smallest value allowed.
     most: float = math.inf  #: Largest value allowed.
@@ -40,33 +39,20 @@ class Option:
 
 
 OPTIONS: dict[str, Option] = {
-    "rho": Option("Radius of the ascent.", least=0),
-    "centralize": Option(
-        "Centre the gradient of the ascent, or of the descent too.",
-        kind=str,
-        choices=("none", "ascent", "both"),
-    ),
-    "norm": Option(
-        "Scale the ascent by the gradient's norm after or before centring it.",
-        kind=str,
-        choices=("centralized", "raw"),
-    ),
-    "conv_only": Option("Centre convolution weights only.", kind=bool),
-    "adaptive": Option("Scale the ascent by the size of each weight (ASAM).", kind=bool),
-    "eta": Option("ASAM's constant, added to the size of each weight.", least=0),
-    "exempt_vectors": Option("Leave biases and norm layers out of ASAM's scaling.", kind=bool),
-    "every": Option("Ascend on each k-th step only.", kind=int, least=1),
-    "ascent_fraction": Option(
-        "Fraction of the batch from which the gradient of the ascent is computed.",
-        least=0,
-        above=True,
-        most=1,
-    ),
-    "alpha": Option("Strength of the part of the gradient that looksam and gsam add or take away.", least=0),
-    "sigma": Option("friendly-sam: share of the average gradient that is taken away.", least=0),
-    "decay": Option("friendly-sam: decay of the average gradient.", least=0, most=1),
+    "rho": Option(least=0),
+    "centralize": Option(str, choices=("none", "ascent", "both")),
+    "norm": Option(str, choices=("centralized", "raw")),
+    "conv_only": Option(bool),
+    "adaptive": Option(bool),
+    "eta": Option(least=0),
+    "exempt_vectors": Option(bool),
+    "every": Option(int, least=1),
+    "ascent_fraction": Option(least=0, above=True, most=1),
+    "alpha": Option(least=0),
+    "sigma": Option(least=0),
+    "decay": Option(least=0, most=1),
 }
-"""Name to option, over all methods."""
+"""Name to option, over all methods; what each does stands in the classes that take it."""
 
 
 def check_options(**values: Any) -> None:
