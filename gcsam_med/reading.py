@@ -146,15 +146,15 @@ def is_ours(path: Path) -> bool:
     return isinstance(found, dict) and not {SEAL, "schema"}.isdisjoint(found)
 
 
-def read_json_or_empty(path: Path, *, most: int = MOST_JSON) -> dict[str, Any]:
+def read_json_or_empty(path: Path) -> dict[str, Any]:
     """Read a JSON object that a report can do without; empty where it is missing, damaged or foreign."""
     try:
-        return read_json(path, dict[str, Any], "", most=most)
+        return read_json(path, dict[str, Any], "")
     except InputError:
         return {}
 
 
-def read_json_lines(path: Path, schema: type[T], *, most: int = MOST_LINES) -> list[T]:
+def read_json_lines(path: Path, schema: type[T]) -> list[T]:
     """Read a file of one JSON value a line; lines that a crash cut, or that do not fit, are left out.
 
     A missing file has no lines.
@@ -165,7 +165,7 @@ def read_json_lines(path: Path, schema: type[T], *, most: int = MOST_LINES) -> l
         If it is there and cannot be read.
     """
     try:
-        data = read_plain(path, most, follow=False)
+        data = read_plain(path, MOST_LINES, follow=False)
     except FileNotFoundError:
         return []
     found: list[T] = []
@@ -259,7 +259,6 @@ def read_csv(
     columns: Sequence[str],
     advice: str,
     *,
-    fault: Fault = InputError,
     most: int = MOST_TABLE,
     sha256: str | None = None,
 ) -> pd.DataFrame:
@@ -269,7 +268,7 @@ def read_csv(
     """
     import pandas as pd
 
-    with faults(path, advice, fault):
+    with faults(path, advice):
         content = read_plain(path, most, follow=False)
         if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError("it was changed since it was written")

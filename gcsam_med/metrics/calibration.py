@@ -281,28 +281,27 @@ def assign_bins(prob: Floats) -> Ints:
 def decision_curve(
     positive: npt.ArrayLike,
     prob: npt.ArrayLike,
-    thresholds: npt.ArrayLike | None = None,
     resamples: Resamples | None = None,
 ) -> DecisionCurve:
-    """Return the net benefit of acting where the probability reaches a threshold.
+    """Return the net benefit of acting where the probability reaches t, at 0.01 to 0.99 in steps of 0.01.
 
     It is ``TP/N - FP/N * t/(1 - t)``. `positive` (truth) and `prob` (in [0, 1]) are [N], with at least one
-    case; `thresholds` lie in (0, 1), by default 0.01 to 0.99 in steps of 0.01; ValueError otherwise. Vickers
-    and Elkin, Medical Decision Making 26(6), 2006. The prevalence is that of the cases at hand.
-    With `resamples` of the same cases each threshold has an interval (percentile, widened for few groups).
+    case; ValueError otherwise. Vickers and Elkin, Medical Decision Making 26(6), 2006. The prevalence is that
+    of the cases at hand. With `resamples` of the same cases each threshold has an interval (percentile,
+    widened for few groups).
     """
     from scipy.stats import norm
 
     truth, p = check_scores(positive, prob)
-    t = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
-    if not len(truth) or t.ndim != 1 or (len(t) and (t.min() <= 0 or t.max() >= 1)):
-        raise ValueError("Need at least one case, and thresholds in (0, 1).")
+    if not len(truth):
+        raise ValueError("Need at least one case.")
+    t = np.arange(1, 100) / 100
     called = p[None] >= t[:, None]
     odds = t / (1 - t)
     benefit = (called & truth) - (called & ~truth) * odds[:, None]
     prevalence = truth.mean()
     low = high = np.full(len(t), np.nan)
-    if resamples is not None and resamples.n_groups > 1 and len(t):
+    if resamples is not None and resamples.n_groups > 1:
         levels = norm.cdf(np.array([-1.0, 1.0]) * widened_z(resamples))
         sums = resamples.sums(np.column_stack([benefit.T, np.ones(len(truth))]))
         drawn = np.concatenate([weights @ sums for weights in resamples.weights()])

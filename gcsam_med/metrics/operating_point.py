@@ -2,100 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from gcsam_med.errors import InputError, unknown_name
+from gcsam_med.errors import InputError
 from gcsam_med.metrics.intervals import Floats
-from gcsam_med.metrics.roc import RocCurve, roc_curve
+from gcsam_med.metrics.roc import roc_curve
 from gcsam_med.metrics.segmentation import dice_of_counts
 
 DEFAULT_THRESHOLD = 0.5
 BINS = 50
 # Thresholds 0.02, 0.04, ... 0.98: the candidates of a segmentation.
 THRESHOLDS = np.arange(1, BINS) / BINS
-RULES = ("youden", "sensitivity", "specificity")
 
 
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """A threshold, how it was chosen, and what it reached where it was chosen."""
+def choose_threshold(positive: npt.ArrayLike, prob: npt.ArrayLike) -> float:
+    """Choose the threshold of largest sensitivity + specificity on validation cases.
 
-    #: A case is called positive if its probability is at least this; in [0, 1], or just above 1 if even a
-    #: probability of 1 must not be called.
-    threshold: float
-    rule: str  #: ``"youden"``, ``"sensitivity"`` or ``"specificity"``.
-    target: float | None  #: The sensitivity or specificity asked for; ``None`` for Youden.
-    #: sensitivity, specificity: Reached on the cases it was chosen on. On others it will differ: report both.
-    sensitivity: float
-    specificity: float
-
-
-def choose_threshold(
-    positive: npt.ArrayLike, prob: npt.ArrayLike, rule: str = "youden", target: float | None = None
-) -> OperatingPoint:
-    """Choose a threshold on validation cases.
-
-    Parameters
-    ----------
-    positive, prob : array_like, shape [N]
-        Truth of the validation cases, both classes present, and probability of being positive, in [0, 1].
-    rule : str
-        ``"youden"``: largest sensitivity + specificity - 1 (Youden, Cancer 3(1), 1950). ``"sensitivity"``: at
-        least the target sensitivity, then the largest specificity. ``"specificity"``: the other way round.
-    target : float, optional
-        In (0, 1]; for the last two rules only.
-
-    Returns
-    -------
-    OperatingPoint
-        Of thresholds that do equally well, the middle of the widest gap between scores: halfway between the
-        last called and the first not called score, which carries over to other cases better than the score
-        itself.
+    (Youden, Cancer 3(1), 1950.) `positive` (truth, both classes present) and `prob` (of being positive, in
+    [0, 1]) are [N]. A case is called positive if its probability is at least the threshold, which lies in
+    [0, 1], or just above 1 if even a probability of 1 must not be called. Of thresholds that do equally well
+    it is the middle of the widest gap between scores: halfway between the last called and the first not
+    called score, which carries over to other cases better than the score itself.
 
     Raises
     ------
     InputError
-        If the rule is unknown, the target is missing, needless or out of range, or a class is missing.
+        If a class is missing.
     """
-    if rule not in RULES:
-        raise unknown_name("operating point rule", rule, RULES)
-    if (rule == "youden") != (target is None) or (target is not None and not 0 < target <= 1):
-        expected = "no target" if rule == "youden" else "a target in (0, 1]"
-        raise InputError(f"Expected {expected} for the operating point rule '{rule}', got {target}.")
     curve = roc_curve(positive, prob)
     if curve is None:
         raise InputError(
             "An operating point needs both positive and negative validation cases.",
             "Use another split or fold, or state a threshold.",
         )
-    best = _best_points(curve, rule, target)
+    gain = curve.sensitivity + curve.specificity
+    best = np.flatnonzero(gain >= gain.max() - 1e-12)
     # The score at each point is the last one called; the next point's is the first one not called.
     called = curve.threshold[best]
     not_called = np.append(curve.threshold[1:], 0.0)[best]
     widest = int((np.minimum(called, 1.0) - not_called).argmax())
-    chosen = best[widest]
     threshold = float(min(called[widest], 1.0) + not_called[widest]) / 2
     if threshold <= not_called[widest] < called[widest]:
         # Neighbouring floating-point numbers have no middle; a score of 1 that must not be called has nothing
         # above.
         threshold = float(np.nextafter(not_called[widest], np.inf))
-    return OperatingPoint(
-        threshold, rule, target, float(curve.sensitivity[chosen]), float(curve.specificity[chosen])
-    )
-
-
-def _best_points(curve: RocCurve, rule: str, target: float | None) -> npt.NDArray[np.intp]:
-    if rule == "youden":
-        gain = curve.sensitivity + curve.specificity
-    else:
-        kept, other = curve.sensitivity, curve.specificity
-        if rule == "specificity":
-            kept, other = other, kept
-        gain = np.where(kept >= (target or 0.0) - 1e-12, other, -1.0)
-    return np.flatnonzero(gain >= gain.max() - 1e-12)
+    return threshold
 
 
 def dice_by_threshold(probability: Floats, truth: npt.NDArray[np.bool_]) -> Floats:

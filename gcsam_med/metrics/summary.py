@@ -82,7 +82,6 @@ def segmentation_estimates(
     rng: np.random.Generator,
     *,
     n_resamples: int = N_RESAMPLES,
-    only: Collection[str] | None = None,
 ) -> dict[str, Estimate]:
     """Return every segmentation metric with its 95 % interval, by name, in the order of the table.
 
@@ -96,8 +95,6 @@ def segmentation_estimates(
         Source of the bootstrap's seeds.
     n_resamples : int
         Bootstrap resamples.
-    only : collection of str, optional
-        Names of the metrics wanted. Default: all that the cases hold.
     """
     if not len(cases):
         raise ValueError("There is no case to evaluate.")
@@ -107,8 +104,6 @@ def segmentation_estimates(
     draws: dict[tuple[str, bytes], Resamples] = {}
     result: dict[str, Estimate] = {}
     for name in cases[0].values:
-        if only is not None and name not in only:
-            continue
         row = SEGMENTATION[name]
         rows = np.flatnonzero(chosen[row.images])
         values = [case.values[name] for case, wanted in zip(cases, chosen[row.images], strict=True) if wanted]
@@ -135,7 +130,6 @@ def classification_estimates(
     groups: npt.ArrayLike,
     rng: np.random.Generator,
     *,
-    threshold: float | None = None,
     calls: npt.ArrayLike | None = None,
     prevalence: float | None = None,
     n_resamples: int = N_RESAMPLES,
@@ -149,11 +143,8 @@ def classification_estimates(
         Class index, probability of each class, and group of each case.
     rng : numpy.random.Generator
         Source of the bootstrap's seed.
-    threshold : float, optional
-        Two classes: operating point on the probability of class 1, chosen elsewhere. Default: the likelier
-        class.
     calls : array_like of int, shape [N], optional
-        The called classes, instead of a threshold.
+        The called classes, by an operating point that was chosen elsewhere. Default: the likeliest ones.
     prevalence : float, optional
         Two classes: also give predictive values at this prevalence.
     n_resamples : int
@@ -180,7 +171,7 @@ def classification_estimates(
     stratified = resample_groups(group, rng, strata=labels, n_resamples=n_resamples)
     whole = resample_groups(group, rng, n_resamples=n_resamples)
     n_classes = p.shape[1]
-    called = call_classes(p, threshold) if calls is None else np.asarray(calls, dtype=np.int64)
+    called = call_classes(p) if calls is None else np.asarray(calls, dtype=np.int64)
     # Drawn within classes, the share of each would stand still, and with it what depends on it.
     of = {
         depends: CalledCases(labels, p, called, whole if depends else stratified, prevalence)

@@ -52,18 +52,9 @@ class CapturedSteps:
     A step with two passes is two graphs: between them the random generators are set back, so that both passes
     draw the same dropout masks.
 
-    Parameters
-    ----------
-    model : nn.Module
-        The network. It must do the same in every step but for the batch and the random numbers of the device.
-    optimizer : Optimizer
-        Built with ``fused=True``, so that the device can skip a step.
-    sharpness : Sharpness or None
-        The ascent; None for the optimizer alone.
-    loss_of : callable
-        Forward pass: from a batch to its scalar loss, autocast inside.
-    max_norm : float, optional
-        Clip the norm of the descent gradient to this.
+    The parameters are those of `training_step`. The network must do the same in every step but for the batch
+    and the random numbers of the device; the optimizer is built with ``fused=True``, so that the device can
+    skip a step.
     """
 
     def __init__(
@@ -85,20 +76,10 @@ class CapturedSteps:
         self._rho_factor = torch.zeros((), device=device, dtype=torch.float64)
 
     def __call__(self, batch: Any, seed: int) -> StepResult:
-        """Take a step.
+        """Take a step on a batch, with the random numbers of a seed, and return what `training_step` does.
 
-        Parameters
-        ----------
-        batch : tuple of Tensor and of numbers, or named tuple
-            On the device. Tensors are copied into the place where the graph reads them; numbers are part of
-            the kind.
-        seed : int
-            Of the step's random numbers, on the host and on the device.
-
-        Returns
-        -------
-        StepResult
-            As from `training_step`.
+        The batch is a tuple of tensors on the device and of numbers. Tensors are copied into the place where
+        the graph reads them; numbers are part of the kind.
 
         Raises
         ------
@@ -270,12 +251,9 @@ class _Graphs:
 
 
 class CapturedFunction:
-    """A function of tensors, replayed from CUDA graphs; it must not wait for the device or draw numbers.
+    """A function of tensors (or None) to a tuple of those, replayed from CUDA graphs.
 
-    Parameters
-    ----------
-    function : callable
-        From tensors (or None) to a tuple of tensors (or None), which may depend on nothing else.
+    It must depend on nothing else, not wait for the device, and draw no numbers.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor | None, ...]]) -> None:

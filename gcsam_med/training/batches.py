@@ -48,16 +48,9 @@ def fits_on(device: torch.device, plan: Plan, rows: np.ndarray) -> bool:
 
 
 class StoredCases:
-    """Stored images and targets of some rows: on the GPU if they fit, else read from disk when asked for.
+    """Stored images and targets of some rows of the manifest, on their way to a device.
 
-    Parameters
-    ----------
-    plan : Plan
-        Knows the data set and the task.
-    rows : ndarray of int
-        Rows of the manifest that will be asked for.
-    device : torch.device
-        Where batches go.
+    They are kept on a GPU if they fit, else read from disk when asked for.
     """
 
     def __init__(self, plan: Plan, rows: np.ndarray, device: torch.device) -> None:
@@ -88,16 +81,10 @@ class StoredCases:
     def on_device(
         self, rows: np.ndarray, read: tuple[Tensor, Tensor] | None = None, places: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Images and targets as `read` gives them, on the device.
+        """Images and targets of some rows as `read` gives them, on the device.
 
-        Parameters
-        ----------
-        rows : ndarray of int
-            The cases.
-        read : tuple, optional
-            What `read` gave for them already.
-        places : Tensor of int64, optional
-            Their places in what is resident, on the device already.
+        `read` is what that gave for them already, `places` are their places in what is resident, on the
+        device already.
         """
         if self.resident is None:
             images, targets = (x.to(self.device, non_blocking=True) for x in read or self.read(rows))
@@ -122,17 +109,7 @@ class _Epoch(NamedTuple):
 
 
 class Batches:
-    """The training batches of a run, by step number.
-
-    Parameters
-    ----------
-    plan : Plan
-        What to train on.
-    rank, world : int
-        This process and how many there are.
-    device : torch.device
-        Where batches are made.
-    """
+    """The training batches of a run for this process (`rank` of `world`), by step number."""
 
     def __init__(self, plan: Plan, rank: int = 0, world: int = 1, device: torch.device | None = None) -> None:
         self.plan, self.rank, self.world = plan, rank, world

@@ -146,16 +146,13 @@ def _classification(
     facts["positive_class"] = positive
     if n >= MIN_FOR_LOGISTIC:
         facts["logistic"] = fit_logistic(labels == 1, probabilities)
+    threshold, rule = DEFAULT_THRESHOLD, "0.5, not chosen"
     if not few:
         try:
-            point = choose_threshold(labels == 1, probabilities[:, 1])
+            threshold = min(choose_threshold(labels == 1, probabilities[:, 1]), 1.0)
+            rule = "largest sensitivity + specificity on validation (Youden)"
         except InputError as error:
             few = error.message
-    if few:
-        threshold, rule = DEFAULT_THRESHOLD, "0.5, not chosen"
-    else:
-        threshold = min(point.threshold, 1.0)
-        rule = "largest sensitivity + specificity on validation (Youden)"
     at = {}
     if n:
         names = shown_in("transfer", "classification")

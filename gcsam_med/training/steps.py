@@ -40,16 +40,9 @@ def how_it_runs(plan: Plan, device: torch.device, processes: int) -> str:
 
 
 class Steps:
-    """Takes the steps of a run.
+    """Takes the steps of a run; `note` is told if its network turns out not to be capturable.
 
-    Parameters
-    ----------
-    config : RunConfig
-        Precision as picked, not ``auto``.
-    parts : Parts
-        What the run trains.
-    note : callable
-        Is told if a network turns out not to be capturable.
+    The configuration's precision is as picked, not ``auto``.
     """
 
     def __init__(self, config: RunConfig, parts: Parts, note: Callable[[str], None]) -> None:

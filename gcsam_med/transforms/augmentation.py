@@ -23,12 +23,8 @@ Modality = Literal["ultrasound", "xray", "photo"]
 class Augmentation:
     """A pipeline of random transforms for batches; the draws of a case do not depend on its batch.
 
-    Parameters
-    ----------
-    transforms : sequence of BatchTransform
-        Of the whole batch, applied in this order.
-    further : sequence of monai.transforms.RandomizableTransform
-        MONAI's dictionary transforms, applied to each case after those.
+    `transforms` (`BatchTransform`) act on the whole batch, in this order; `further` are MONAI's dictionary
+    transforms (`RandomizableTransform`), applied to each case after those.
     """
 
     def __init__(self, transforms: Sequence[BatchTransform], further: Sequence[Any] = ()) -> None:
@@ -93,25 +89,10 @@ class Augmentation:
         epoch: int,
         rows: Sequence[int] | np.ndarray,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Transform a batch.
+        """Transform a batch of the cases in these rows of the manifest, in an epoch (from 0) of a run.
 
-        Parameters
-        ----------
-        images : Tensor of float32, shape (B, C, S, S)
-            Values in 0..1; left unchanged, and so are the masks.
-        masks : Tensor of float32, shape (B, 1, S, S), or None
-            0 or 1.
-        seed, epoch : int
-            Of the run, and from 0.
-        rows : sequence of int, length B
-            The cases' rows in the manifest.
-
-        Returns
-        -------
-        images : Tensor of float32, shape (B, C, S, S)
-            Values in 0..1, on the same device.
-        masks : Tensor of float32, shape (B, 1, S, S), or None
-            0 or 1, moved as the images were.
+        Images are float32 (B, C, S, S) in 0..1, masks float32 (B, 1, S, S) of 0 and 1, or None. New ones of
+        the same kind come back, on the same device; masks are moved as the images are.
         """
         import torch
 
@@ -137,22 +118,11 @@ def _case_by_case(pipeline: Any, data: dict[str, Any], seeds: list[int]) -> dict
 def training_transform(
     modality: Modality, task: Task, further: Sequence[Mapping[str, Mapping[str, Any]]] = ()
 ) -> Augmentation:
-    """Random transforms for a kind of images.
+    """Random transforms for images of a modality (`DatasetInfo.modality`).
 
-    Parameters
-    ----------
-    modality : {"ultrasound", "xray", "photo"}
-        `DatasetInfo.modality`.
-    task : {"segmentation", "classification"}
-        The outline of a lesion is what segmentation learns to follow, so it may be bent there; to
-        classification it is a sign (a tall or spiculated lesion is suspicious), so it is not.
-    further : sequence of mapping
-        Further random dictionary transforms of MONAI, each ``{name: options}``.
-
-    Returns
-    -------
-    Augmentation
-        A function of images, masks, seed, epoch and rows.
+    The outline of a lesion is what segmentation learns to follow, so it may be bent there; to classification
+    it is a sign (a tall or spiculated lesion is suspicious), so it is not. `further` are random dictionary
+    transforms of MONAI, each ``{name: options}``.
 
     Raises
     ------

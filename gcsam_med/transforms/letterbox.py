@@ -1,8 +1,8 @@
-"""How an image of any shape becomes a square of one size, and how a mask finds its way back.
+"""How an image of any shape is letterboxed to one size, and how a mask finds its way back.
 
-The aspect ratio is kept: the image is scaled so that its longer side fits, then padded in the middle with
-black. Everything follows from the original height, width and the square's size, so the manifest needs to
-record no more than these.
+The aspect ratio is kept: the image is scaled so that its longer side fits, then padded with black on both
+sides. Everything follows from the original height and width and the size, so the manifest needs to record no
+more than these.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Letterbox:
-    """The placement of an image of `height` x `width` pixels in a square of `size` pixels."""
+    """The placement of an image of `height` x `width` pixels in a letterbox of `size` x `size` pixels."""
 
     #: height, width: Original size in pixels, both at least 1.
     height: int
     width: int
-    size: int  #: Side of the square in pixels.
+    size: int  #: Side of the letterbox in pixels.
 
     @property
     def scale(self) -> float:
-        """Square pixels for one original pixel."""
+        """Pixels of the letterbox for one original pixel."""
         return self.size / max(self.height, self.width)
 
     @property
     def inner(self) -> tuple[int, int]:
-        """Height and width in square pixels of the part that holds the image."""
+        """Height and width of the part of the letterbox that holds the image, in its pixels."""
         return (
             max(1, min(self.size, round(self.height * self.scale))),
             max(1, min(self.size, round(self.width * self.scale))),
@@ -43,51 +43,27 @@ class Letterbox:
         return top, left, top + h, left + w
 
     def place_image(self, image: np.ndarray) -> np.ndarray:
-        """Put an image into the square.
+        """Letterbox an image: uint8 (height, width) or (height, width, 3) to (size, size) or (size, size, 3).
 
-        Parameters
-        ----------
-        image : ndarray of uint8, shape (height, width) or (height, width, 3)
-            The original.
-
-        Returns
-        -------
-        ndarray of uint8, shape (size, size) or (size, size, 3)
-            Bilinear with antialiasing; padding is 0.
+        Bilinear with antialiasing; padding is 0.
         """
         h, w = self.inner
         resized = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
         return self._pad(resized)
 
     def place_mask(self, mask: np.ndarray) -> np.ndarray:
-        """Put a mask into the square.
+        """Letterbox a mask: bool (height, width) to uint8 (0 or 1) (size, size).
 
-        Parameters
-        ----------
-        mask : ndarray of bool, shape (height, width)
-            The original.
-
-        Returns
-        -------
-        ndarray of uint8 (0 or 1), shape (size, size)
-            A pixel is foreground where at least half of the area it stands for is.
+        A pixel is foreground where at least half of the area it stands for is.
         """
         h, w = self.inner
         grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((w, h), Image.Resampling.BOX)
         return self._pad((np.asarray(grey) >= 128).astype(np.uint8))
 
     def restore(self, plane: np.ndarray) -> np.ndarray:
-        """Bring a plane of the square (a probability map) back to the original pixels.
+        """Bring a letterboxed plane (a probability map) back: (size, size) to float32 (height, width).
 
-        Parameters
-        ----------
-        plane : ndarray of float, shape (size, size)
-            Values on the square.
-
-        Returns
-        -------
-        ndarray of float32, shape (height, width)
-            Bilinear; threshold it afterwards, not before.
+        Bilinear; threshold it afterwards, not before.
         """
         top, left, bottom, right = self.box
         inner = Image.fromarray(np.ascontiguousarray(plane[top:bottom, left:right], dtype=np.float32))
@@ -95,6 +71,6 @@ class Letterbox:
 
     def _pad(self, inner: np.ndarray) -> np.ndarray:
         top, left, bottom, right = self.box
-        square = np.zeros((self.size, self.size, *inner.shape[2:]), dtype=np.uint8)
-        square[top:bottom, left:right] = inner
-        return square
+        padded = np.zeros((self.size, self.size, *inner.shape[2:]), dtype=np.uint8)
+        padded[top:bottom, left:right] = inner
+        return padded

@@ -49,26 +49,16 @@ class Preprocessing:
     def __call__(self, stored: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Turn stored images into the network's input.
 
-        Parameters
-        ----------
-        stored : uint8, shape (B, S, S) or (B, S, S, 3)
-            As `PreparedDataset.images` or `Letterbox.place_image` give them.
-
-        Returns
-        -------
-        Tensor of float32, shape (B, channels, S, S)
-            Standardized, contiguous, on the device of `stored`.
+        From uint8 (B, S, S) or (B, S, S, 3), as `PreparedDataset.images` and `Letterbox.place_image` give
+        them, to float32 (B, channels, S, S): standardized, contiguous, on the same device.
         """
         return self.standardize(self.planes(stored))
 
     def planes(self, stored: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Scale to 0..1; random transforms of training come after this.
+        """Scale stored images to 0..1, float32 (B, C, S, S); random transforms of training come after this.
 
-        Returns
-        -------
-        Tensor of float32, shape (B, C, S, S)
-            One channel for grey images whatever the network takes. Colour becomes grey for a network of one
-            channel, by ITU-R BT.601 luma, as Pillow's "L".
+        One channel for grey images whatever the network takes. Colour becomes grey for a network of one
+        channel, by ITU-R BT.601 luma, as Pillow's "L".
 
         Raises
         ------
@@ -94,15 +84,7 @@ class Preprocessing:
     def standardize(self, planes: torch.Tensor) -> torch.Tensor:
         """Repeat grey over the channels, subtract the mean and divide by the standard deviation.
 
-        Parameters
-        ----------
-        planes : Tensor of float32, shape (B, C, S, S)
-            From `planes`; not changed.
-
-        Returns
-        -------
-        Tensor of float32, shape (B, channels, S, S)
-            On the same device.
+        From float32 (B, C, S, S), which is not changed, to (B, channels, S, S).
         """
         if planes.shape[1] != self.channels:
             planes = planes.repeat(1, self.channels, 1, 1)

@@ -67,7 +67,7 @@ def test_operating_point_moves_the_table():
     """Oracle: the definition of a threshold; counts by hand."""
     y, p = np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.4, 0.3, 0.45, 0.9])
     prob = np.stack((1 - p, p), axis=1)
-    low = classification_estimates(y, prob, range(5), rng(), threshold=0.25, n_resamples=50)[0]
+    low = classification_estimates(y, prob, range(5), rng(), calls=p >= 0.25, n_resamples=50)[0]
     assert (low["sensitivity"].value, low["specificity"].value) == (1.0, 0.5)
     assert low["sensitivity"].n == 3
     assert low["sensitivity"].ci95 == pytest.approx(wilson(3, 3))
