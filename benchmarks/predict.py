@@ -29,11 +29,12 @@ import torch
 from PIL import Image
 
 from gcsam_med import __version__
-from gcsam_med.config import PredictOptions, RunConfig, dump_config, settings_sha256
+from gcsam_med.config import PredictOptions, RunConfig, dump_config
 from gcsam_med.datasets.phantom import simulate
 from gcsam_med.inference import predict
 from gcsam_med.networks import build_network
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_model, save_model
+from gcsam_med.runs.folder import settings_sha256
 from gcsam_med.transforms.letterbox import Letterbox
 
 

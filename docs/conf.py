@@ -70,7 +70,6 @@ def _settings() -> str:
         ("`evaluate`", config.EvaluateOptions),
         ("`predict`", config.PredictOptions),
         ("`compare`", config.CompareOptions),
-        ("`compare`: where and when", config.MakeOptions),
         ("`protocol`", config.ProtocolOptions),
         ("`sharpness`", config.SharpnessOptions),
     ):

@@ -7,8 +7,6 @@ the run. Sources, later ones win: defaults, the YAML file, ``--set key=value``, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +53,6 @@ Frames = Literal["first", "middle", "all"] | Annotated[int, Field(ge=0, le=10**6
 _TRAINED, _OPTIMIZED, _MACHINE = "What is trained", "How it is optimized", "Machine and files"
 _SOURCE, _CHECKED, _MADE = "Where the images are", "How they are checked", "What is made of them"
 _HOW, _WRITTEN, _COMPARED = "How it is predicted", "What is written", "What is compared"
-_WHERE = "Where and when"
 _DATA_ROOT = "Folder of prepared data sets; default: the one the run was trained from."
 _BATCH = "Cases in one forward pass; default: the run's own."
 
@@ -316,39 +313,6 @@ class RunConfig(Options):
         return self
 
 
-# Settings that change where and for how long, not what is computed: a resumed run may change them.
-MACHINE_FIELDS = frozenset(
-    {
-        "data_root", "device", "capture", "max_minutes", "checkpoint_minutes", "checkpoint_steps",
-        "tensorboard", "mlflow",
-    }
-)  # fmt: skip
-EXTEND_FIELDS = frozenset({"epochs", "patience"})
-"""Settings that --extend may change besides."""
-STEP_FIELDS = frozenset({"batch_size", "accumulate"})
-"""Their product with the number of processes is the cases of a step, which may not change."""
-
-
-def changed_settings(
-    before: RunConfig, after: RunConfig, allowed: frozenset[str] = MACHINE_FIELDS
-) -> dict[str, str]:
-    """Settings of a run that differ, but for those `allowed` to: by name, each in words."""
-    one, two = (config.model_dump(exclude=set(allowed)) for config in (before, after))
-    return {
-        name: f"{name}: {value} in the run, {two[name]} now"
-        for name, value in one.items()
-        if value != two[name]
-    }
-
-
-def settings_sha256(config: RunConfig) -> str:
-    """Hash of the settings that no resume can change: it binds a run's ``config.yaml`` to its weights."""
-    # A setting that a later version adds, at its default, leaves the hash of older runs as it is.
-    machine = set(MACHINE_FIELDS | EXTEND_FIELDS | STEP_FIELDS)
-    kept = config.model_dump(mode="json", exclude=machine, exclude_defaults=True)
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
 class CalibrateOptions(Options):
     """Where a run is calibrated."""
 
@@ -500,24 +464,6 @@ class CompareOptions(Options):
         if not value:
             raise ValueError("needs at least one")
         return value
-
-
-class MakeOptions(Options):
-    """Where and when the runs of a study are made."""
-
-    jobs: Positive | None = option(None, "Runs at once; default: one per GPU.", _WHERE)
-    engine: Literal["local", "ray", "slurm"] = option(
-        "local", "local, ray (extra: ray), or slurm (prints a script).", _WHERE
-    )
-    dry_run: bool = option(False, "Show the plan and the time it takes.", _WHERE)
-    study: Path | None = option(None, "YAML file of a study of several parts.", _WHERE)
-    minutes: Minutes | None = option(
-        None, "Stop after these minutes, and begin no run that would end later.", _WHERE
-    )
-    slim: bool = option(
-        False, "Keep only what a comparison needs of finished runs: no weights, no reports.", _WHERE
-    )
-    only: str | None = option(None, "Train only this run of the plan in --output (name or number).", _WHERE)
 
 
 class PlanOptions(Options):

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from gcsam_med import __version__
-from gcsam_med.config import RunConfig, Task, dump_config, settings_sha256
+from gcsam_med.config import RunConfig, Task, dump_config
 from gcsam_med.datasets.prepared import (
     AUDIT,
     IMAGES,
@@ -35,6 +35,7 @@ from gcsam_med.datasets.prepared import (
 from gcsam_med.preparation.store import FINGERPRINTS, HASHES, THUMBS
 from gcsam_med.reporting.report import Report
 from gcsam_med.runs import ModelCard, RunFolder, save_model
+from gcsam_med.runs.folder import settings_sha256
 from gcsam_med.transforms.letterbox import Letterbox
 
 SHARED = 3

@@ -15,12 +15,12 @@ from gcsam_med.config import (
     RunConfig,
     dump_config,
     load_config,
-    settings_sha256,
     with_overrides,
 )
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.errors import ConfigError, InputError
 from gcsam_med.fields import chosen
+from gcsam_med.runs.folder import settings_sha256
 
 
 def write(folder: Path, text: str) -> Path:

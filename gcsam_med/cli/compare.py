@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gcsam_med.cli import completion, console
 from gcsam_med.cli.from_model import ConfigFile, Given, Output, Sets, from_models
 from gcsam_med.cli.prepare import as_one_set
-from gcsam_med.config import CompareOptions, MakeOptions, PlanOptions, RunConfig, load_config
+from gcsam_med.config import CompareOptions, PlanOptions, RunConfig, load_config
 from gcsam_med.errors import InputError
+from gcsam_med.fields import Minutes, Options, Positive, option
 from gcsam_med.files import make_folder
 
 if TYPE_CHECKING:
@@ -24,10 +25,29 @@ if TYPE_CHECKING:
     from gcsam_med.config import Language
     from gcsam_med.reporting.comparison import CentreStudy, Comparison
 
+_WHERE = "Where and when"
 Told = tuple[dict[str, Any], str, Path]  # a comparison as JSON, in a sentence, and its page
 Common = Annotated[
     dict[str, Any], Given(RunConfig, without=("model", "optimizer", "seed", "fold", "leave_out"))
 ]
+
+
+class MakeOptions(Options):
+    """Where and when the runs of a study are made."""
+
+    jobs: Positive | None = option(None, "Runs at once; default: one per GPU.", _WHERE)
+    engine: Literal["local", "ray", "slurm"] = option(
+        "local", "local, ray (extra: ray), or slurm (prints a script).", _WHERE
+    )
+    dry_run: bool = option(False, "Show the plan and the time it takes.", _WHERE)
+    study: Path | None = option(None, "YAML file of a study of several parts.", _WHERE)
+    minutes: Minutes | None = option(
+        None, "Stop after these minutes, and begin no run that would end later.", _WHERE
+    )
+    slim: bool = option(
+        False, "Keep only what a comparison needs of finished runs: no weights, no reports.", _WHERE
+    )
+    only: str | None = option(None, "Train only this run of the plan in --output (name or number).", _WHERE)
 
 
 @from_models

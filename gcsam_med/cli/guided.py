@@ -12,7 +12,6 @@ import typer
 from gcsam_med.cli import console
 from gcsam_med.cli.from_model import ConfigFile, DataRoot, Given, Kind, RunOutput, Sets, Source, from_models
 from gcsam_med.config import (
-    MACHINE_FIELDS,
     EvaluateOptions,
     PrepareOptions,
     RunConfig,
@@ -163,6 +162,8 @@ def _show_advice(folder: Path, config: RunConfig, advice: Advice, images: int) -
 
 def _check_same(run: RunFolder, asked: RunConfig) -> None:
     """Refuse settings that the run in the folder was not begun with."""
+    from gcsam_med.runs.folder import MACHINE_FIELDS
+
     made = run.config()
     others = [
         f"--{name.replace('_', '-')} is {getattr(made, name)} there"
@@ -197,6 +198,7 @@ def _train(run: RunFolder, settings: RunConfig) -> None:
     from gcsam_med import training
     from gcsam_med.cli.live import LiveView
     from gcsam_med.cli.train import show_trained
+    from gcsam_med.runs.folder import MACHINE_FIELDS
 
     result = read_json_or_empty(run.result_file)
     if run.finished and result.get("stopped_by") != "max_minutes":

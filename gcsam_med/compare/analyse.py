@@ -11,7 +11,6 @@ import numpy as np
 
 from gcsam_med.compare.finished_runs import FinishedRun
 from gcsam_med.compare.paired_cases import PairedCases, of_shared_seeds, paired_cases
-from gcsam_med.config import MACHINE_FIELDS
 from gcsam_med.metrics.intervals import Estimate
 from gcsam_med.metrics.paired import cohens_dz, holm
 from gcsam_med.reporting.comparison import (
@@ -27,6 +26,7 @@ from gcsam_med.reporting.comparison import (
 )
 from gcsam_med.reporting.report import RESEARCH_ONLY, SPLIT_NOTICES, Notice
 from gcsam_med.reporting.text import arm_and_factor, count, number, readable_arm
+from gcsam_med.runs.folder import MACHINE_FIELDS
 from gcsam_med.training.cost import passes_per_step
 
 _FEW_SEEDS = 5

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gcsam_med.config import MACHINE_FIELDS, CompareOptions, RunConfig, with_overrides
+from gcsam_med.config import CompareOptions, RunConfig, with_overrides
 from gcsam_med.errors import ConfigError, InputError, unknown_name
 from gcsam_med.optim import BASES, OPTIMIZERS
+from gcsam_med.runs.folder import MACHINE_FIELDS
 from gcsam_med.training.cost import passes_per_step
 
 ADDITIONS: dict[str, Mapping[str, Any]] = {

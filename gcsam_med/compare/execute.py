@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gcsam_med.compare.plan import PlannedRun, StudyPlan, chosen_run, read_study_plan
-from gcsam_med.config import RunConfig, SharpnessOptions, changed_settings
+from gcsam_med.config import RunConfig, SharpnessOptions
 from gcsam_med.devices import usable_cores
 from gcsam_med.errors import GcsamMedError, InputError, Interrupted, MissingExtra
 from gcsam_med.evaluation import evaluate
@@ -28,6 +28,7 @@ from gcsam_med.files import locked, make_folder, open_to_append
 from gcsam_med.progress import Track, silent
 from gcsam_med.reading import MOST_LINES, read_json_or_empty, read_plain
 from gcsam_med.runs import RunFolder
+from gcsam_med.runs.folder import changed_settings
 from gcsam_med.training import Callback, resume, train
 from gcsam_med.training.process import StopSignals
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gcsam_med.compare.plan import StudyPlan
-from gcsam_med.config import MACHINE_FIELDS, RunConfig
+from gcsam_med.config import RunConfig
 from gcsam_med.errors import GcsamMedError, InputError
 from gcsam_med.escape import plain_cell
 from gcsam_med.evaluation.flatness import read_sharpness
@@ -19,6 +19,7 @@ from gcsam_med.metrics.table import main_metric
 from gcsam_med.reading import read_csv, read_json
 from gcsam_med.reporting.write import read_metrics
 from gcsam_med.runs import RunFolder, load_card
+from gcsam_med.runs.folder import MACHINE_FIELDS
 
 _MOST_BYTES = 2**30
 # What may differ between runs of one arm.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gcsam_med.config import MACHINE_FIELDS, EvaluateOptions, RunConfig
+from gcsam_med.config import EvaluateOptions, RunConfig
 from gcsam_med.datasets.prepared import AUDIT, SPLITS, PreparedDataset, Split, open_prepared
 from gcsam_med.datasets.selection import Selection, class_order, positive_class, select_cases, training_cases
 from gcsam_med.errors import CheckpointError, InputError
@@ -21,6 +21,7 @@ from gcsam_med.reading import read_json_or_empty
 from gcsam_med.reporting.report import Calibration, Estimates, Notice, Operating
 from gcsam_med.runs import ModelCard, RunFolder, TrainedModel, load_card, open_model
 from gcsam_med.runs.calibration import CalibrationFile
+from gcsam_med.runs.folder import MACHINE_FIELDS
 
 MAX_JSON_BYTES = 8 * 2**20
 UNFINISHED = "training has not ended, so nothing was calibrated"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcsam_med.config import RunConfig, load_config, settings_sha256
+from gcsam_med.config import RunConfig, load_config
 from gcsam_med.devices import pick_device
 from gcsam_med.errors import CheckpointError, InputError
 from gcsam_med.reading import read_json_lines
@@ -14,6 +16,39 @@ from gcsam_med.reading import read_json_lines
 if TYPE_CHECKING:
     from gcsam_med.runs.calibration import CalibrationFile
     from gcsam_med.runs.model import ModelCard, TrainedModel
+
+
+# Settings that change where and for how long, not what is computed: a resumed run may change them.
+MACHINE_FIELDS = frozenset(
+    {
+        "data_root", "device", "capture", "max_minutes", "checkpoint_minutes", "checkpoint_steps",
+        "tensorboard", "mlflow",
+    }
+)  # fmt: skip
+EXTEND_FIELDS = frozenset({"epochs", "patience"})
+"""Settings that --extend may change besides."""
+STEP_FIELDS = frozenset({"batch_size", "accumulate"})
+"""Their product with the number of processes is the cases of a step, which may not change."""
+
+
+def changed_settings(
+    before: RunConfig, after: RunConfig, allowed: frozenset[str] = MACHINE_FIELDS
+) -> dict[str, str]:
+    """Settings of a run that differ, but for those `allowed` to: by name, each in words."""
+    one, two = (config.model_dump(exclude=set(allowed)) for config in (before, after))
+    return {
+        name: f"{name}: {value} in the run, {two[name]} now"
+        for name, value in one.items()
+        if value != two[name]
+    }
+
+
+def settings_sha256(config: RunConfig) -> str:
+    """Hash of the settings that no resume can change: it binds a run's ``config.yaml`` to its weights."""
+    # A setting that a later version adds, at its default, leaves the hash of older runs as it is.
+    machine = set(MACHINE_FIELDS | EXTEND_FIELDS | STEP_FIELDS)
+    kept = config.model_dump(mode="json", exclude=machine, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

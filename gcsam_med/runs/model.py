@@ -63,7 +63,7 @@ class ModelCard(BaseModel):
     dataset_sha256: str = Field(description="content_sha256 of that data set.")
     synthetic: bool = Field(description="Whether it was trained on generated images.")
     optimizer: str = Field(description="Optimizer it was trained with.")
-    settings_sha256: str = Field(description="Hash of the run's settings, see config.settings_sha256.")
+    settings_sha256: str = Field(description="Hash of the run's settings, see runs.folder.settings_sha256.")
     epoch: int = Field(description="Epoch (from 1) whose weights these are.")
     tool_version: str = Field(description="Version of gcsam-med that wrote it.")
 

@@ -9,12 +9,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from gcsam_med import __version__
-from gcsam_med.config import EXTEND_FIELDS, MACHINE_FIELDS, STEP_FIELDS, RunConfig, changed_settings
+from gcsam_med.config import RunConfig
 from gcsam_med.datasets.prepared import PreparedDataset
 from gcsam_med.devices import installed_version, usable_cores
 from gcsam_med.errors import CheckpointError, ConfigError, InputError
 from gcsam_med.reading import read_json
 from gcsam_med.runs import RunFolder
+from gcsam_med.runs.folder import EXTEND_FIELDS, MACHINE_FIELDS, STEP_FIELDS, changed_settings
 from gcsam_med.training.build import Parts
 from gcsam_med.training.checkpoint import Checkpoint
 from gcsam_med.training.state import TrainingState, own_share

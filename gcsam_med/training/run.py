@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gcsam_med.config import PathLike, RunConfig, changed_settings, dump_config, load_config, with_overrides
+from gcsam_med.config import PathLike, RunConfig, dump_config, load_config, with_overrides
 from gcsam_med.datasets.prepared import open_prepared
 from gcsam_med.devices import pick_device, pick_precision
 from gcsam_med.errors import CheckpointError, ConfigError, EnvironmentFault, InputError, out_of_memory
@@ -27,6 +27,7 @@ from gcsam_med.files import (
 from gcsam_med.optim import OPTIMIZERS
 from gcsam_med.runs import RunFolder, load_card, load_model
 from gcsam_med.runs.calibration import load_calibration
+from gcsam_med.runs.folder import changed_settings
 from gcsam_med.training.batches import Batches
 from gcsam_med.training.build import build_parts
 from gcsam_med.training.calibration import calibrate

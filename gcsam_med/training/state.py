@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcsam_med import __version__
-from gcsam_med.config import settings_sha256
 from gcsam_med.files import write_durably
 from gcsam_med.reporting.style import look, to_png
 from gcsam_med.runs import ModelCard, RunFolder, save_model
+from gcsam_med.runs.folder import settings_sha256
 from gcsam_med.training.checkpoint import save_checkpoint
 from gcsam_med.training.process import gathered
 
