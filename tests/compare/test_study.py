@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gcsam_med.cli import run
 from gcsam_med.compare import execute
 from gcsam_med.compare.plan import StudyPlan, make_study_plan
 from gcsam_med.compare.study import H200, estimate, read_study
@@ -48,6 +50,19 @@ def test_gpu_minutes_by_hand(tmp_path: Path) -> None:
     found = estimate(part)
     assert found.runs == 6
     assert found.minutes == pytest.approx(images / H200["resnet50"][32] / 60)
+
+
+def test_a_dry_run_names_the_runs_that_take_too_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: by hand, 100 epochs take 13.5 s of an H200 and 10 a tenth of it; 6 s are given."""
+    file = write_study(tmp_path, optimizers=["adam"], arm={"long": {"epochs": 100}}, seeds="0")
+    assert run(["compare", "--study", str(file), "--dry-run", "--minutes", "0.1", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["parts"][0]["each"]["resnet50 long"] == pytest.approx(13.5 / 60, rel=0.01)
+    warned = " ".join(said.err.split())
+    assert "one: resnet50 long (about 14 s)" in warned
+    assert "resnet50 adam (" not in warned
 
 
 def test_a_study_with_an_unknown_option_is_refused(tmp_path: Path) -> None:
