@@ -93,7 +93,14 @@ def _overlap(context: EvaluationContext) -> Iterator[Notice]:
         )
         return
     if context.split == "val" and not context.external:
-        chosen = "the epoch, the threshold and the temperature" if context.calibration else "the epoch"
+        if not context.calibration:
+            chosen = "the epoch"
+        elif context.model.card.task == "segmentation":
+            chosen = "the epoch and the threshold"
+        elif len(context.classes) > 2:
+            chosen = "the epoch and the temperature"
+        else:
+            chosen = "the epoch, the threshold and the temperature"
         yield Notice(
             "validation-cases",
             "Validation cases",

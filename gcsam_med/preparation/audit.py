@@ -20,6 +20,7 @@ COLOURED = 0.002  # fraction of coloured pixels from which a grey modality's ima
 DRAWS = 200  # random splits over which the leak of an image-level split is averaged
 LARGE_MASK = 0.6  # share of an image that no lesion covers
 UNUSUAL = 6.0  # robust standard deviations
+SKEWED = 0.05  # share of cases beyond them from which a property is spread unevenly, not those cases unusual
 
 
 def build_audit(
@@ -185,7 +186,10 @@ def _unusual(facts: Sequence[Facts]) -> list[dict[str, Any]]:
         spread = 1.4826 * np.median(np.abs(values - middle))
         if spread <= 0:
             continue
-        for (i, value), z in zip(known, (values - middle) / spread, strict=True):
+        scores = (values - middle) / spread
+        if (np.abs(scores) > UNUSUAL).mean() > SKEWED:
+            continue
+        for (i, value), z in zip(known, scores, strict=True):
             if abs(z) > UNUSUAL:
                 record = {"case_id": facts[i].case_id, "what": name, "value": round(value, 4)}
                 found.append((abs(float(z)), {**record, "robust_z": round(float(z), 1)}))

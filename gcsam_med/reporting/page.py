@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -116,7 +117,13 @@ def report_html(
         "plain_words": plain_words.of_report(report, language),
         **_notices(report.notices),
     }
-    return render("report.html.j2", context)
+    page = render("report.html.j2", context)
+    target = report.data.mask_target
+    if report.task == "segmentation" and target != "lesion":
+        # The words of metrics, notices and figures speak of lesions; these masks outline something else.
+        page = re.sub(r"\blesion(s?)\b", rf"{target}\1", page)
+        page = re.sub(r"\bLesion(s?)\b", rf"{target.capitalize()}\1", page)
+    return page
 
 
 def comparison_html(

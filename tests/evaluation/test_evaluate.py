@@ -345,7 +345,9 @@ def test_stamps_name_what_limits_the_metrics(tmp_path):
     stamps = {n.key for n in evaluate_run(run, "train", **FAST).notices if n.stamp}
     assert "training-cases" in stamps
     report = evaluate_run(run, "val", **FAST)
-    assert "validation-cases" in {n.key for n in report.notices if n.stamp}
+    stamp = next(n for n in report.notices if n.key == "validation-cases")
+    assert stamp.stamp
+    assert stamp.text.startswith("On these cases the epoch and the threshold of this model")
     healthy = [
         int((dataset.manifest["label"].iloc[dataset.rows(s)] == "normal").sum()) for s in ("train", "val")
     ]

@@ -226,10 +226,51 @@ def test_the_methods_paragraph_states_the_run_s_facts(page):
     assert "The images are synthetic." in text
     assert "GCSAM: Gradient Centralized" in text
     sentence = text[text.index("95 % confidence intervals were computed by") :].split(". ")[0]
+    sentence = sentence.split(", and those of single classes")[0]
     for words, method in (("Wilson's method", "Wilson"), ("DeLong's method", "DeLong")):
         assert (words in sentence) == any(
             e.method.startswith(method) for e in report.metrics.values() if e.ci95 is not None
         )
+
+
+def test_methods_and_checklist_say_what_was_done_and_no_more():
+    """Oracle: the report's own facts; the same sentences where the fact is taken away."""
+    report = report_of("binary")
+    assert report.calibration is not None
+    text = " ".join(Page(report_html(report, [])).text.split())
+    assert f"{report.policy['positive_class']} was the positive class." in text
+    assert f"The decision curve uses {report.policy['decision_curve']};" in text
+    assert "Gradients were clipped to the norm 1." in text
+    assert "The evaluated weights are" not in text
+    assert "Youden. Index for rating" in text
+    point = replace(report.operating, rule="given", chosen_on="given")
+    bare = replace(
+        report,
+        operating=point,
+        policy={**report.policy, "decision_curve": None},
+        gallery=tuple(replace(case, heat=False) for case in report.gallery),
+        config={**report.config, "clip_norm": 0, "ema": 0.99, "pretrained": True},
+    )
+    page = Page(report_html(bare, []))
+    assert "Youden" not in page.text
+    assert "Decision curve analysis" not in page.text
+    assert "Gradients were clipped" not in page.text
+    assert "The evaluated weights are an exponential moving average (decay 0.99)." in page.text
+    assert "parameters, which began with ImageNet weights, was trained" in page.text
+    answers = {row[1]: row[3] for row in checklist(page)}
+    assert answers["31"] == "for the author"
+    classes = Page(report_html(report_of("classes"), [])).text
+    assert "and those of single classes by" in classes
+    assert "and those of single classes by" not in text
+
+
+def test_masks_that_outline_no_lesions_are_called_what_they_are():
+    """Lungs: the word lesion stands nowhere on the page."""
+    report = report_of("segmentation")
+    lungs = replace(report, data=replace(report.data, mask_target="lung"))
+    text = Page(report_html(lungs, draw_all(lungs))).text
+    assert not re.findall(r"(?i)\blesions?\b", text)
+    assert "lung images" in text
 
 
 def test_an_audit_of_any_layout_is_shown():
