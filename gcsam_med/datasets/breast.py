@@ -23,7 +23,7 @@ COLUMNS = ("CaseID", "Image_filename", *MASKS, "Classification", "BIRADS")
 
 def list_cases(source: Path) -> Listing:
     """List BrEaST's cases; see the module's text for the layout."""
-    root = locate(source, [("case001.png",)], "BrEaST")
+    root = locate(source, [("case*.png",)], "BrEaST")
     sheets = [*root.glob("BrEaST*.xlsx"), *root.parent.glob("BrEaST*.xlsx")]
     if not sheets:
         raise InputError(f"BrEaST's clinical sheet (BrEaST-Lesions-USG-....xlsx) is not in {root}.")

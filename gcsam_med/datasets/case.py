@@ -176,7 +176,7 @@ def _role_note(classes: Sequence[str], positive: str, negative: Sequence[str]) -
 
 
 def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> Path:
-    """Find the folder that holds all names of one of `layouts`: the source or up to two levels below.
+    """Find the folder that holds all names (or patterns) of one of `layouts`: the source or two levels below.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def locate(source: Path, layouts: Sequence[Sequence[str]], what: str) -> Path:
         missing = "is not there" if not source.exists() else "is a file; a folder or an archive was expected"
         raise InputError(f"The source {source} {missing}.", "Check --source.")
     for folder in (source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/"))):
-        if any(all((folder / name).exists() for name in needed) for needed in layouts):
+        if any(all(any(folder.glob(name)) for name in needed) for needed in layouts):
             return folder
     found = sorted(p.name for p in source.iterdir())[:8]
     wanted = " or ".join(" + ".join(needed) for needed in layouts)

@@ -340,11 +340,14 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
     rules = [(place, *name) for place in places for name in (names if place is not places[-1] else names[:4])]
     pairs: Pairs = defaultdict(list)
     left = list(outlines)
+    homes = {f.place for f in pictures} | {f.bare_place for f in pictures}
     for place, image_name, mask_name in rules:
         by_key: dict[tuple[tuple[str, ...], str], list[_File]] = defaultdict(list)
         for file in pictures:
             by_key[place(file), image_name(file)].append(file)
-        found = {m: by_key[k] for m in left if (k := (place(m), mask_name(m)))[1] and k in by_key}
+        # A mask whose own folder has images belongs to one of them, or to none.
+        near = left if place is not places[-1] else [m for m in left if not homes & {m.place, m.bare_place}]
+        found = {m: by_key[k] for m in near if (k := (place(m), mask_name(m)))[1] and k in by_key}
         for mask, images in found.items():
             if len(images) > 1:
                 raise _ambiguous(
@@ -356,7 +359,7 @@ def _pair(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[Pairs, 
         folders = {re.sub(r"left|right", "", str(m.path.parent).casefold()) for m in masks}
         if len(folders) > 1:
             raise _ambiguous(f"The image {file.path} has the masks {_some(m.path for m in masks)}.")
-        readers = [match[0] for m in masks if (match := READER.search(m.stem))]
+        readers = [hit[0] for m in masks if (hit := READER.search(m.stem))]
         if len(readers) > 1:
             raise InputError(
                 f"The image {file.path} has masks of several readers: {_some(readers)}.",
@@ -434,9 +437,10 @@ def _labels(pictures: Sequence[_File], outlines: Sequence[_File]) -> tuple[list[
         return [""] * len(pictures), said
     given = [rest[wrapping + level] if len(rest) > wrapping + level else "" for rest in rests]
     if not all(given):
-        beside = next(file for file, name in zip(pictures, given, strict=True) if not name).path.parent
+        place = next(file for file, name in zip(pictures, given, strict=True) if not name).path.parent
+        beside = str(place) if place.parts else "the source itself"
         inside, n = sorted(filter(None, set(given))), given.count("")
-        masks = f" If {inside[0]} holds masks, say --images '{beside}/*' --masks '{inside[0]}/*'."
+        masks = f" If {inside[0]} holds masks, say --images '{place}/*' --masks '{inside[0]}/*'."
         raise InputError(
             f"{n} images lie beside the class folders, in {beside}; {len(given) - n} in {_some(inside)}.",
             "Move them into a class folder, or name what is to be taken with --images GLOB."

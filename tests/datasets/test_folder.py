@@ -209,6 +209,17 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
         list_cases(tmp_path)
 
 
+def test_a_mask_without_its_image_is_not_given_to_an_image_of_another_class(tmp_path: Path) -> None:
+    """The image of the same name in a class that has no masks."""
+    write(tmp_path, lambda i: (f"lesion/{i}.png", f"lesion/masks/{i}.png"))
+    for i in range(4):
+        save(tmp_path / "normal" / f"{i}.png", speckle(50 + i))
+    (tmp_path / "lesion" / "2.png").unlink()
+    listing = list_cases(tmp_path)
+    assert {c.image for c in listing.cases if not c.masks} == {f"normal/{i}.png" for i in range(4)}
+    assert [(f.path, f.reason) for f in listing.faults] == [("lesion/masks/2.png", "no-image")]
+
+
 def test_names_in_two_spellings_of_unicode_meet(tmp_path: Path) -> None:
     """As one machine writes an accent and another: composed, and as a letter of its own."""
     write(

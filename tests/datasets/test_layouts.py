@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from gcsam_med.config import PrepareOptions
-from gcsam_med.datasets import DATASETS
+from gcsam_med.datasets import DATASETS, Listing
 from gcsam_med.errors import Fault, InputError
-from gcsam_med.images import decode_mask, read_mask
+from gcsam_med.images import decode_mask, find_images, read_mask
 from gcsam_med.preparation import prepare
+from gcsam_med.preparation.listing import account_for_all
 from gcsam_med.preparation.scan import ScanJob, Scanned, scan_case
 from tests.datasets import layouts
 
@@ -37,6 +39,54 @@ def test_an_empty_folder_is_refused_with_what_was_expected(name: str, tmp_path: 
     """Two lines for a person, no traceback."""
     with pytest.raises(InputError):
         DATASETS[name].list_cases(tmp_path)
+
+
+TABLES = {"breast", "bus-uclm", "busbra", "gdph-sysucc", "nih-chestxray14", "rsna-pneumonia"} | {
+    "siim-pneumothorax", "table", "udiat"
+}  # fmt: skip
+"""Sources whose tables list the images, so that a missing one is noticed."""
+ARRAYS = {"breastmnist", "pneumoniamnist", "cifar10", "cifar100", "jsrt"}
+
+
+def accounted(name: str, root: Path) -> tuple[Listing, set[str]]:
+    """The listing as `prepare` sees it, and the image files that it does not speak of."""
+    listing = account_for_all(DATASETS[name].list_cases(root))
+    named = {path for c in listing.cases for path in (c.image, *c.masks)}
+    named |= {fault.path for fault in (*listing.faults, *listing.unused)}
+    return listing, {p.relative_to(listing.root).as_posix() for p in find_images(listing.root)} - named
+
+
+@pytest.mark.parametrize("name", sorted(layouts.SOURCES))
+def test_wrong_missing_and_extra_files_are_all_accounted_for(name: str, tmp_path: Path) -> None:
+    """Oracle: a walk of the folder; a count before and after; the file that was spoiled."""
+    root = layouts.SOURCES[name](tmp_path)
+    if name in ARRAYS:
+        pytest.skip("arrays, tested beside their reader")
+    listing, left = accounted(name, root)
+    assert not left
+    first = next(c for c in listing.cases if c.raw is None)
+    image = listing.root / first.image
+    shutil.copy(image, image.with_name(f"stray-of-nobody{image.suffix}"))
+    assert not accounted(name, root)[1]
+    stray = listing.root / "stray.png"
+    layouts.save(stray, layouts.speckle(77))
+    if name == "folder":
+        with pytest.raises(InputError, match="1 images lie beside the class folders, in the source itself"):
+            accounted(name, root)
+        stray.unlink()
+    assert not accounted(name, root)[1]
+    image.write_bytes(b"<html>not found</html>")
+    job = ScanJob(listing.root, 32, 1, mask_size="resize", empty_mask_classes=("normal", "no pneumothorax"))
+    found = scan_case(first, job)
+    assert [fault.path for fault in found if isinstance(fault, Fault)] == [first.image]
+    image.unlink()
+    without, left = accounted(name, root)
+    assert not left
+    assert first.image not in {c.image for c in without.cases}
+    if name in TABLES:
+        assert {f.reason for f in without.faults} & {"missing", "not-listed"}
+    if first.masks:
+        assert set(first.masks) <= {f.path for f in (*without.faults, *without.unused)}
 
 
 def test_busi_unites_masks_and_orders_by_number(tmp_path: Path) -> None:

@@ -318,7 +318,8 @@ def test_methods_and_checklist_count_who_trained():
     report = report_of("segmentation")
     assert report.model.trained == {"train": n, "val": val, "without a lesion": healthy}
     text = Page(report_html(report, [])).text
-    assert f"{n} images of toy ({val} more for validation; {healthy} without a lesion took no part)" in text
+    left = f"{val} more for validation; {healthy} without a lesion took no part"
+    assert f"{n} images of {report.data.title} ({left})" in text
     assert "which had the highest mean Dice on the validation split" in text
     took = f"{n} images for training and {val} for validation; left out of these: {healthy} without"
     assert text.count(took) == 4  # CLAIM 8, 10, 12 and 35
