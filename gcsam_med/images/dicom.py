@@ -200,9 +200,37 @@ def _header(data: bytes, name: str) -> Dataset:
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")) or not rows:
         raise ImageFault("no-pixels", name, "the DICOM file holds no image (a report or a directory?).")
     check_size(columns, rows, name)
+    _fill_in(dataset, name)
     if "TransferSyntaxUID" not in dataset.file_meta:
         _guess_transfer_syntax(dataset, name)
     return dataset
+
+
+def _fill_in(dataset: Dataset, name: str) -> None:
+    """Add what a header leaves out and viewers take for granted; refuse what cannot be known.
+
+    Raises
+    ------
+    ImageFault
+        Reason ``incomplete``, naming the element; ``high-bit`` where values do not fill the lowest bits.
+    """
+    for keyword in ("PhotometricInterpretation", "BitsAllocated"):
+        if keyword not in dataset:
+            raise ImageFault("incomplete", name, f"its header lacks {keyword}.", "Export the file again.")
+    grey = str(dataset.PhotometricInterpretation).startswith(("MONOCHROME", "PALETTE"))
+    usual = {
+        "SamplesPerPixel": 1 if grey else 3,
+        "BitsStored": dataset.BitsAllocated,
+        "PixelRepresentation": 0,
+        "PlanarConfiguration": 0,
+    }
+    for keyword, value in usual.items():
+        if dataset.get(keyword) is None and "PixelData" in dataset:
+            setattr(dataset, keyword, value)
+    high, stored = dataset.get("HighBit"), dataset.get("BitsStored")
+    if high is not None and stored is not None and high != stored - 1:
+        said = f"its {stored} bits a pixel end at bit {high}, not at bit {stored - 1}."
+        raise ImageFault("high-bit", name, said, "Export the file again.")
 
 
 def _refuse_long_texts(dataset: Dataset) -> None:

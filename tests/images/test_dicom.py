@@ -327,6 +327,28 @@ def test_a_missing_transfer_syntax_is_that_of_the_header(implicit: bool) -> None
     np.testing.assert_array_equal(read(stream.getvalue()).pixels, expected)
 
 
+def test_what_a_header_leaves_out_is_filled_in_or_named() -> None:
+    """Oracle: the same file with the element; bits at another place than the lowest are refused."""
+
+    def without(keyword: str, value: object = None) -> bytes:
+        dataset = dataset_of(dicom(DEEP.tobytes(), **SIXTEEN))
+        delattr(dataset, keyword)
+        if value is not None:
+            setattr(dataset, keyword, value)
+        stream = io.BytesIO()
+        dataset.save_as(stream, enforce_file_format=True)
+        return stream.getvalue()
+
+    expected = read(dicom(DEEP.tobytes(), **SIXTEEN)).pixels
+    for keyword in ("SamplesPerPixel", "BitsStored", "HighBit", "PixelRepresentation"):
+        np.testing.assert_array_equal(read(without(keyword)).pixels, expected)
+    for keyword in ("PhotometricInterpretation", "BitsAllocated"):
+        with pytest.raises(ImageFault, match=f"lacks {keyword}"):
+            read(without(keyword))
+    with pytest.raises(ImageFault, match="end at bit 14"):
+        read(without("HighBit", 14))
+
+
 def test_compressed_pixels_without_a_transfer_syntax_are_refused() -> None:
     dataset = dataset_of(dicom(encapsulate([b"\xff\xd8\xff\xd9"]), syntax=JPEGBaseline8Bit))
     del dataset.file_meta.TransferSyntaxUID
