@@ -220,7 +220,7 @@ def _fill_in(dataset: Dataset, name: str) -> None:
     grey = str(dataset.PhotometricInterpretation).startswith(("MONOCHROME", "PALETTE"))
     usual = {
         "SamplesPerPixel": 1 if grey else 3,
-        "BitsStored": dataset.BitsAllocated,
+        "BitsStored": dataset.BitsAllocated if dataset.get("HighBit") is None else dataset.HighBit + 1,
         "PixelRepresentation": 0,
         "PlanarConfiguration": 0,
     }

