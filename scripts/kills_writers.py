@@ -4,10 +4,10 @@
     python scripts/kills_writers.py --output DIR --kills 10 --only evaluate
 
 Each command writes one of two results (A and B) to the same place, in turn. Half of the kills come at any
-instant, the others just before a random change of a file or folder. After each, what lies there must be A, or
-B, and nothing in between; then the command is run again and must give what it gives when it is never killed.
-Figures are written, but empty: drawing them takes most of the time and changes no file. Processes are forked
-from this one, so that imports are paid once.
+instant, the others just before a change of a file or folder, one after another. After each, what lies there
+must be A, or B, and nothing in between; then the command is run again and must give what it gives when it is
+never killed. Figures are written, but empty: drawing them takes most of the time and changes no file.
+Processes are forked from this one, so that imports are paid once.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def campaign(name: str, writer: Writer, kills: int, root: Path, rng: random.Rand
     while counts["kills"] < kills:
         asked = "B" if standing == "A" else "A"
         by_change = counts["kills"] % 2 == 0
-        pid = run(asked, rng.randint(1, changes) if by_change else 0)
+        pid = run(asked, 1 + counts["at a change"] % changes if by_change else 0)
         if not by_change:
             time.sleep(rng.choice((rng.uniform(0, 1), rng.uniform(0.7, 1))) * length)
             os.kill(pid, signal.SIGKILL)
