@@ -137,9 +137,11 @@ def of_comparison(comparison: Comparison, metric: str, language: Language = "en"
             say("found_equivalent", second=readable_arm(pair.second), first=readable_arm(pair.first),
                 margin=comparison.margin)
         )  # fmt: skip
-    left = len([pair for pair in comparison.pairs if pair not in (*comparison.shown, *equivalent)])
-    if left:
-        found.append(say("found_no_difference", n_pairs=left, all_pairs=len(comparison.pairs)))
+    left = [pair for pair in comparison.pairs if pair not in (*comparison.shown, *equivalent)]
+    unanswered = sum(pair.verdict == "not answerable" for pair in left)
+    for key, n in (("found_no_difference", len(left) - unanswered), ("found_unanswered", unanswered)):
+        if n:
+            found.append(say(key, n_pairs=n, all_pairs=len(comparison.pairs)))
     not_said = [say("not_clinical")]
     if comparison.synthetic:
         not_said.append(say("not_real"))

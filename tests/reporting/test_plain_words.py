@@ -79,4 +79,8 @@ def test_a_comparison_opens_with_its_verdicts():
     assert "gcsam was shown to be higher than adam" in text["What was found"]
     assert "For 1 of 3 pairs no difference was shown" in text["What was found"]
     assert "fewer than three runs" not in text["What this does not say"]
+    pairs = [replace(pair, by_seed=pair.by_seed[:2]) for pair in comparison.pairs]
+    few = dict(of_comparison(replace(comparison, pairs=tuple(pairs)), "Dice").parts)["What was found"]
+    assert "For 3 of 3 pairs the question cannot be answered" in few
+    assert "no difference was shown" not in few
     assert "Was herauskam" in Page(comparison_html(comparison, [], language="de")).text
