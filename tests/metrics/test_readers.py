@@ -40,7 +40,7 @@ def test_ratings_are_ordered(values, levels, call_from, level) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [(["hard", "easy"], "neither"), (["4a", "4A", ""], "one rating")]
+    ("values", "said"), [(["hard", "easy"], "neither"), (["4a", "4A", ""], "the same rating for every case")]
 )
 def test_what_is_no_scale_is_refused(values, said) -> None:
     """Oracle: the message says why."""
