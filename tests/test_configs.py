@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from torchvision.models import SwinTransformer, VisionTransformer
 
 from gcsam_med.config import load_config, with_overrides
 from gcsam_med.datasets import DATASETS
@@ -143,13 +144,25 @@ def tiny_data(folder: Path, name: str, modality: str, classes: tuple[str, ...]) 
     reseal(dataset.root, modality=modality, positive_class=classes[0], channels=channels)
 
 
+def vit_b_16(image_size: int, num_classes: int) -> VisionTransformer:
+    """A vision transformer with one small block: the settings are tested here, the networks elsewhere."""
+    return VisionTransformer(image_size, 16, 1, 2, 32, 64, num_classes=num_classes)
+
+
+def swin_t(num_classes: int) -> SwinTransformer:
+    """A Swin transformer with two small blocks."""
+    return SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=num_classes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [*((name, "gcsam") for name in KINDS), ("quick-laptop", "adam"), ("paper-bus-resnet50", "sam")],
 )
-def test_one_of_each_kind_trains_for_two_steps(name, optimizer, tmp_path):
+def test_one_of_each_kind_trains_for_two_steps(name, optimizer, tmp_path, monkeypatch):
     """Oracle: a run that ends, with finite losses, and a model that can be read and asked."""
+    for small in (vit_b_16, swin_t):
+        monkeypatch.setattr(torchvision.models, small.__name__, small)
     config = load_config(FOLDER / f"{name}.yaml", {})
     tiny_data(tmp_path, config.dataset, *KINDS[name])
     changes: dict[str, object] = {"optimizer": optimizer, "data_root": tmp_path, "device": "cpu", "epochs": 1}

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ import pytest
 
 from gcsam_med.cli import run
 from gcsam_med.compare import compare_study
-from gcsam_med.compare.execute import _END_WITH_PARENT, run_in_processes, slurm_script
+from gcsam_med.compare.execute import _END_WITH_PARENT, run_here, run_in_processes, slurm_script
 from gcsam_med.compare.plan import StudyPlan, read_study_plan
 from gcsam_med.config import CompareOptions
 from gcsam_med.errors import InputError
+from gcsam_med.training import Callback
 from tests.builders import make_prepared
 
 pytestmark = pytest.mark.slow
@@ -192,7 +194,8 @@ def test_a_failed_run_is_named_and_the_others_are_made(study):
     assert "weights.safetensors" in failure.message
     assert (study / "runs" / sound / "evaluation/test/metrics.json").is_file()
     assert {p.name for p in (study / "logs").iterdir()} == {f"{broken}.txt", f"{sound}.txt"}
-    assert run_in_processes(plan, ["cpu"], sharpness=False, tell=print) == []
+    view = nullcontext(Callback())
+    assert run_here(plan, device="cpu", sharpness=False, view=lambda: view, tell=print) == []
 
 
 def test_a_process_of_a_study_ends_with_its_parent():

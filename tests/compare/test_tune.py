@@ -46,9 +46,9 @@ def test_a_tuned_study_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     """Oracle: the tries' own evaluations on validation; no try has read the test split."""
     make_prepared(tmp_path / "data", n=36, size=32)
     command = [
-        "compare", "--dataset", "toy", "--data-root", str(tmp_path / "data"), "--task", "classification",
-        "--models", "resnet18", "--optimizers", "adam", "--arm", "heavy", "weight_decay=0.1", "--seeds", "0",
-        "--epochs", "1", "--device", "cpu", "--resamples", "100", "--tune", "lr", "-q",
+        "compare", "--dataset", "toy", "--data-root", str(tmp_path / "data"), "--task", "segmentation",
+        "--models", "basic-unet", "--optimizers", "adam", "--arm", "heavy", "weight_decay=0.1",
+        "--seeds", "0", "--epochs", "1", "--device", "cpu", "--resamples", "100", "--tune", "lr", "-q",
         "--output", str(tmp_path / "study"),
     ]  # fmt: skip
     assert run([*command, "--dry-run", "--json"]) == 0
@@ -60,7 +60,7 @@ def test_a_tuned_study_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
         values = {}
         for made in one.tries:
             folder = RunFolder(
-                tmp_path / f"study/tuning/runs/resnet18-{one.arm}-seed1-lr{made.settings['lr']:g}"
+                tmp_path / f"study/tuning/runs/basic-unet-{one.arm}-seed1-lr{made.settings['lr']:g}"
             )
             assert not folder.evaluation("test").exists()
             metrics = json.loads((folder.evaluation("val") / "metrics.json").read_text())

@@ -138,7 +138,8 @@ def _whole_zoo(p: Project) -> None:
 
 
 def images() -> Iterator[tuple[str, Case]]:
-    yield f"{len(zoo())} malformed images at once", Case(_whole_zoo, codes_for("prepare predict", 2))
+    # tests/images/test_malformed.py prepares them.
+    yield f"{len(zoo())} malformed images at once", Case(_whole_zoo, codes_for("predict", 2))
     yield (
         "an image is a pipe",
         Case(
