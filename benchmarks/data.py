@@ -252,26 +252,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     which = parser.add_subparsers(required=True)
-    one = which.add_parser("prepare")
-    one.add_argument("--source", type=Path, required=True)
-    one.set_defaults(run=prepare)
-    two = which.add_parser("pairs")
-    two.add_argument("--images", type=int, default=100_000)
-    two.set_defaults(run=pairs)
-    which.add_parser("malformed").set_defaults(run=malformed)
-    marked = which.add_parser("marks")
-    marked.add_argument("--source", type=Path, required=True)
-    marked.set_defaults(run=marks)
-    three = which.add_parser("cores")
-    three.add_argument("--images", type=int, default=10_000)
-    three.set_defaults(run=cores)
-    four = which.add_parser("nih")
-    four.add_argument("--images", type=int, default=100_000)
-    four.add_argument("--folder", type=Path)
-    four.set_defaults(run=nih)
-    three = which.add_parser("stream")
-    three.add_argument("--images", type=int, default=100_000)
-    three.set_defaults(run=stream)
+    for run, images in (
+        (prepare, None), (pairs, 100_000), (malformed, None), (marks, None), (cores, 10_000), (nih, 100_000),
+        (stream, 100_000),
+    ):  # fmt: skip
+        one = which.add_parser(run.__name__)
+        one.set_defaults(run=run)
+        if images is not None:
+            one.add_argument("--images", type=int, default=images)
+        if run in (prepare, marks):
+            one.add_argument("--source", type=Path, required=True)
+        if run is nih:
+            one.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     arguments.run(arguments)

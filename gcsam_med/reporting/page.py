@@ -119,11 +119,23 @@ def report_html(
     }
     page = render("report.html.j2", context)
     target = report.data.mask_target
-    if report.task == "segmentation" and target != "lesion":
+    if report.task == "segmentation" and target != "lesion" and not _LESION.search(_words_of_data(report)):
         # The words of metrics, notices and figures speak of lesions; these masks outline something else.
         page = re.sub(r"\blesion(s?)\b", rf"{target}\1", page)
         page = re.sub(r"\bLesion(s?)\b", rf"{target.capitalize()}\1", page)
     return page
+
+
+_LESION = re.compile(r"\blesions?\b", re.IGNORECASE)
+
+
+def _words_of_data(report: Report) -> str:
+    """Names and values that came with the data; none of them may be changed on the page."""
+    columns = [f"{part.column} {part.value}" for part in report.subgroups]
+    cells = report.cases.to_csv(index=False, header=False)
+    return " ".join(
+        [report.data.name, report.data.title, report.model.run, report.model.trained_on, *columns, cells]
+    )
 
 
 def comparison_html(

@@ -267,10 +267,14 @@ def test_methods_and_checklist_say_what_was_done_and_no_more():
 def test_masks_that_outline_no_lesions_are_called_what_they_are():
     """Lungs: the word lesion stands nowhere on the page."""
     report = report_of("segmentation")
-    lungs = replace(report, data=replace(report.data, mask_target="lung"))
+    lungs = replace(report, data=replace(report.data, mask_target="lung", title="Toy lungs"))
     text = Page(report_html(lungs, draw_all(lungs))).text
     assert not re.findall(r"(?i)\blesions?\b", text)
     assert "lung images" in text
+    named = lungs.cases.assign(case_id=[f"lesion {i}" for i in range(len(lungs.cases))])
+    page = report_html(replace(lungs, cases=named), [])
+    assert "lesion 0" in page
+    assert "lung 0" not in page
 
 
 def test_an_audit_of_any_layout_is_shown():
